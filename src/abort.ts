@@ -1,0 +1,43 @@
+/** Told once when the signal that it watches aborts. */
+export interface AbortWatcher {
+  onAbort(reason: unknown): void;
+}
+
+/** All watchers of one signal, behind one listener. */
+class Watchers {
+  readonly all = new Set<AbortWatcher>();
+
+  handleEvent(event: Event): void {
+    const signal = event.target as AbortSignal; // the DOM types cannot say whose event it is
+    fanouts.delete(signal);
+    for (const watcher of this.all) {
+      this.all.delete(watcher);
+      watcher.onAbort(signal.reason);
+    }
+  }
+}
+
+const fanouts = new WeakMap<AbortSignal, Watchers>();
+
+/**
+ * Tells `watcher` when `signal` aborts. However many watch, a signal carries one listener: more than ten would
+ * print a warning, and a signal that outlives its calls must not collect them.
+ */
+export function watchAbort(signal: AbortSignal, watcher: AbortWatcher): void {
+  let watchers = fanouts.get(signal);
+  if (watchers === undefined) {
+    watchers = new Watchers();
+    fanouts.set(signal, watchers);
+    signal.addEventListener("abort", watchers, { once: true });
+  }
+  watchers.all.add(watcher);
+}
+
+/** Stops watching; the signal's listener goes with its last watcher. Idempotent. */
+export function unwatchAbort(signal: AbortSignal, watcher: AbortWatcher): void {
+  const watchers = fanouts.get(signal);
+  if (watchers?.all.delete(watcher) && watchers.all.size === 0) {
+    fanouts.delete(signal);
+    signal.removeEventListener("abort", watchers);
+  }
+}
