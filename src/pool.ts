@@ -140,7 +140,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       void shut(() => conn.close());
       return false;
     }
-    return this.#exchange.put(this.#directory.open(key, hash), conn);
+    return this.#exchange.put(() => this.#directory.open(key, hash), conn);
   }
 
   /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */

@@ -10,7 +10,7 @@ export interface Pooled<K, C extends PoolConn> {
   readonly pool: Pool<K, C>;
   readonly clock: FakeClock;
   /** Takes a lease, which a dial may have to bring. */
-  lease(key: K, dial?: Dial<K, C>): Promise<Lease<C>>;
+  readonly lease: (key: K, dial?: Dial<K, C>) => Promise<Lease<C>>;
 }
 
 /** A pool on a fake clock. It is closed when the test ends, and must have left no timer then. */
