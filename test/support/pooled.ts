@@ -21,9 +21,9 @@ export function pooled<C extends PoolConn = ScriptedConn, K = string>(
   const clock = new FakeClock();
   const pool = new Pool<K, C>({ clock, ...options });
   t.after(async () => {
-    const closed = pool.close({ graceMs: 0 }).catch(() => {});
+    const closing = outcome(pool.close({ graceMs: 0 }));
     await clock.advance(5000);
-    await closed;
+    assert.notEqual(closing.state, "pending", "the pool did not close");
     assert.equal(clock.timers, 0, "a timer was left");
     assert.deepEqual([...pool.keys()], [], "a key was left");
   });
