@@ -56,7 +56,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
       this.serve(peer);
       if (peer.batching || this.#serving) return undefined;
     }
-    const conn = peer.pick(filter, this.now);
+    // Slots that a conn has gained silently are for those who wait.
+    const conn = peer.pick(filter, this.now, peer.waiters.size === 0);
     if (conn === undefined) return undefined;
     this.roster.lease(conn);
     peer.tally.hits++;
