@@ -233,7 +233,8 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
   expectedSlots(announced: number | undefined): number {
     const { maxStreams } = this.rules;
     const known = announced ?? this.lastSlots ?? (maxStreams === 1 ? 1 : Number.POSITIVE_INFINITY);
-    return Math.max(Math.min(known, known === Number.POSITIVE_INFINITY ? known : maxStreams), 1);
+    // Not a number: 1. One that came into the sums would stay there.
+    return Math.max(Math.min(known, known === Number.POSITIVE_INFINITY ? known : maxStreams), 1) || 1;
   }
 
   /** A conn came: so many slots are what the next one is expected to have. */
