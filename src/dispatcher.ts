@@ -57,7 +57,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
       this.serve(peer);
       if (peer.batching || this.#serving) return undefined;
     }
-    const conn = peer.pick(filter, this.now);
+    // Slots that a conn has gained silently are for those who wait.
+    const conn = peer.pick(filter, this.now, peer.waiters.size === 0);
     if (conn === undefined) return undefined;
     this.roster.lease(conn);
     peer.tally.hits++;
@@ -76,7 +77,7 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   release(conn: Member<K, C>): void {
     if (!this.roster.release(conn)) return;
     if (this.queue.size !== 0) {
-      if (this.#mustYield(conn.home)) {
+      if (this.#mustYield(conn)) {
         this.roster.end(conn, "evicted");
         return;
       }
@@ -268,9 +269,11 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   }
 
   /** Under a total limit a busy key would keep its conns for ever: after so many streams it goes behind and gives one up. */
-  #mustYield(peer: Peer<K, C>): boolean {
+  #mustYield(conn: Member<K, C>): boolean {
+    const peer = conn.home;
     if (this.#line.firstBut(peer) === undefined || ++peer.handOffs <= fairHandOffs) return false;
-    if (this.roster.drainingCount >= this.#line.size) return false;
+    // Enough is on its way already; but what is free at once may not wait for streams that never end.
+    if (conn.streams > 0 && this.roster.yieldingCount >= this.#line.size) return false;
     peer.handOffs = 0;
     peer.turn = this.queue.next();
     this.#line.leave(peer);

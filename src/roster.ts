@@ -34,6 +34,8 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   open = 0;
   idleCount = 0;
   drainingCount = 0;
+  /** Of those that drain, the ones that make way for another key. */
+  yieldingCount = 0;
   readonly idle: IdleOrder<Member<K, C>>;
   readonly #schedule: Schedule;
   readonly #events: Events<K, C>;
@@ -244,6 +246,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     if (conn.idle) this.#countIdle(conn, by);
     if (conn.draining) {
       this.drainingCount += by;
+      if (conn.reason === "evicted") this.yieldingCount += by;
       conn.home.drainingCount += by;
     }
     if (conn.blocked) conn.home.blockedCount += by;
