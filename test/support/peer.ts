@@ -52,9 +52,12 @@ export function peerHandlers(): DrpcHandlers<typeof peer> {
     },
     chat: (requests) => requests,
     hang: async function* (_, { signal }) {
-      yield Buffer.from("hanging");
-      if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve));
-      cancelled++;
+      try {
+        yield Buffer.from("hanging");
+        if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      } finally {
+        cancelled++;
+      }
     },
     cancelled: () => Buffer.from(String(cancelled)),
   };

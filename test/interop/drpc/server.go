@@ -151,11 +151,11 @@ func (h *handler) HandleRPC(stream drpc.Stream, rpc string) error {
 		}
 
 	case "/test.Peer/Hang": // answers once, then waits until it is cancelled
+		defer h.cancelled.Add(1)
 		if err := send([]byte("hanging")); err != nil {
-			return err
+			return err // the cancel can come before this has returned
 		}
 		<-stream.Context().Done()
-		h.cancelled.Add(1)
 		return stream.Context().Err()
 
 	case "/test.Peer/Cancelled":
