@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ConnClosedError } from "../../src/errors.ts";
 import {
   DrpcBusyError,
   DrpcConn,
@@ -9,6 +8,7 @@ import {
   DrpcProtocolError,
   DrpcTimeoutError,
 } from "../../src/drpc/index.ts";
+import { ConnClosedError } from "../../src/errors.ts";
 import { peer } from "../support/peer.ts";
 import { Far, packet, rejection, turns } from "../support/wire.ts";
 
@@ -60,7 +60,9 @@ test("the header stands in front of the first write, and of no other", async () 
 test("row 4: the conn takes the next RPC before the last one's caller hears of its end", async () => {
   const { far, conn } = connect();
   const order: string[] = [];
-  const response = conn.invoke(peer.echo, hello).then(() => order.push(`invoke, free: ${conn.unblocked() === undefined}`));
+  const response = conn
+    .invoke(peer.echo, hello)
+    .then(() => order.push(`invoke, free: ${conn.unblocked() === undefined}`));
   await far.got(3);
   assert(conn.unblocked());
   far.send(packet("message", 1, 1), packet("closeSend", 1, 2));

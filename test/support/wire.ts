@@ -2,7 +2,12 @@ import { Duplex } from "node:stream";
 import { encodePackets, Kind, type Packet, PacketReader, type Uint64 } from "../../src/drpc/index.ts";
 
 /** A packet, with the rest filled in. */
-export function packet(kind: keyof typeof Kind | number, stream: Uint64, message: Uint64, data: string | Uint8Array = "") {
+export function packet(
+  kind: keyof typeof Kind | number,
+  stream: Uint64,
+  message: Uint64,
+  data: string | Uint8Array = "",
+) {
   return {
     kind: typeof kind === "number" ? kind : Kind[kind],
     stream,
@@ -127,4 +132,14 @@ export async function rejection(promise: PromiseLike<unknown>): Promise<unknown>
     },
     (error) => error,
   );
+}
+
+/** Waits for what only sockets of idle conns will bring, which do not keep the process alive. */
+export async function holding<T>(promise: PromiseLike<T>): Promise<T> {
+  const timer = setInterval(() => {}, 1000);
+  try {
+    return await promise;
+  } finally {
+    clearInterval(timer);
+  }
 }
