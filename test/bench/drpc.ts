@@ -12,7 +12,7 @@ const dial = dialDrpc();
 
 async function ours(address: string, n: number): Promise<number> {
   const { signal } = new AbortController();
-  const conns = await Promise.all(Array.from({ length: n }, () => dial(address, { signal })));
+  const conns = await Promise.all(Array.from({ length: n }, async () => await dial(address, { signal })));
   const request = Buffer.alloc(64, "x");
   let calls = 0;
   const start = performance.now();

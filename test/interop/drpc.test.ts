@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import type { AddressInfo } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { type DialDrpcOptions, type DrpcConn, DrpcError, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
+import { Pool } from "../../src/index.ts";
 import { ca, localhost } from "../support/certs.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { GoPeer, noGo } from "./gopeer.ts";
@@ -100,6 +101,18 @@ describe("DRPC against Go", { skip: noGo }, () => {
       assert.equal(text(await next), "next");
     }
     assert.equal(text(await conn.invoke(peer.cancelled, Buffer.alloc(0))), "20");
+  });
+
+  test("1,000 concurrent calls through the pool, over at most 50 conns", async () => {
+    await using pool = new Pool({ maxConns: 50, dial: dialDrpc() });
+    const handle = pool.get(addresses.plain);
+    const calls = Array.from({ length: 1000 }, (_, i) => handle.invoke(peer.echo, Buffer.from(`${i}`)));
+    const echoes = await Promise.all(calls);
+    assert.deepEqual(
+      echoes.map(text),
+      Array.from({ length: 1000 }, (_, i) => `${i}`),
+    );
+    assert(pool.stats().dials <= 50);
   });
 
   test("the header, on a port that Go shares by it", async () => {

@@ -53,7 +53,7 @@ export class GoPeer implements Disposable {
     child.stderr.on("data", (chunk) => {
       out += chunk;
     });
-    const code = await new Promise((resolve) => child.once("close", resolve));
+    const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
     if (code !== 0) throw new Error(`the Go client ended with ${code}:\n${out}`);
     return out;
   }

@@ -28,7 +28,7 @@ export function unwire(...chunks: Buffer[]): string[] {
   const names = new Map<number, string>(Object.entries(Kind).map(([name, kind]) => [kind, name]));
   const reader = new PacketReader(0, ({ kind, stream, message, control, data }) => {
     const name = `${names.get(kind) ?? kind}${control ? "!" : ""}`;
-    packets.push(`${name} ${stream}/${message}${data.length > 0 ? ` ${data}` : ""}`);
+    packets.push(`${name} ${stream}/${message}${data.length > 0 ? ` ${data.toString()}` : ""}`);
   });
   for (const chunk of chunks) reader.push(chunk);
   return packets;
