@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
 import { PoolClosedError, PoolTypeError } from "../errors.ts";
@@ -91,12 +91,13 @@ export class DrpcServer implements AsyncDisposable {
   }
 
   /**
-   * Listens; resolves with the address, or with the path of a unix socket. A server may listen in several places.
+   * Listens; resolves with the key under which `dialDrpc` reaches it: `127.0.0.1:40001`, `[::1]:40001`, `unix:/path`.
+   * A server may listen in several places.
    *
    * @throws PoolTypeError or PoolRangeError for wrong options, PoolClosedError after `close`; Node's error when it
    * cannot listen there.
    */
-  async listen(options: DrpcListenOptions = {}): Promise<AddressInfo | string> {
+  async listen(options: DrpcListenOptions = {}): Promise<string> {
     checkNames(options, ["port", "host", "path", "tls", "header", "otherwise"]);
     const { port = 0, host, path, tls, otherwise } = options;
     const header = checkHeader(options.header);
@@ -121,7 +122,7 @@ export class DrpcServer implements AsyncDisposable {
     listener.on("error", this.#onError);
     const address = listener.address();
     if (address === null) throw new PoolClosedError("the server was closed while it began to listen");
-    return address;
+    return keyOf(address);
   }
 
   /** Serves a connection that is open. It is the server's from now on. */
@@ -186,4 +187,9 @@ export class DrpcServer implements AsyncDisposable {
     duplex.once("close", () => this.#conns.delete(duplex));
     return true;
   }
+}
+
+function keyOf(address: AddressInfo | string): string {
+  if (typeof address === "string") return `unix:${address}`;
+  return `${isIPv6(address.address) ? `[${address.address}]` : address.address}:${address.port}`;
 }

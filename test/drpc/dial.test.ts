@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import type { TLSSocket } from "node:tls";
 import { type DialDrpcOptions, type DrpcConn, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
@@ -14,7 +16,7 @@ const { signal: never } = new AbortController();
 const server = new DrpcServer().add(peer, peerHandlers());
 
 async function listen(options: Parameters<DrpcServer["listen"]>[0] = {}, host = "127.0.0.1"): Promise<number> {
-  return ((await server.listen({ host, ...options })) as AddressInfo).port;
+  return Number((await server.listen({ host, ...options })).split(":").at(-1));
 }
 
 async function open(key: string, options?: DialDrpcOptions, signal: AbortSignal = never): Promise<DrpcConn> {
@@ -33,6 +35,15 @@ describe("dialDrpc", () => {
 
   test("announces one stream per conn", () => {
     assert.equal(dialDrpc().maxStreams, 1);
+  });
+
+  test("dials what `listen` returns", async () => {
+    const keys = [
+      await server.listen({ host: "127.0.0.1" }),
+      await server.listen({ path: join(tmpdir(), `d${process.pid}`) }),
+    ];
+    assert.match(keys.join(" "), /^127\.0\.0\.1:\d+ unix:\//);
+    for (const key of keys) await tryOut(key);
   });
 
   test("dials names, IPv4 and IPv6", async (t) => {

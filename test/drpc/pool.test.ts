@@ -1,6 +1,5 @@
 /** The behaviours of upstream's pool, over real DRPC connections: dial counts prove them. */
 import assert from "node:assert/strict";
-import type { AddressInfo } from "node:net";
 import { after, before, describe, test } from "node:test";
 import type { Dial, Stream } from "../../src/contract.ts";
 import { type DialDrpcOptions, type DrpcConn, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
@@ -35,10 +34,7 @@ describe("a pool of DRPC conns", () => {
   let key = "";
 
   before(async () => {
-    for (let i = 0; i < 3; i++) {
-      const { port } = (await server.listen({ host: "127.0.0.1" })) as AddressInfo;
-      keys.push(`127.0.0.1:${port}`);
-    }
+    for (let i = 0; i < 3; i++) keys.push(await server.listen({ host: "127.0.0.1" }));
     key = keys[0] ?? "";
   });
   after(() => server.close({ graceMs: 0 }));
@@ -92,8 +88,7 @@ describe("a pool of DRPC conns", () => {
     test(`row 44: a soft cancel keeps the conn, over ${name}: one dial for fifty cancelled calls and the next`, async () => {
       const counter = new Counter(options);
       await using pool = new Pool({ maxKeyConns: 1 });
-      let at = key;
-      if (name === "TLS") at = `localhost:${((await server.listen({ tls: localhost })) as AddressInfo).port}`;
+      const at = await server.listen({ host: "127.0.0.1", tls: name === "TLS" ? localhost : undefined });
       const handle = pool.get(at, counter.dial);
       for (let i = 0; i < 50; i++) {
         const controller = new AbortController();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createServer as createHttpServer, get } from "node:http";
-import { type AddressInfo, connect as connectTcp } from "node:net";
+import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { duplexPair } from "node:stream";
@@ -33,8 +33,7 @@ class Place implements AsyncDisposable {
   }
 
   async listen(options: DrpcListenOptions = {}): Promise<this> {
-    const address = await this.server.listen({ host: "127.0.0.1", ...options });
-    this.key = typeof address === "string" ? `unix:${address}` : `127.0.0.1:${address.port}`;
+    this.key = await this.server.listen({ host: "127.0.0.1", ...options });
     return this;
   }
 
@@ -371,7 +370,7 @@ test("options of server and listen are checked at once, and a port in use is Nod
   const bad: Record<string, unknown>[] = [{ inactivityTimeoutMs: -1 }, { maxConns: 0.5 }, { onError: 1 }, { nope: 1 }];
   for (const options of bad) assert.throws(() => new DrpcServer(options), { code: "ERR_POOL_ARGUMENT" });
   await using place = await new Place().listen();
-  const { port } = (await place.server.listen({ host: "127.0.0.1" })) as AddressInfo;
+  const port = Number(place.key.split(":")[1]);
   await assert.rejects(place.server.listen({ host: "127.0.0.1", port }), { code: "EADDRINUSE" });
   await assert.rejects(place.server.listen({ header: 5 as unknown as string }), { code: "ERR_POOL_ARGUMENT" });
   await assert.rejects(place.server.close({ graceMs: -1 }), { code: "ERR_POOL_ARGUMENT" });

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import type { AddressInfo } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { type DialDrpcOptions, type DrpcConn, DrpcError, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { Pool } from "../../src/index.ts";
@@ -104,7 +103,7 @@ describe("DRPC against Go", { skip: noGo }, () => {
   });
 
   test("1,000 concurrent calls through the pool, over at most 50 conns", async () => {
-    await using pool = new Pool({ maxConns: 50, dial: dialDrpc() });
+    await using pool = new Pool<string>({ maxConns: 50, dial: dialDrpc() });
     const handle = pool.get(addresses.plain);
     const calls = Array.from({ length: 1000 }, (_, i) => handle.invoke(peer.echo, Buffer.from(`${i}`)));
     const echoes = await Promise.all(calls);
@@ -130,8 +129,7 @@ describe("DRPC against Go", { skip: noGo }, () => {
 
   test("the Go client against our server", async () => {
     const server = new DrpcServer({ maxPacketBytes: 16 << 20 }).add(peer, peerHandlers());
-    const { port } = (await server.listen({ host: "127.0.0.1" })) as AddressInfo;
-    const out = await go.run("call", `127.0.0.1:${port}`);
+    const out = await go.run("call", await server.listen({ host: "127.0.0.1" }));
     assert.deepEqual(out.trim().split("\n"), [
       "ok unary",
       "ok metadata",
