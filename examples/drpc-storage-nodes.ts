@@ -41,7 +41,6 @@ const download = (key: string) => pool.get(key).invoke(storage.download, "piece 
 const pieces = await Promise.all([...pins.keys()].map(download));
 const { dials, open } = pool.stats();
 console.log(`${pieces.length} pieces, ${dials} dials, ${open} conns open`);
-
 const [impostor = ""] = pins.keys();
 pins.set(impostor, "somebody else's id");
 await download(impostor).catch((error) => console.log(error.cause.message.replace(impostor, "the impostor")));
