@@ -3,13 +3,13 @@ import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { DrpcBusyError, DrpcProtocolError, DrpcTimeoutError } from "./error.ts";
-import { Exchange, type Receiver } from "./exchange.ts";
+import { Exchange, type Prelude, type Receiver } from "./exchange.ts";
 import { Inbox } from "./inbox.ts";
 import { checkHeader, checkLimits, type DrpcLimits, limitNames } from "./limits.ts";
 import { encodeMetadata } from "./metadata.ts";
 import { checkChoice, checkMs, checkNames, checkTimeoutMs } from "./option.ts";
 import type { ReceivedPacket } from "./packet.ts";
-import { ClientStream } from "./stream.ts";
+import { ClientStream, serialize } from "./stream.ts";
 import { Transport, type TransportOptions, type TransportOwner } from "./transport.ts";
 import { UnaryCall } from "./unary.ts";
 
@@ -17,7 +17,7 @@ import { UnaryCall } from "./unary.ts";
 export interface DrpcConnOptions extends DrpcLimits {
   /**
    * What cancelling an RPC does to the conn. `"soft"`, the default: the peer is told, and the conn takes the next RPC.
-   * `"hard"`: the conn is closed, for peers that do not know the cancel packet (before storj.io/drpc v0.0.33).
+   * `"hard"`: the conn is closed, for peers that do not know the cancel packet.
    */
   cancel?: "soft" | "hard" | undefined;
   /**
@@ -114,19 +114,20 @@ export class DrpcConn implements Conn {
   }
 
   async invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions = {}): Promise<O> {
-    const bytes = rpc.requestSerialize(request);
-    const metadata = options.metadata === undefined ? undefined : encodeMetadata(options.metadata);
+    // All that can throw comes before `#begin`: the slot that it takes is given back by the RPC's end only.
+    const bytes = serialize(rpc, request);
+    const prelude = encodePrelude(rpc, options);
     const call = new UnaryCall((response) => rpc.responseDeserialize(response), this.#cancel);
-    this.#begin(call, options).call(rpc.path, metadata, bytes);
+    this.#begin(call, options).call(prelude, bytes);
     return call.response;
   }
 
   async newStream<I, O>(rpc: Rpc<I, O>, options: CallOptions = {}): Promise<Stream<I, O>> {
-    const metadata = options.metadata === undefined ? undefined : encodeMetadata(options.metadata);
+    const prelude = encodePrelude(rpc, options);
     const inbox = new Inbox(this.#transport, this.#settings.highWaterBytes);
     return new ClientStream(rpc, inbox, this.#cancel, (receiver) => {
       const exchange = this.#begin(receiver, options);
-      exchange.open(rpc.path, metadata);
+      exchange.open(prelude);
       return exchange;
     });
   }
@@ -238,6 +239,10 @@ export class DrpcConn implements Conn {
     const message = `${why}; the request ${sent ? "may have reached the peer" : "was not sent"}`;
     return new ConnClosedError(reason, sent, message, cause === undefined || cause === null ? {} : { cause });
   }
+}
+
+function encodePrelude({ path }: Rpc<never, unknown>, { metadata }: CallOptions): Prelude {
+  return { path: Buffer.from(path), metadata: metadata === undefined ? undefined : encodeMetadata(metadata) };
 }
 
 function whyDead(cause: unknown): string {

@@ -20,6 +20,12 @@ export interface Receiver {
   onEnd(failure: Failure | undefined): void;
 }
 
+/** What an RPC begins with: its name, and metadata where there is any. */
+export interface Prelude {
+  readonly path: Uint8Array;
+  readonly metadata: Uint8Array | undefined;
+}
+
 const NO_DATA = Buffer.alloc(0);
 
 /**
@@ -52,16 +58,16 @@ export class Exchange {
   }
 
   /** Starts a unary call: all of it in one write. */
-  call(path: string, metadata: Buffer | undefined, request: Uint8Array): void {
-    const packets = this.#invoke(path, metadata);
+  call(prelude: Prelude, request: Uint8Array): void {
+    const packets = this.#invoke(prelude);
     packets.push(this.#packet(Kind.message, request), this.#packet(Kind.closeSend));
     this.#sending = false;
     this.#transport.write(packets);
   }
 
   /** Starts a streaming RPC. What is sent in the same tick goes out with it. */
-  open(path: string, metadata: Buffer | undefined): void {
-    this.#transport.writeSoon(this.#invoke(path, metadata));
+  open(prelude: Prelude): void {
+    this.#transport.writeSoon(this.#invoke(prelude));
   }
 
   /** Takes a packet of this stream. @throws DrpcProtocolError where the conn has to end with it. */
@@ -139,9 +145,9 @@ export class Exchange {
     for (const { resolve } of this.#waiting.splice(0)) resolve();
   }
 
-  #invoke(path: string, metadata: Buffer | undefined): Packet[] {
+  #invoke({ path, metadata }: Prelude): Packet[] {
     const packets = metadata === undefined ? [] : [this.#packet(Kind.invokeMetadata, metadata)];
-    packets.push(this.#packet(Kind.invoke, Buffer.from(path)));
+    packets.push(this.#packet(Kind.invoke, path));
     return packets;
   }
 

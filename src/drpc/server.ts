@@ -110,7 +110,7 @@ export class DrpcServer implements AsyncDisposable {
     };
     const tcp = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
     const listener = tls === undefined ? createServer(tcp, accept) : createTlsServer({ ...tcp, ...tls }, accept);
-    listener.on("tlsClientError", this.#onError);
+    listener.on("tlsClientError", (error) => this.#onError(error));
     listener.listen(path === undefined ? { port, host } : { path });
     this.#listeners.add(listener);
     try {

@@ -1,7 +1,15 @@
 import type { Rpc, Stream } from "../contract.ts";
+import { PoolTypeError } from "../errors.ts";
 import { DrpcCode, DrpcError } from "./error.ts";
 import type { Exchange, Failure, Receiver } from "./exchange.ts";
 import type { Inbox } from "./inbox.ts";
+
+/** @throws PoolTypeError when the RPC serializes to anything but bytes, or what it throws itself. */
+export function serialize<I>(rpc: Rpc<I, unknown>, message: I): Uint8Array {
+  const bytes: unknown = rpc.requestSerialize(message);
+  if (!(bytes instanceof Uint8Array)) throw new PoolTypeError(`Expected ${rpc.path} to serialize to bytes`);
+  return bytes;
+}
 
 /** A streaming RPC at its client. */
 export class ClientStream<I, O> implements Stream<I, O>, Receiver {
@@ -27,11 +35,11 @@ export class ClientStream<I, O> implements Stream<I, O>, Receiver {
   }
 
   async send(message: I): Promise<void> {
-    await this.#exchange.send(this.#rpc.requestSerialize(message));
+    await this.#exchange.send(serialize(this.#rpc, message));
   }
 
   async closeSend(last?: I): Promise<void> {
-    await this.#exchange.closeSend(last === undefined ? undefined : this.#rpc.requestSerialize(last));
+    await this.#exchange.closeSend(last === undefined ? undefined : serialize(this.#rpc, last));
   }
 
   async close(): Promise<void> {

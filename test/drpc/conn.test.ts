@@ -322,6 +322,9 @@ test("an error of serializing or deserializing rejects its RPC only", async () =
     throw new Error("broken");
   };
   await assert.rejects(conn.invoke({ ...peer.echo, requestSerialize: broken }, hello), { message: "broken" });
+  const text = { ...peer.echo, requestSerialize: () => "text" as unknown as Uint8Array };
+  await assert.rejects(conn.invoke(text, hello), { code: "ERR_POOL_ARGUMENT" });
+  await assert.rejects(conn.invoke({ ...peer.echo, path: undefined as unknown as string }, hello), TypeError);
   const response = conn.invoke({ ...peer.echo, responseDeserialize: broken }, hello);
   far.send(packet("message", 1, 1), packet("closeSend", 1, 2));
   await assert.rejects(response, { message: "broken" });
