@@ -99,11 +99,12 @@ export class PacketReader {
     return Number(length);
   }
 
-  /** Adds a piece, of which `missing` bytes were announced. */
+  /** Adds a piece, of which `missing` bytes were announced. The buffer doubles, up to the packet's size once known. */
   #join(piece: Uint8Array, missing: number): void {
     const need = this.#size + piece.length;
     if (need > this.#joined.length) {
-      const grown = Buffer.allocUnsafe(Math.max(need, Math.min(this.#size + missing, 2 * this.#joined.length)));
+      const most = this.#frame.done ? this.#size + missing : Number.POSITIVE_INFINITY;
+      const grown = Buffer.allocUnsafe(Math.max(need, Math.min(most, 2 * this.#joined.length)));
       this.#joined.copy(grown, 0, 0, this.#size);
       this.#joined = grown;
     }

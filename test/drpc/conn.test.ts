@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import {
   DrpcBusyError,
@@ -134,6 +135,18 @@ test("row 45: an abort rejects with the signal's reason, untouched, and a soft c
   const aborted = await rejection(conn.invoke(peer.echo, hello, { signal: AbortSignal.abort("before") }));
   assert.equal(aborted, "before");
   assert.equal(far.packets.length, 12, "nothing was sent");
+});
+
+test("a signal that outlives its calls collects no listeners", async () => {
+  const { far, conn } = connect();
+  const { signal } = new AbortController();
+  for (let stream = 1; stream <= 20; stream++) {
+    const response = conn.invoke(peer.echo, hello, { signal, timeoutMs: 10_000 });
+    assert.equal(getEventListeners(signal, "abort").length, 1);
+    far.send(packet("message", stream, 1), packet("closeSend", stream, 2));
+    await response;
+    assert.equal(getEventListeners(signal, "abort").length, 0);
+  }
 });
 
 test("an abort drops what has come, and late packets of what was cancelled are ignored", async () => {

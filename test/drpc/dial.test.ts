@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import type { TLSSocket } from "node:tls";
 import { type DialDrpcOptions, type DrpcConn, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
-import { isPoolError } from "../../src/errors.ts";
+import { ConnClosedError, isPoolError } from "../../src/errors.ts";
 import { ca, localhost, other, stranger } from "../support/certs.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { rejection } from "../support/wire.ts";
@@ -168,6 +168,20 @@ describe("dialDrpc", () => {
     await assert.rejects(open(key, { tls, checkPeer: forever, connectTimeoutMs: 50 }), {
       code: "ERR_POOL_DIAL_TIMEOUT",
     });
+  });
+
+  test("hazard 15: a peer that resets the connection under an RPC: the cause is the reset, and the request may be there", async () => {
+    const rude = createServer((socket) => socket.once("data", () => socket.resetAndDestroy()));
+    await new Promise<void>((resolve) => rude.listen(0, "127.0.0.1", resolve));
+    const conn = await open(`127.0.0.1:${(rude.address() as AddressInfo).port}`);
+    await assert.rejects(conn.invoke(peer.echo, hello), (error) => {
+      assert(error instanceof ConnClosedError);
+      assert.deepEqual([error.reason, error.sent], ["died", true]);
+      assert.equal((error.cause as NodeJS.ErrnoException).code, "ECONNRESET");
+      return true;
+    });
+    await assert.rejects(conn.invoke(peer.echo, hello), { sent: false });
+    rude.close();
   });
 
   test("options are checked at once, certificates too", () => {

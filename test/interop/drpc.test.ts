@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { type DialDrpcOptions, type DrpcConn, DrpcError, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { Pool } from "../../src/index.ts";
@@ -100,6 +101,21 @@ describe("DRPC against Go", { skip: noGo }, () => {
       assert.equal(text(await next), "next");
     }
     assert.equal(text(await conn.invoke(peer.cancelled, Buffer.alloc(0))), "20");
+  });
+
+  test("hazard 15: a stream that nobody reads stops the Go server, and memory stays bounded", async () => {
+    const stream = await conn.newStream(peer.count);
+    await stream.closeSend(Buffer.from("100000000"));
+    const socket = conn.duplex as Socket;
+    const received: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      received.push(socket.bytesRead);
+    }
+    assert(socket.isPaused());
+    assert.equal(received[4], received[3], "nothing more is read");
+    await stream.close();
+    assert.equal(text(await conn.invoke(peer.echo, Buffer.from("next"))), "next");
   });
 
   test("1,000 concurrent calls through the pool, over at most 50 conns", async () => {
