@@ -1,0 +1,3 @@
+export type { GrpcConn } from "./conn.ts";
+export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
+export { GrpcError } from "./status.ts";
