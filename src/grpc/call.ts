@@ -98,7 +98,8 @@ export abstract class RunningCall implements GrpcListener, AbortWatcher {
 
 function deadlineOf(timeoutMs: number | undefined): number {
   if (timeoutMs === undefined) return Number.POSITIVE_INFINITY;
-  if (typeof timeoutMs !== "number") throw new PoolTypeError(`Expected \`timeoutMs\` to be a number, got ${typeof timeoutMs}`);
+  if (typeof timeoutMs !== "number")
+    throw new PoolTypeError(`Expected \`timeoutMs\` to be a number, got ${typeof timeoutMs}`);
   if (!(timeoutMs > 0)) throw new PoolRangeError(`Expected \`timeoutMs\` to be over 0, got ${timeoutMs}`);
   return timeoutMs > longestTimeoutMs ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs;
 }

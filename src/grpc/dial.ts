@@ -43,6 +43,9 @@ export function dialGrpc(
   options: GrpcDialOptions = {},
 ): Dial<string, GrpcConn> {
   const maxStreams = checkOptions(options);
+  if (typeof channelOptions !== "object" || channelOptions === null) {
+    throw new PoolTypeError("Expected the channel options to be an object");
+  }
   const ownOptions: ChannelOptions = {
     "grpc.client_idle_timeout_ms": 2 ** 31 - 1,
     ...channelOptions,
