@@ -57,6 +57,10 @@ export interface PoolConn {
   readonly maxLifetimeMs?: number | undefined;
   /** Facts for filters, stats and events; read live. */
   readonly tags?: Readonly<Record<string, unknown>> | undefined;
+  /** Called when a first stream begins: from now on an open socket may hold the process. */
+  ref?(): unknown;
+  /** Called when the last stream has ended, and when the pool gets the conn: it must not hold the process any more. */
+  unref?(): unknown;
   /** The pool subscribes once, to hear that `maxStreams` or `draining` has changed. */
   onChange?(listener: () => void): void;
 }

@@ -1,0 +1,42 @@
+/** Where the pool gets its time. The default is the machine's monotonic clock; tests pass a clock of their own. */
+export interface Clock {
+  /** Milliseconds since any fixed point. */
+  now(): number;
+  /** Calls `callback` once, after `ms`. What it returns may have an `unref()`. */
+  setTimeout(callback: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+}
+
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  setTimeout: (callback, ms) => setTimeout(callback, ms),
+  clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout), // only ever what setTimeout above returned
+};
+
+/** A longer delay makes Node's setTimeout fire at once: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
+export const longestDelayMs: number = 2 ** 31 - 1;
+
+/**
+ * Keeps the process alive while somebody waits. The pool's own timer never does, nor does a conn that runs no
+ * stream, so a caller could otherwise wait for something that the end of the process forestalls.
+ */
+class Anchor {
+  #holders = 0;
+  readonly #timer: NodeJS.Timeout = setInterval(() => {}, longestDelayMs).unref();
+
+  hold(): void {
+    if (this.#holders++ === 0) this.#timer.ref();
+  }
+
+  drop(): void {
+    if (--this.#holders === 0) this.#timer.unref();
+  }
+}
+
+let anchor: Anchor | undefined;
+
+/** The one anchor of the process, made when somebody first waits. */
+export function processAnchor(): { hold(): void; drop(): void } {
+  anchor ??= new Anchor();
+  return anchor;
+}

@@ -1,0 +1,162 @@
+import type { CloseReason, Conn, PoolConn, Stream } from "./contract.ts";
+import { bug } from "./errors.ts";
+import type { Linked } from "./list.ts";
+import type { ConnInfo } from "./options.ts";
+import type { Task } from "./schedule.ts";
+
+/** Where one conn stands. */
+export type ConnState =
+  | { readonly name: "idle" }
+  | { readonly name: "leased"; readonly streams: number }
+  | { readonly name: "draining"; readonly streams: number; readonly reason: CloseReason }
+  | { readonly name: "taken" }
+  | { readonly name: "closed"; readonly reason: CloseReason };
+
+/** Run when an RPC that came through a handle ends: they give the slot back before the caller learns. */
+export interface Settlers {
+  /** The same conn, known to carry RPCs. */
+  readonly conn: Conn;
+  readonly streamed: <I, O>(stream: Stream<I, O>) => Stream<I, O>;
+  readonly done: <T>(value: T) => T;
+  readonly failed: (error: unknown) => never;
+}
+
+/**
+ * The life of one connection, from the moment it is open. Before that it is a `Dialing`.
+ *
+ *     taken        -put-> idle             -cut-> closed
+ *     idle         -lease-> leased(1)      -end, cut-> closed                   -take-> taken
+ *     leased(n)    -lease-> leased(n+1)    -release-> leased(n-1), idle at 0    -end-> draining(n)    -cut-> closed
+ *     draining(n)  -release-> draining(n-1), closed at 0                        -end-> draining(n)    -cut-> closed
+ *     closed       -release, end, cut-> closed
+ *
+ * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `end` is an orderly leave:
+ * evict, expire, retire, clear, configure, goaway, the pool's close. `cut`: it died, or the grace of the pool's
+ * close is over. Only the methods below write the state; a call that the table does not have throws.
+ */
+export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H>> {
+  prev: PooledConn<C, H> | undefined = undefined;
+  next: PooledConn<C, H> | undefined = undefined;
+  list: object | undefined = undefined;
+
+  readonly conn: C;
+  /** The record of its key. */
+  home: H;
+  /** `idle` and `leased` are both "ready", told apart by the stream count. */
+  #phase: "taken" | "ready" | "draining" | "closed" = "taken";
+  #reason: CloseReason | undefined = undefined;
+  streams = 0;
+  /** Streams begun. More than `streams`: at least one has ended, so that `unblocked()` is worth asking. */
+  uses = 0;
+  /** Its last `unblocked()` is pending, or its `reset` is. */
+  blocked = false;
+  /** It has been blocked since its last stream began. */
+  wasBlocked = false;
+  /** Closes it at the end of its lifetime. */
+  lifetime: Task | undefined = undefined;
+  /** Made once per conn, by the first handle that uses it: closures per call would cost half a call. */
+  settlers: Settlers | undefined = undefined;
+  /** A clear() with a higher number closes it. */
+  readonly generation: number;
+  readonly openedAt: number;
+  /** Numbers the give-backs of all keys, so that ages compare without a clock. */
+  givenBack = 0;
+  /** The expiry tick of its last give-back; negative: it stands in no order. */
+  stamp = -1;
+
+  constructor(conn: C, home: H, generation: number, openedAt: number) {
+    this.conn = conn;
+    this.home = home;
+    this.generation = generation;
+    this.openedAt = openedAt;
+  }
+
+  get ready(): boolean {
+    return this.#phase === "ready";
+  }
+
+  get open(): boolean {
+    return this.#phase === "ready" || this.#phase === "draining";
+  }
+
+  get idle(): boolean {
+    return this.streams === 0 && this.#phase === "ready";
+  }
+
+  get draining(): boolean {
+    return this.#phase === "draining";
+  }
+
+  get taken(): boolean {
+    return this.#phase === "taken";
+  }
+
+  /** Why it leaves or has left. */
+  get reason(): CloseReason {
+    return this.#reason ?? "died";
+  }
+
+  get state(): ConnState {
+    const { streams, reason } = this;
+    if (this.#phase === "ready") return streams === 0 ? { name: "idle" } : { name: "leased", streams };
+    if (this.#phase === "draining") return { name: "draining", streams, reason };
+    return this.#phase === "taken" ? { name: "taken" } : { name: "closed", reason };
+  }
+
+  lease(): void {
+    if (this.#phase !== "ready") bug(`lease of a ${this.#phase} conn`);
+    this.streams++;
+    this.uses++;
+    this.wasBlocked = false;
+  }
+
+  /** A stream has ended. On a conn that has closed meanwhile, nothing. */
+  release(): void {
+    if (this.#phase === "closed") return;
+    if (this.streams === 0) bug(`release of a conn that runs no stream`);
+    this.streams--;
+    if (this.streams === 0 && this.#phase === "draining") this.#phase = "closed";
+  }
+
+  /** No new streams; closed as soon as none runs. The first reason stays. */
+  end(reason: CloseReason): void {
+    if (this.#phase === "closed") return;
+    if (this.#phase === "taken") bug("end of a conn that the pool does not hold");
+    this.#reason ??= reason;
+    this.#phase = this.streams === 0 ? "closed" : "draining";
+  }
+
+  /** Closed now, whatever runs. */
+  cut(reason: CloseReason): void {
+    if (this.#phase === "closed") return;
+    this.#reason ??= reason;
+    this.#phase = "closed";
+    this.streams = 0;
+  }
+
+  /** The caller owns it from now on. */
+  take(): void {
+    if (!this.idle) bug(`take of a ${this.#phase} conn with ${this.streams} streams`);
+    this.#phase = "taken";
+  }
+
+  /** The pool's from now on. What `take` took keeps its age, uses and generation. */
+  put(home: H): void {
+    if (this.#phase !== "taken") bug(`put of a ${this.#phase} conn`);
+    this.#phase = "ready";
+    this.home = home;
+  }
+
+  /** What filters and `stats` see of it; `maxStreams` has been capped by the caller. */
+  info(now: number, maxStreams: number): ConnInfo {
+    return Object.freeze({
+      state: this.#phase === "draining" ? "draining" : this.streams === 0 ? "idle" : "leased",
+      blocked: this.blocked,
+      streams: this.streams,
+      maxStreams,
+      tags: this.conn.tags,
+      ageMs: now - this.openedAt,
+      uses: this.uses,
+    });
+  }
+}

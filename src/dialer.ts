@@ -1,0 +1,132 @@
+import { checkConn, show } from "./argument.ts";
+import type { Dial, PoolConn } from "./contract.ts";
+import { Dialing, type DialOwner } from "./dialing.ts";
+import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
+import type { Member, Peer, PeerDialing } from "./peer.ts";
+import { type Roster, shut } from "./roster.ts";
+import type { Schedule } from "./schedule.ts";
+
+/** Told how a dial ended. By then it does not count any more. */
+export interface DialerOwner<K, C extends PoolConn> {
+  dialed(dialing: PeerDialing<K, C>, conn: Member<K, C>): void;
+  /** `ahead`: the waiters that older dials still in flight will serve. */
+  dialFailed(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void;
+}
+
+/** Starts dials, counts those in flight, and sees to it that nothing is left of those that nobody wants. */
+export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C>> {
+  /** Dials in flight, of all keys. */
+  count = 0;
+  /** Raised by each `clear`; a conn carries the number of its dial. */
+  generation = 0;
+  readonly #roster: Roster<K, C>;
+  readonly #schedule: Schedule;
+  readonly #owner: DialerOwner<K, C>;
+
+  constructor(roster: Roster<K, C>, schedule: Schedule, owner: DialerOwner<K, C>) {
+    this.#roster = roster;
+    this.#schedule = schedule;
+    this.#owner = owner;
+  }
+
+  start(peer: Peer<K, C>, dial: Dial<K, C>, background: boolean): void {
+    const now = this.#schedule.clock.now();
+    const dialing = new Dialing<Peer<K, C>>(peer, dial, peer.expectedSlots(dial.maxStreams), background, now, this);
+    if (peer.dials.size === 0) peer.dialingSince = now;
+    peer.addDial(dialing);
+    peer.tally.dials++;
+    this.count++;
+    const { dialTimeoutMs } = peer.rules;
+    if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#schedule.add(dialing, dialTimeoutMs);
+    const { generation } = this;
+    // A dial function that throws at once fails like one that rejects.
+    new Promise<C>((resolve) => resolve(dial(peer.key, { signal: dialing.signal }))).then(
+      (conn) => this.#arrived(dialing, conn, generation),
+      (error: unknown) => this.#failed(dialing, error),
+    );
+  }
+
+  /** Nobody wants it any more: it stops counting at once, and what it still brings is closed. */
+  abandon(dialing: PeerDialing<K, C>, reason: string): void {
+    if (!dialing.inFlight) return;
+    this.#uncount(dialing);
+    dialing.abort(new DialError(`the dial of ${show(dialing.home.key)} was abandoned: ${reason}`));
+  }
+
+  abandonAll(peer: Peer<K, C>, reason: string): void {
+    for (let dialing = peer.dials.tail; dialing !== undefined; dialing = peer.dials.tail) this.abandon(dialing, reason);
+  }
+
+  timedOut(dialing: PeerDialing<K, C>): void {
+    const { key, rules } = dialing.home;
+    const error = new DialTimeoutError(
+      `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
+    );
+    const ahead = this.#uncount(dialing);
+    dialing.abort(error);
+    this.#owner.dialFailed(dialing, error, ahead);
+  }
+
+  #arrived(dialing: PeerDialing<K, C>, conn: C, generation: number): void {
+    if (!dialing.inFlight) {
+      discard(conn);
+      return;
+    }
+    let member: Member<K, C>;
+    try {
+      checkConn("what the dial function returned", conn);
+      if (this.#roster.memberOf(conn) !== undefined) {
+        throw new PoolTypeError("the dial function returned a conn that this pool has already: return a new one");
+      }
+      member = this.#roster.enlist(conn, dialing.home, generation);
+    } catch (error) {
+      if (this.#roster.memberOf(conn) === undefined) discard(conn);
+      this.#failed(dialing, error);
+      return;
+    }
+    // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
+    queueMicrotask(() => {
+      if (!dialing.inFlight) {
+        if (member.taken) discard(conn);
+      } else if (member.taken) {
+        this.#uncount(dialing);
+        this.#owner.dialed(dialing, member);
+      } else {
+        this.#failed(dialing, new Error("the conn was closed as soon as it was dialed"));
+      }
+    });
+  }
+
+  #failed(dialing: PeerDialing<K, C>, cause: unknown): void {
+    if (!dialing.inFlight) return;
+    const ahead = this.#uncount(dialing);
+    const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
+    const why = cause instanceof Error ? cause.message : show(cause);
+    const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
+    this.#owner.dialFailed(dialing, error, ahead);
+  }
+
+  /** Returns how many waiters the dials started before it will serve. */
+  #uncount(dialing: PeerDialing<K, C>): number {
+    const { dials } = dialing.home;
+    let ahead = 0;
+    for (let older = dialing.prev; older !== undefined; older = older.prev) ahead += older.slots;
+    dialing.home.removeDial(dialing);
+    this.count--;
+    this.#schedule.cancel(dialing);
+    if (dials.size === 0) {
+      const { home } = dialing;
+      home.dialedMs += this.#schedule.clock.now() - home.dialingSince;
+    }
+    return ahead;
+  }
+}
+
+/** Closes what a dial brought and nobody can use, conn or not, as well as it can be closed. */
+function discard(brought: { closed?: unknown; close?: unknown; destroy?: unknown }): void {
+  if (typeof brought !== "object" || brought === null) return;
+  const { closed, close, destroy } = brought;
+  Promise.resolve(closed).catch(() => {});
+  const end = typeof close === "function" ? close : destroy;
+  if (typeof end === "function") void shut(() => end.call(brought));
+}

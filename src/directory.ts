@@ -1,0 +1,93 @@
+import type { Clock } from "./clock.ts";
+import type { PoolConn } from "./contract.ts";
+import { PoolTypeError } from "./errors.ts";
+import type { Lane } from "./idle.ts";
+import { type KeyRules, keyChanges, type Rules, withLimits } from "./limits.ts";
+import type { KeyLimits, Limits } from "./options.ts";
+import { type Member, Peer, type PeerOwner } from "./peer.ts";
+import { Tally } from "./stats.ts";
+
+/** How the pool's owner told keys apart, and what it said of each. */
+export interface DirectoryOptions<K> {
+  readonly hashKey: ((key: K) => unknown) | undefined;
+  readonly limits: ((key: K) => KeyLimits | undefined) | undefined;
+  readonly newest: boolean;
+  readonly clock: Clock;
+}
+
+/** What the keys' records need. */
+export interface DirectoryOwner<K, C extends PoolConn> extends PeerOwner<K, C> {
+  /** The order that the idle conns of a key with these rules stand in, if any. */
+  laneFor(rules: KeyRules): Lane<Member<K, C>> | undefined;
+}
+
+/** The keys that have something open, dialing or waiting, and the rules of each. Emptied keys leave no trace. */
+export class Directory<K, C extends PoolConn> {
+  rules: Rules;
+  /** What the keys counted that are gone. */
+  readonly gone: Tally = new Tally();
+  readonly #options: DirectoryOptions<K>;
+  readonly #owner: DirectoryOwner<K, C>;
+  readonly #peers = new Map<unknown, Peer<K, C>>();
+  /** What `configure` said of single keys; it outlives them. */
+  readonly #configured = new Map<unknown, Partial<KeyRules>>();
+
+  constructor(rules: Rules, options: DirectoryOptions<K>, owner: DirectoryOwner<K, C>) {
+    this.rules = rules;
+    this.#options = options;
+    this.#owner = owner;
+  }
+
+  get size(): number {
+    return this.#peers.size;
+  }
+
+  [Symbol.iterator](): Iterator<Peer<K, C>> {
+    return this.#peers.values();
+  }
+
+  hash(key: K): unknown {
+    const { hashKey } = this.#options;
+    const hash = hashKey === undefined ? key : hashKey(key);
+    if (hash !== undefined) return hash;
+    throw new PoolTypeError(
+      hashKey === undefined ? "expected a key, got undefined" : "expected `hashKey` to return a Map key, got undefined",
+    );
+  }
+
+  find(hash: unknown): Peer<K, C> | undefined {
+    return this.#peers.get(hash);
+  }
+
+  open(key: K, hash: unknown): Peer<K, C> {
+    let peer = this.#peers.get(hash);
+    if (peer === undefined) {
+      const { newest, clock } = this.#options;
+      peer = new Peer(key, hash, this.#rulesOf(key, hash), newest, clock.now(), this.#owner);
+      peer.lane = this.#owner.laneFor(peer.rules);
+      this.#peers.set(hash, peer);
+    }
+    return peer;
+  }
+
+  forget(peer: Peer<K, C>): void {
+    if (this.#peers.get(peer.hash) !== peer) return;
+    this.#peers.delete(peer.hash);
+    peer.alive = false;
+    this.gone.absorb(peer.tally);
+  }
+
+  /** New limits for all keys, or for one; checked before anything changes. */
+  configure(limits: Limits, hash: unknown): void {
+    if (hash === undefined) this.rules = withLimits(this.rules, limits);
+    else this.#configured.set(hash, { ...this.#configured.get(hash), ...keyChanges(limits, "the limits of a key") });
+    for (const peer of this) peer.rules = this.#rulesOf(peer.key, peer.hash);
+  }
+
+  #rulesOf(key: K, hash: unknown): KeyRules {
+    const own = this.#options.limits?.(key);
+    const configured = this.#configured.get(hash);
+    if (own === undefined && configured === undefined) return this.rules;
+    return { ...this.rules, ...(own === undefined ? {} : keyChanges(own, "what `limits` returned")), ...configured };
+  }
+}

@@ -1,0 +1,326 @@
+import { show } from "./argument.ts";
+import { pauseMs } from "./backoff.ts";
+import type { PoolConn } from "./contract.ts";
+import { Dialer, type DialerOwner } from "./dialer.ts";
+import { type DialError, NoConnError, NoMatchError, type PoolError, QueueFullError } from "./errors.ts";
+import type { Rules } from "./limits.ts";
+import { Line } from "./line.ts";
+import type { Filter } from "./options.ts";
+import type { Member, Peer, PeerDialing, PeerWaiter } from "./peer.ts";
+import { Queue, type QueueOwner } from "./queue.ts";
+import { type CloseFailure, Roster, type RosterOwner } from "./roster.ts";
+import type { Schedule, Task } from "./schedule.ts";
+import type { Request } from "./waiter.ts";
+
+/** What the dispatcher tells the pool. */
+export interface DispatcherOwner<K, C extends PoolConn> {
+  /** Nothing is left of a key. */
+  emptied(peer: Peer<K, C>): void;
+  closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
+}
+
+/** Waiters served in one go; I/O gets its turn between two. */
+const batch = 1000;
+/** Streams that may end inside one key while another waits for a place. */
+const fairHandOffs = 16;
+
+/**
+ * Hands conns to waiters. Whatever happens to a conn, a dial or a limit ends by calling `serve`, which does for
+ * each waiter of a key, in order, what is possible: a conn with a free slot; else a dial; else an idle conn of
+ * another key is evicted to make room for one; else it waits.
+ */
+export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C> {
+  readonly roster: Roster<K, C>;
+  readonly dialer: Dialer<K, C>;
+  readonly queue: Queue<K, C>;
+  readonly now: () => number;
+  readonly #schedule: Schedule;
+  readonly #owner: DispatcherOwner<K, C>;
+  readonly #line: Line<Peer<K, C>> = new Line();
+  #serving = false;
+  /** Keys to serve after the one being served: a callback of the caller's may cause any. */
+  readonly #again = new Set<Peer<K, C>>();
+
+  constructor(rules: Rules, schedule: Schedule, owner: DispatcherOwner<K, C>) {
+    this.#schedule = schedule;
+    this.#owner = owner;
+    this.now = () => schedule.clock.now();
+    this.roster = new Roster(rules, schedule, this);
+    this.dialer = new Dialer(this.roster, schedule, this);
+    this.queue = new Queue(schedule, this);
+  }
+
+  /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
+  tryLease(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
+    if (peer.waiters.size !== 0) {
+      this.serve(peer);
+      if (peer.batching || this.#serving) return undefined;
+    }
+    const conn = peer.pick(filter, this.now);
+    if (conn === undefined) return undefined;
+    this.roster.lease(conn);
+    peer.tally.hits++;
+    return conn;
+  }
+
+  /** A lease as soon as there is one. `tryLease` has found none. */
+  wait(peer: Peer<K, C>, request: Request<K, C>): Promise<Member<K, C>> {
+    peer.tally.misses++;
+    const waiter = this.queue.join(peer, request);
+    this.serve(peer);
+    return waiter.promise;
+  }
+
+  /** A stream has ended. Its slot is free before the caller learns of the end. */
+  release(conn: Member<K, C>): void {
+    if (!this.roster.release(conn)) return;
+    if (this.queue.size !== 0) {
+      if (this.#mustYield(conn.home)) {
+        this.roster.end(conn, "evicted");
+        return;
+      }
+      this.available(conn.home);
+    }
+    this.roster.settle(conn);
+    if (this.#line.size !== 0) this.#feed();
+  }
+
+  /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
+  admit(conn: Member<K, C>, peer: Peer<K, C>): void {
+    this.roster.add(conn, peer);
+    this.serve(peer);
+    this.roster.settle(conn);
+    this.#feed();
+  }
+
+  dialed(dialing: PeerDialing<K, C>, conn: Member<K, C>): void {
+    const peer = dialing.home;
+    peer.failures = 0;
+    peer.lastError = undefined;
+    const meant = peer.waitersFor(dialing, 0);
+    this.admit(conn, peer);
+    let unsuited = false;
+    for (const waiter of meant) {
+      if (waiter.list === undefined || waiter.dial !== dialing.by || this.#suits(conn, waiter)) continue;
+      this.queue.giveUpDialing(waiter);
+      unsuited = true;
+    }
+    if (unsuited) this.serve(peer);
+  }
+
+  dialFailed(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
+    const peer = dialing.home;
+    peer.tally.dialErrors++;
+    peer.failures++;
+    peer.lastError = error;
+    const { backoff } = peer.rules;
+    const spent = error.final || peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
+    for (const waiter of spent ? [...peer.waiters] : peer.waitersFor(dialing, ahead)) {
+      if (spent || !waiter.waitForReady) this.queue.reject(waiter, error);
+    }
+    if (backoff !== undefined) this.#pause(peer, pauseMs(backoff, peer.failures));
+    else if (peer.wanting > 0) this.#pause(peer, undefined);
+    this.freed(peer);
+  }
+
+  /** No dials for a while; `undefined`: until I/O has had its turn, since a dial may fail at once, time after time. */
+  #pause(peer: Peer<K, C>, ms: number | undefined): void {
+    this.endPause(peer);
+    const pause: Task = {
+      due: 0,
+      place: -1,
+      run: () => {
+        if (peer.pause !== pause) return;
+        peer.pause = undefined;
+        this.serve(peer);
+      },
+    };
+    peer.pause = pause;
+    if (ms === undefined) setImmediate(() => pause.run());
+    else this.#schedule.add(pause, ms);
+  }
+
+  /** The caller serves the key then. */
+  endPause(peer: Peer<K, C>): void {
+    if (peer.pause !== undefined) this.#schedule.cancel(peer.pause);
+    peer.pause = undefined;
+  }
+
+  available(peer: Peer<K, C>): void {
+    if (peer.waiters.size !== 0) this.serve(peer);
+  }
+
+  freed(peer: Peer<K, C>): void {
+    this.serve(peer);
+    this.#feed();
+  }
+
+  left(peer: Peer<K, C>): void {
+    this.serve(peer);
+  }
+
+  closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void {
+    this.#owner.closed(conn, closing);
+  }
+
+  /** Does what is possible for the waiters of a key. Whatever is called meanwhile, keys come one after another. */
+  serve(peer: Peer<K, C>): void {
+    this.#again.add(peer);
+    if (this.#serving) return;
+    this.#serving = true;
+    try {
+      for (const next of this.#again) {
+        this.#again.delete(next);
+        this.#handOut(next);
+        this.#dial(next);
+        this.#screen(next);
+        if (next.empty) this.#owner.emptied(next);
+        const { first } = this.#line;
+        if (first !== undefined && this.#hasRoom(first)) this.#again.add(first);
+      }
+    } finally {
+      this.#serving = false;
+    }
+  }
+
+  #handOut(peer: Peer<K, C>): void {
+    let left = batch;
+    for (let waiter = peer.waiters.head; waiter !== undefined; ) {
+      const conn = peer.pick(waiter.filter, this.now);
+      const { next } = waiter;
+      if (waiter.list === undefined) {
+        waiter = peer.waiters.head; // a callback removed it
+      } else if (conn !== undefined) {
+        this.roster.lease(conn);
+        this.queue.serve(waiter, conn);
+        waiter = next;
+        if (--left === 0) {
+          this.#continue(peer);
+          return;
+        }
+      } else if (waiter.filter === undefined) {
+        return; // nothing is free, so nothing is free for those behind it
+      } else waiter = next;
+    }
+  }
+
+  #continue(peer: Peer<K, C>): void {
+    peer.batching = true;
+    setImmediate(() => {
+      peer.batching = false;
+      this.serve(peer);
+    });
+  }
+
+  /** Starts the dials that the waiters need and the limits allow; abandons those that nobody needs, newest first. */
+  #dial(peer: Peer<K, C>): void {
+    this.#line.leave(peer);
+    while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.#mayDial(peer)) {
+      const dial = peer.nextToDial()?.dial;
+      if (dial === undefined) break;
+      peer.turn = undefined;
+      this.dialer.start(peer, dial, false);
+    }
+    for (let dialing = peer.dials.tail; dialing !== undefined; ) {
+      const older: PeerDialing<K, C> | undefined = dialing.prev;
+      if (!dialing.background && peer.promised(dialing) >= peer.wanting) {
+        this.dialer.abandon(dialing, "no caller waits for it any more");
+      }
+      dialing = older;
+    }
+    if (!this.#line.has(peer)) peer.turn = undefined;
+  }
+
+  #mayDial(peer: Peer<K, C>): boolean {
+    const { rules } = peer;
+    if (peer.dials.size >= rules.maxKeyDials) return false;
+    if (peer.open - peer.drainingCount + peer.dials.size >= rules.maxKeyConns) return false;
+    if (this.roster.rules.maxConns === Number.POSITIVE_INFINITY) return true;
+    const turn = peer.turn ?? peer.waiters.head?.number ?? this.queue.next();
+    const first = this.#line.first;
+    if ((first?.turn ?? turn) >= turn && this.makeRoom(peer)) return true;
+    this.#line.join(peer, turn);
+    return false;
+  }
+
+  /** Whether `maxConns` has a place for one more conn of `peer`; idle ones of other keys make way, the oldest first. */
+  makeRoom(peer: Peer<K, C>): boolean {
+    while (this.roster.open + this.dialer.count >= this.roster.rules.maxConns) {
+      const victim = this.roster.idle.oldest((conn) => conn.home !== peer);
+      if (victim === undefined) return false;
+      this.roster.end(victim, "evicted");
+    }
+    return true;
+  }
+
+  #hasRoom(peer: Peer<K, C>): boolean {
+    return (
+      this.roster.open + this.dialer.count < this.roster.rules.maxConns ||
+      this.roster.idle.oldest((conn) => conn.home !== peer) !== undefined
+    );
+  }
+
+  /** Gives a place that has become free to the key that stands first in line for one. */
+  #feed(): void {
+    const { first } = this.#line;
+    if (first !== undefined && this.#hasRoom(first)) this.serve(first);
+  }
+
+  /** Under a total limit a busy key would keep its conns for ever: after so many streams it goes behind and gives one up. */
+  #mustYield(peer: Peer<K, C>): boolean {
+    if (this.#line.firstBut(peer) === undefined || ++peer.handOffs <= fairHandOffs) return false;
+    if (this.roster.drainingCount >= this.#line.size) return false;
+    peer.handOffs = 0;
+    peer.turn = this.queue.next();
+    this.#line.leave(peer);
+    return true;
+  }
+
+  /** Turns away newcomers that may not wait, and those whom nothing can serve. */
+  #screen(peer: Peer<K, C>): void {
+    for (let waiter = peer.waiters.tail; waiter?.fresh; ) {
+      const { prev } = waiter;
+      waiter.fresh = false;
+      const error = this.#refusal(peer, waiter);
+      if (error !== undefined) this.queue.reject(waiter, error);
+      waiter = prev;
+    }
+    if (peer.waiters.size === peer.wanting || peer.dials.size > 0) return;
+    for (const waiter of [...peer.waiters]) {
+      const error = this.#hopeless(peer, waiter);
+      if (error !== undefined && waiter.list !== undefined) this.queue.reject(waiter, error);
+    }
+  }
+
+  #refusal(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
+    const { backoff, maxWaiters } = peer.rules;
+    if (backoff !== undefined && peer.pause !== undefined && waiter.wantsDial && !waiter.waitForReady) {
+      return peer.lastError;
+    }
+    const heldBack = peer.waiters.size - Math.min(peer.promised(), peer.wanting);
+    if (heldBack <= maxWaiters) return undefined;
+    return new QueueFullError(
+      `${heldBack - 1} callers wait for ${show(peer.key)} already, and maxWaiters is ${maxWaiters}`,
+    );
+  }
+
+  /** Why no conn can ever come to a waiter that is not worth a dial; `undefined`: one may. */
+  #hopeless(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
+    const { filter } = waiter;
+    if (waiter.wantsDial) return undefined;
+    const conns = peer.conns().filter((conn) => conn.ready);
+    if (conns.some((conn) => filter === undefined || peer.passes(conn, filter, this.now))) return undefined;
+    const cause = peer.lastError === undefined ? {} : { cause: peer.lastError };
+    if (waiter.tried && filter === undefined)
+      return new NoConnError(`the conn dialed for ${show(peer.key)} has gone`, cause);
+    if (waiter.tried || conns.length > 0) {
+      return new NoMatchError(`none of the ${conns.length} conns of ${show(peer.key)} passes the filter`);
+    }
+    return new NoConnError(`${show(peer.key)} has no conn, and there is no dial function to open one`, cause);
+  }
+
+  #suits(conn: Member<K, C>, { filter }: PeerWaiter<K, C>): boolean {
+    const peer = conn.home;
+    return peer.slots(conn) > 0 && (filter === undefined || peer.passes(conn, filter, this.now));
+  }
+}

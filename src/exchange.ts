@@ -1,0 +1,91 @@
+import type { PoolConn } from "./contract.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import { PoolTypeError } from "./errors.ts";
+import type { Member, Peer } from "./peer.ts";
+
+/** Cleared keys that are remembered, for conns that are out with a caller. */
+const memory = 1000;
+
+/** Conns that cross the border: adopted ones, and those that callers take out and bring back. */
+export class Exchange<K, C extends PoolConn> {
+  readonly #dispatcher: Dispatcher<K, C>;
+  /** Conns of an earlier generation are stale, whatever their key. */
+  #floor = 0;
+  /** The generation of the last `clear` of a key, oldest first. */
+  readonly #cleared = new Map<unknown, number>();
+
+  constructor(dispatcher: Dispatcher<K, C>) {
+    this.#dispatcher = dispatcher;
+  }
+
+  /** False: there was no place, or a `clear` came while it was out; it is closed. */
+  put(peer: Peer<K, C>, conn: C): boolean {
+    const { roster, dialer } = this.#dispatcher;
+    const known = roster.memberOf(conn);
+    if (known?.open) {
+      throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
+    }
+    const member = known ?? roster.enlist(conn, peer, dialer.generation);
+    if (!member.taken) return false; // it has died meanwhile
+    const stale = member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
+    if (!stale && this.#makeRoom(peer)) {
+      this.#dispatcher.admit(member, peer);
+      return member.open;
+    }
+    roster.refuse(member, stale ? "cleared" : "evicted");
+    this.#dispatcher.serve(peer);
+    return false;
+  }
+
+  take(peer: Peer<K, C>): Member<K, C> | undefined {
+    const conn = peer.pickIdle();
+    if (conn !== undefined) this.#dispatcher.roster.take(conn);
+    return conn;
+  }
+
+  /** What is out with callers, of one key or of all, is not wanted back. */
+  clear(hash: unknown): void {
+    const generation = ++this.#dispatcher.dialer.generation;
+    if (hash === undefined) {
+      this.#floor = generation;
+      this.#cleared.clear();
+      return;
+    }
+    this.#cleared.delete(hash);
+    this.#cleared.set(hash, generation);
+    // Forgetting a key may only make conns stale that are not: they are dialed anew.
+    for (const [oldest, cleared] of this.#cleared) {
+      if (this.#cleared.size <= memory) break;
+      this.#cleared.delete(oldest);
+      this.#floor = cleared;
+    }
+  }
+
+  /** A conn in the hand is worth a dial in flight; else an idle one makes way for it. */
+  #makeRoom(peer: Peer<K, C>): boolean {
+    const { roster, dialer } = this.#dispatcher;
+    const { maxKeyConns } = peer.rules;
+    while (peer.open - peer.drainingCount + peer.dials.size >= maxKeyConns) {
+      if (!this.#abandonOne(peer)) {
+        const oldest = peer.oldestIdle();
+        if (oldest === undefined) return false;
+        roster.end(oldest, "evicted");
+      }
+    }
+    while (roster.open + dialer.count >= roster.rules.maxConns) {
+      if (!this.#abandonOne(peer)) {
+        const oldest = roster.idle.oldest();
+        if (oldest === undefined) return false;
+        roster.end(oldest, "evicted");
+      }
+    }
+    return true;
+  }
+
+  #abandonOne(peer: Peer<K, C>): boolean {
+    const newest = peer.dials.tail;
+    if (newest === undefined) return false;
+    this.#dispatcher.dialer.abandon(newest, "a conn was put in instead");
+    return true;
+  }
+}

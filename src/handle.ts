@@ -1,0 +1,197 @@
+import { checkTimeout } from "./argument.ts";
+import type { Settlers } from "./conn.ts";
+import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "./contract.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import { ConnClosedError, isPoolError, PoolTypeError } from "./errors.ts";
+import type { GetOptions } from "./options.ts";
+import type { Member, Peer } from "./peer.ts";
+import { PooledStream } from "./stream.ts";
+
+/** What a handle needs of its pool. */
+export interface HandleOwner<K, C extends PoolConn> {
+  readonly dispatcher: Dispatcher<K, C>;
+  /** The record of a key, made anew if the key had been forgotten. Throws once the pool is closed. */
+  peer(key: K, hash: unknown): Peer<K, C>;
+}
+
+/** What `pool.get` returns: a conn that owns no connection. Each RPC takes a slot, and gives it back at its end. */
+export class Handle<K, C extends PoolConn> implements Conn {
+  readonly #pool: HandleOwner<K, C>;
+  readonly #dispatcher: Dispatcher<K, C>;
+  readonly #key: K;
+  readonly #hash: unknown;
+  readonly #dial: Dial<K, C> | undefined;
+  readonly #options: GetOptions<C>;
+  /** Kept from call to call, which saves a look-up; it may have been forgotten meanwhile. */
+  #peer: Peer<K, C> | undefined;
+  #isClosed = false;
+  #closed: Promise<void> | undefined;
+  #settle: (() => void) | undefined;
+
+  constructor(pool: HandleOwner<K, C>, key: K, hash: unknown, dial: Dial<K, C> | undefined, options: GetOptions<C>) {
+    this.#pool = pool;
+    this.#dispatcher = pool.dispatcher;
+    this.#key = key;
+    this.#hash = hash;
+    this.#dial = dial;
+    this.#options = options;
+  }
+
+  invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
+    try {
+      const call = this.#callOptions(options);
+      const member = this.#options.retryUnsent ? undefined : this.#tryLease();
+      if (member !== undefined) return this.#invokeOn(member, rpc, request, call);
+      return this.#later(call, (conn, rest) => this.#invokeOn(conn, rpc, request, rest));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
+    try {
+      const call = this.#callOptions(options);
+      const member = this.#options.retryUnsent ? undefined : this.#tryLease();
+      if (member !== undefined) return this.#streamOn(member, rpc, call);
+      return this.#later(call, (conn, rest) => this.#streamOn(conn, rpc, rest));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Stops later calls on this handle. Calls that run, other handles and the pool's conns go on. */
+  close(): Promise<void> {
+    this.#isClosed = true;
+    this.#settle?.();
+    return Promise.resolve();
+  }
+
+  get closed(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => {
+      this.#settle = resolve;
+      if (this.#isClosed) resolve();
+    });
+    return this.#closed;
+  }
+
+  /** A handle is never blocked: the pool skips conns that are. */
+  unblocked(): undefined {
+    return undefined;
+  }
+
+  #callOptions(options: CallOptions | undefined): CallOptions | undefined {
+    if (this.#isClosed) throw new ConnClosedError("handle", false);
+    const { signal } = this.#options;
+    if (options === undefined) {
+      if (signal === undefined) return undefined;
+      signal.throwIfAborted();
+      return { signal };
+    }
+    if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
+    const call = signal === undefined || options.signal !== undefined ? options : { ...options, signal };
+    if (call.signal?.aborted) throw call.signal.reason;
+    return call;
+  }
+
+  #tryLease(): Member<K, C> | undefined {
+    let peer = this.#peer;
+    if (peer === undefined || !peer.alive) {
+      peer = this.#pool.peer(this.#key, this.#hash);
+      this.#peer = peer;
+    }
+    return this.#dispatcher.tryLease(peer, this.#options.filter);
+  }
+
+  #invokeOn<I, O>(
+    member: Member<K, C>,
+    rpc: Rpc<I, O>,
+    request: NoInfer<I>,
+    options: CallOptions | undefined,
+  ): Promise<O> {
+    try {
+      const { conn, done, failed } = member.settlers ?? this.#settlers(member);
+      return conn.invoke(rpc, request, options).then(done, failed);
+    } catch (error) {
+      this.#dispatcher.release(member);
+      throw error;
+    }
+  }
+
+  #streamOn<I, O>(member: Member<K, C>, rpc: Rpc<I, O>, options: CallOptions | undefined): Promise<Stream<I, O>> {
+    try {
+      const { conn, streamed, failed } = member.settlers ?? this.#settlers(member);
+      return conn.newStream(rpc, options).then(streamed, failed);
+    } catch (error) {
+      this.#dispatcher.release(member);
+      throw error;
+    }
+  }
+
+  /** Waits for a conn, and sends again what was certainly not sent, both within the one budget of the call. */
+  async #later<T>(
+    options: CallOptions | undefined,
+    run: (conn: Member<K, C>, options: CallOptions | undefined) => Promise<T>,
+  ): Promise<T> {
+    const { now } = this.#dispatcher;
+    const started = now();
+    for (let retries = this.#options.retryUnsent ? 1 : 0; ; retries--) {
+      const left = rest(options, started, now());
+      const member = this.#tryLease() ?? (await this.#wait(left));
+      try {
+        return await run(member, rest(options, started, now()));
+      } catch (error) {
+        if (retries === 0 || !unsent(error)) throw error;
+      }
+    }
+  }
+
+  #wait(options: CallOptions | undefined): Promise<Member<K, C>> {
+    const peer = this.#pool.peer(this.#key, this.#hash);
+    return this.#dispatcher.wait(peer, {
+      dial: this.#dial,
+      filter: this.#options.filter,
+      signal: options?.signal,
+      timeoutMs: Math.min(options?.timeoutMs ?? Number.POSITIVE_INFINITY, peer.rules.waitTimeoutMs),
+      waitForReady: options?.waitForReady ?? this.#options.waitForReady,
+    });
+  }
+
+  #settlers(member: Member<K, C>): Settlers {
+    const release = () => this.#dispatcher.release(member);
+    const settlers: Settlers = {
+      conn: carrier(member.conn),
+      done: (value) => {
+        release();
+        return value;
+      },
+      failed: (error) => {
+        release();
+        throw error;
+      },
+      streamed: (stream) => new PooledStream(stream, release),
+    };
+    member.settlers = settlers;
+    return settlers;
+  }
+}
+
+function carrier(conn: PoolConn): Conn {
+  if (isCarrier(conn)) return conn;
+  throw new PoolTypeError(
+    "this pool's conns carry no RPCs (no invoke and newStream): use acquire or use instead of get",
+  );
+}
+
+function isCarrier(conn: PoolConn): conn is Conn {
+  return "invoke" in conn && typeof conn.invoke === "function" && "newStream" in conn;
+}
+
+/** What is left of the budget; a timer that is due has not always fired, so that it is never nothing. */
+function rest(options: CallOptions | undefined, started: number, now: number): CallOptions | undefined {
+  if (options?.timeoutMs === undefined) return options;
+  return { ...options, timeoutMs: Math.max(options.timeoutMs - (now - started), 1) };
+}
+
+function unsent(error: unknown): boolean {
+  return isPoolError(error) && error instanceof Object && "sent" in error && error.sent === false;
+}

@@ -1,0 +1,180 @@
+import { LRUCache } from "lru-cache";
+import type { Schedule, Task } from "./schedule.ts";
+
+/** What the order of idle conns needs to know of one. */
+export interface Idler {
+  readonly idle: boolean;
+  givenBack: number;
+  stamp: number;
+}
+
+/** Ticks per expiration: an idle conn is closed at most one tick, a sixteenth of its time, too late. */
+const ticksPerExpiration = 16;
+/** Conns closed in one go; a million that expire together must not block the event loop. */
+const expiryBatch = 500;
+/** An order that has grown over this is dropped when it is empty, so that its arrays go too. */
+const worthDropping = 1000;
+
+/**
+ * The order in which the conns with one expiration were given back, oldest first.
+ *
+ * A conn stays in the LRU order while it is leased, since deleting and adding it again at each call costs several
+ * times what refreshing does. Conns that are no longer idle are dropped when the search for the oldest meets them;
+ * their give-back puts them in again. A sentinel keeps the order from going empty: lru-cache then clears its whole
+ * arrays.
+ *
+ * Time is coarse: a tick counts up now and then, and a give-back is stamped with it, so that no call reads a clock.
+ */
+export class Lane<T extends Idler> implements Task {
+  due = 0;
+  place = -1;
+  readonly expirationMs: number;
+  readonly #schedule: Schedule;
+  readonly #expire: (conn: T) => void;
+  readonly #sentinel = {};
+  #order: LRUCache<object, T | typeof Lane.sentinel> | undefined;
+  #most = 0;
+  #tick = 0;
+  /** When the ticks came that are not past their expiration yet. */
+  #tickTimes: number[] = [];
+  /** Conns stamped with an earlier tick have expired. */
+  #expired = 0;
+
+  static readonly sentinel: unique symbol = Symbol("sentinel");
+
+  constructor(expirationMs: number, schedule: Schedule, expire: (conn: T) => void) {
+    this.expirationMs = expirationMs;
+    this.#schedule = schedule;
+    this.#expire = expire;
+  }
+
+  /** `conn` has been given back: it is the youngest now. */
+  touch(conn: T): void {
+    const order = this.#order ?? this.#begin();
+    if (order.get(conn, lookup) === undefined) {
+      order.set(conn, conn);
+      if (order.size > this.#most) this.#most = order.size;
+    }
+    conn.stamp = this.#tick;
+    if (this.place < 0 && this.expirationMs !== Number.POSITIVE_INFINITY) this.#start();
+  }
+
+  /** `conn` has been closed or taken. */
+  forget(conn: T): void {
+    conn.stamp = -1;
+    if (this.#order?.delete(conn) && this.#order.size === 1) this.#empty();
+  }
+
+  /** The idle conn that was given back first. */
+  oldest(): T | undefined {
+    const order = this.#order;
+    while (order !== undefined && order.size > 1) {
+      const first = order.rvalues().next().value;
+      if (first === Lane.sentinel) order.get(this.#sentinel, lookup);
+      else if (first?.idle) return first;
+      else if (first !== undefined) order.delete(first);
+    }
+    this.#empty();
+    return undefined;
+  }
+
+  /** The idle conns, oldest first. */
+  *[Symbol.iterator](): Generator<T, void, undefined> {
+    for (const conn of this.#order?.rvalues() ?? []) {
+      if (conn !== undefined && conn !== Lane.sentinel && conn.idle) yield conn;
+    }
+  }
+
+  run(): void {
+    this.#countTick();
+    let budget = expiryBatch;
+    let conn = this.oldest();
+    for (; conn !== undefined && conn.stamp < this.#expired; conn = this.oldest()) {
+      if (budget-- === 0) {
+        this.#schedule.add(this, 0);
+        return;
+      }
+      this.forget(conn);
+      this.#expire(conn);
+    }
+    if (conn !== undefined) this.#schedule.add(this, this.expirationMs / ticksPerExpiration);
+  }
+
+  #begin(): LRUCache<object, T | typeof Lane.sentinel> {
+    const order = new LRUCache<object, T | typeof Lane.sentinel>(unbounded);
+    order.set(this.#sentinel, Lane.sentinel);
+    this.#order = order;
+    this.#most = 0;
+    return order;
+  }
+
+  #empty(): void {
+    this.#schedule.cancel(this);
+    if (this.#order !== undefined && this.#most > worthDropping) this.#order = undefined;
+  }
+
+  /** The tick counts at once, so that a conn given back to an empty lane has its time to the millisecond. */
+  #start(): void {
+    this.#tickTimes = [];
+    this.#expired = this.#tick;
+    this.#countTick();
+    this.#schedule.add(this, this.expirationMs / ticksPerExpiration);
+  }
+
+  #countTick(): void {
+    const now = this.#schedule.clock.now();
+    this.#tick++;
+    this.#tickTimes.push(now);
+    // Conns stamped before a tick were given back before its time: never early, even where ticks come late.
+    while (this.#tickTimes[0] !== undefined && this.#tickTimes[0] <= now - this.expirationMs) {
+      this.#tickTimes.shift();
+      this.#expired++;
+    }
+  }
+}
+
+/** lru-cache wants a bound; the pool's own counters are the real one. */
+const unbounded = { maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: () => 1 };
+/** Passed to `get`, which would allocate one. */
+const lookup = {};
+
+/** All idle conns in the order of their give-back; a lane for each expiration in use. */
+export class IdleOrder<T extends Idler> {
+  readonly #schedule: Schedule;
+  readonly #expire: (conn: T) => void;
+  readonly #lanes = new Map<number, Lane<T>>();
+
+  constructor(schedule: Schedule, expire: (conn: T) => void) {
+    this.#schedule = schedule;
+    this.#expire = expire;
+  }
+
+  lane(expirationMs: number): Lane<T> {
+    let lane = this.#lanes.get(expirationMs);
+    if (lane === undefined) {
+      lane = new Lane(expirationMs, this.#schedule, this.#expire);
+      this.#lanes.set(expirationMs, lane);
+    }
+    return lane;
+  }
+
+  /** The idle conn that was given back first, of those that pass. */
+  oldest(passes?: (conn: T) => boolean): T | undefined {
+    let oldest: T | undefined;
+    for (const lane of this.#lanes.values()) {
+      const conn = passes === undefined ? lane.oldest() : first(lane, passes);
+      if (conn !== undefined && (oldest === undefined || conn.givenBack < oldest.givenBack)) oldest = conn;
+    }
+    return oldest;
+  }
+
+  /** Nothing expires any more. */
+  stop(): void {
+    for (const lane of this.#lanes.values()) this.#schedule.cancel(lane);
+  }
+}
+
+function first<T>(conns: Iterable<T>, passes: (conn: T) => boolean): T | undefined {
+  for (const conn of conns) if (passes(conn)) return conn;
+  return undefined;
+}

@@ -1,0 +1,27 @@
+import type { Lease, PoolConn } from "./contract.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { Member } from "./peer.ts";
+
+/** A stream slot in the hands of a caller. */
+export class PoolLease<K, C extends PoolConn> implements Lease<C> {
+  readonly conn: C;
+  #member: Member<K, C> | undefined;
+  readonly #dispatcher: Dispatcher<K, C>;
+
+  constructor(member: Member<K, C>, dispatcher: Dispatcher<K, C>) {
+    this.conn = member.conn;
+    this.#member = member;
+    this.#dispatcher = dispatcher;
+  }
+
+  release(): void {
+    const member = this.#member;
+    if (member === undefined) return;
+    this.#member = undefined;
+    this.#dispatcher.release(member);
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * What a pool is told. Types only. Counts: 0 is unlimited, negative is none. Times are in milliseconds: 0 is
+ * never, negative is refused. A wrong value or an unknown name throws at once, with the code `ERR_POOL_ARGUMENT`.
+ */
+
+import type { Clock } from "./clock.ts";
+import type { Dial, PoolConn } from "./contract.ts";
+
+/** Delays between failed dials of a key: exponential with full jitter, reset by a success. */
+export interface Backoff {
+  /** Upper bound of the first delay, over 0. Default 100. */
+  readonly baseMs?: number | undefined;
+  /** Upper bound of every delay. Default 10,000. */
+  readonly maxMs?: number | undefined;
+  /** Failed dials in a row after which nobody waits any longer, `waitForReady` or not. Default 0: unlimited. */
+  readonly maxAttempts?: number | undefined;
+}
+
+/** Limits that can differ from key to key. */
+export interface KeyLimits {
+  /** Idle conns cached per key. Default 0: unlimited. Negative: a conn given back is closed unless a waiter takes it. */
+  readonly keyCapacity?: number | undefined;
+  /** An idle conn is closed after this: never earlier, at most a quarter later. Default 0: never. */
+  readonly expirationMs?: number | undefined;
+  /** Open conns per key, dialing included, draining not; at the limit callers wait. Default 0: unlimited. Negative: none. */
+  readonly maxKeyConns?: number | undefined;
+  /** Cap on the streams of one conn: the smaller of this and the conn's own. Default 0: no cap. Negative: none may run. */
+  readonly maxStreams?: number | undefined;
+  /** Dials in flight per key. Default 0: unlimited. Negative: none, only `put` brings conns. */
+  readonly maxKeyDials?: number | undefined;
+  /**
+   * Callers per key that a limit holds back (not those that a dial in flight will serve); one more is refused with
+   * `QueueFullError`. Default 1000. 0: unlimited. Negative: nobody waits for a limit.
+   */
+  readonly maxWaiters?: number | undefined;
+  /** How long a caller waits for a lease who does not say so, dialing included. Default 0: for ever. */
+  readonly waitTimeoutMs?: number | undefined;
+  /** Over everything until a dialed conn is usable: DNS, TCP, TLS, hello. Default 20,000. 0: for ever. */
+  readonly dialTimeoutMs?: number | undefined;
+  /** Age at which a conn drains; up to 2.5 % earlier, at random, so that conns of one age do not go together. Default 0: never. */
+  readonly maxLifetimeMs?: number | undefined;
+  /** Streams after which a conn drains. Default 0: unlimited. Negative: as 1. */
+  readonly maxUses?: number | undefined;
+  /** Idle conns kept ready for each key in use, within the other limits, dialed with the pool's `dial`. Default 0. Negative: as 0. */
+  readonly minIdle?: number | undefined;
+  /** A conn used within this time is not validated. Default 500. 0: `validate` before each reuse. */
+  readonly validateAfterMs?: number | undefined;
+  /** Pauses between failed dials. Default false: none. */
+  readonly backoff?: Backoff | false | undefined;
+}
+
+/** Every limit; `configure` takes them while the pool runs. */
+export interface Limits extends KeyLimits {
+  /** Idle conns cached, in total. Default 0: unlimited. Negative: a conn given back is closed unless a waiter takes it. */
+  readonly capacity?: number | undefined;
+  /** Open conns in total, dialing and draining ones included; at the limit callers wait. Default 0: unlimited. Negative: none. */
+  readonly maxConns?: number | undefined;
+}
+
+/** What a filter, a selection and `stats(key)` see of a conn. */
+export interface ConnInfo {
+  readonly state: "idle" | "leased" | "draining";
+  /** Its last `unblocked()` is pending. */
+  readonly blocked: boolean;
+  /** Streams that run now. */
+  readonly streams: number;
+  /** Streams that may run at once, now. */
+  readonly maxStreams: number;
+  readonly tags: Readonly<Record<string, unknown>> | undefined;
+  readonly ageMs: number;
+  /** Streams begun so far. */
+  readonly uses: number;
+}
+
+/** Whether a request may run on `conn`. Called often: keep it cheap. One that throws refuses the conn. */
+export type Filter<C> = (conn: C, info: ConnInfo) => boolean;
+
+/** Options of a `Pool`; all are optional. */
+export interface PoolOptions<K, C extends PoolConn> extends Limits {
+  /** Dials for all keys, so that `pool.get(key)` is enough; also what `minIdle` and `warm` use. */
+  readonly dial?: Dial<K, C> | undefined;
+  /**
+   * Makes a Map key of a key that is an object. It must take in everything that decides who is on the other end,
+   * credentials included. Default: the key itself. `undefined` is no key.
+   */
+  readonly hashKey?: ((key: K) => unknown) | undefined;
+  /** Overrides for one key, read when the key appears. */
+  readonly limits?: ((key: K) => KeyLimits | undefined) | undefined;
+  /**
+   * Which of a key's conns with room is taken. `"oldest"` (default): conns that run streams first, the one longest
+   * with room, then idle ones, oldest given back first. `"newest"`: the same from the other end.
+   */
+  readonly selection?: "oldest" | "newest" | undefined;
+  /** For metrics. Default: "pool". */
+  readonly name?: string | undefined;
+  /** Default: the machine's monotonic clock. */
+  readonly clock?: Clock | undefined;
+}
+
+/** Options of `acquire`, `use` and `warm`. */
+export interface AcquireOptions<K, C extends PoolConn> {
+  /** Dials where no conn has room. Default: the pool's `dial`. */
+  readonly dial?: Dial<K, C> | undefined;
+  /** Ends the wait; the promise rejects with `signal.reason`. */
+  readonly signal?: AbortSignal | undefined;
+  /** Time to get a lease, dialing included, over 0. Default: the pool's `waitTimeoutMs`. */
+  readonly timeoutMs?: number | undefined;
+  /** Only conns that pass. */
+  readonly filter?: Filter<C> | undefined;
+  /** Wait on through failed dials until the time is up. Default false. */
+  readonly waitForReady?: boolean | undefined;
+}
+
+/** Options of `get`: defaults of the handle's calls. */
+export interface GetOptions<C extends PoolConn> {
+  /** The signal of calls that bring none. */
+  readonly signal?: AbortSignal | undefined;
+  /** Only conns that pass. */
+  readonly filter?: Filter<C> | undefined;
+  /** Send an RPC once more that failed with `ConnClosedError.sent === false`. Default false. */
+  readonly retryUnsent?: boolean | undefined;
+  /** The default of the calls' `waitForReady`. Default false. */
+  readonly waitForReady?: boolean | undefined;
+}

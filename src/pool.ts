@@ -1,0 +1,247 @@
+import {
+  checkBoolean,
+  checkConn,
+  checkFunction,
+  checkOneOf,
+  checkOptions,
+  checkSignal,
+  checkString,
+  checkTime,
+  checkTimeout,
+} from "./argument.ts";
+import { systemClock } from "./clock.ts";
+import { Closing } from "./closing.ts";
+import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
+import { Directory } from "./directory.ts";
+import { Dispatcher, type DispatcherOwner } from "./dispatcher.ts";
+import { bug, PoolClosedError } from "./errors.ts";
+import { Exchange } from "./exchange.ts";
+import { Handle, type HandleOwner } from "./handle.ts";
+import { PoolLease } from "./lease.ts";
+import { defaultRules, limitNames, withLimits } from "./limits.ts";
+import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "./options.ts";
+import type { Member, Peer } from "./peer.ts";
+import { type CloseFailure, shut } from "./roster.ts";
+import { Schedule } from "./schedule.ts";
+import { type PoolStats, statsOf } from "./stats.ts";
+import { Sweep } from "./sweep.ts";
+
+const optionNames = [...limitNames, "dial", "hashKey", "limits", "selection", "name", "clock"];
+const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
+const acquireOptionNames = ["dial", "signal", "timeoutMs", "filter", "waitForReady"];
+
+/**
+ * A cache of connections, keyed by peer. It dials each peer seldom, never queues behind a full conn while another
+ * may be opened, never hands out one that is dead, draining or blocked, and never holds more than it was told.
+ *
+ * What it does not do: encode messages, balance load between keys, find peers, or repeat what may have been sent.
+ */
+export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposable {
+  readonly name: string;
+  readonly #schedule: Schedule;
+  readonly #dial: Dial<K, C> | undefined;
+  readonly #directory: Directory<K, C>;
+  readonly #dispatcher: Dispatcher<K, C>;
+  readonly #exchange: Exchange<K, C>;
+  readonly #sweep: Sweep<K, C>;
+  readonly #handleOwner: HandleOwner<K, C>;
+  readonly #started: number;
+  #closing: Closing | undefined;
+
+  /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
+  constructor(options: PoolOptions<K, C> = {}) {
+    checkOptions("the pool's options", options, optionNames);
+    const { dial, hashKey, limits, selection, name = "pool", clock = systemClock, ...rest } = options;
+    checkFunction("dial", dial);
+    checkFunction("hashKey", hashKey);
+    checkFunction("limits", limits);
+    checkOneOf("selection", selection, ["oldest", "newest"]);
+    checkString("name", name);
+    for (const part of ["now", "setTimeout", "clearTimeout"] as const) checkFunction(`clock.${part}`, clock[part]);
+    const rules = withLimits(defaultRules, rest);
+    const owner: DispatcherOwner<K, C> = {
+      emptied: (peer) => this.#directory.forget(peer),
+      closed: (_conn, closing) => this.#closed(closing),
+    };
+    this.name = name;
+    this.#dial = dial;
+    this.#schedule = new Schedule(clock);
+    this.#started = clock.now();
+    this.#dispatcher = new Dispatcher(rules, this.#schedule, owner);
+    this.#directory = new Directory(
+      rules,
+      { hashKey, limits, newest: selection === "newest", clock },
+      this.#dispatcher.roster,
+    );
+    this.#exchange = new Exchange(this.#dispatcher);
+    this.#sweep = new Sweep(this.#dispatcher);
+    this.#handleOwner = { dispatcher: this.#dispatcher, peer: (key, hash) => this.#peer(key, hash) };
+  }
+
+  /**
+   * A lazy conn for `key`: nothing is dialed before its first RPC. Handles of one key share its conns. Calls
+   * reject with `PoolClosedError`, `DialError`, `WaitTimeoutError`, `QueueFullError`, `NoConnError`, `NoMatchError`,
+   * `signal.reason`, or what the conn's own RPC rejects with. For pools whose conns are `Conn`s; others `acquire`.
+   */
+  get(this: Pool<K, Conn>, key: K, dial?: Dial<K, C>, options?: GetOptions<C>): Conn;
+  get(this: Pool<K, Conn>, key: K, options?: GetOptions<C>): Conn;
+  get(key: K, second?: Dial<K, C> | GetOptions<C>, third?: GetOptions<C>): Conn {
+    const dial = typeof second === "function" ? second : undefined;
+    const options = (typeof second === "function" ? third : (second ?? third)) ?? {};
+    checkOptions("get's options", options, getOptionNames);
+    checkRequest(options);
+    checkBoolean("retryUnsent", options.retryUnsent);
+    return new Handle(this.#handleOwner, key, this.#directory.hash(key), dial ?? this.#dial, options);
+  }
+
+  /**
+   * A lease as soon as there is one. Rejects like the calls of a handle do before they have a conn; wrong arguments
+   * reject too.
+   */
+  async acquire(key: K, options: AcquireOptions<K, C> = {}): Promise<Lease<C>> {
+    return new PoolLease(await this.#acquire(key, options), this.#dispatcher);
+  }
+
+  /** A lease if a conn has room at this moment. It never dials and never waits. Throws once the pool is closed. */
+  tryAcquire(key: K, options?: { filter?: Filter<C> | undefined }): Lease<C> | undefined {
+    if (options !== undefined) {
+      checkOptions("tryAcquire's options", options, ["filter"]);
+      checkFunction("filter", options.filter);
+    }
+    if (this.#closing !== undefined) throw new PoolClosedError();
+    const peer = this.#directory.find(this.#directory.hash(key));
+    if (peer === undefined) return undefined;
+    const member = this.#dispatcher.tryLease(peer, options?.filter);
+    if (member !== undefined) return new PoolLease(member, this.#dispatcher);
+    peer.tally.misses++;
+    return undefined;
+  }
+
+  /** Runs `fn` on a leased conn, and gives the slot back whichever way it ends. */
+  async use<T>(key: K, fn: (conn: C) => Promise<T>, options: AcquireOptions<K, C> = {}): Promise<T> {
+    checkFunction("fn", fn ?? null);
+    const member = await this.#acquire(key, options);
+    try {
+      return await fn(member.conn);
+    } finally {
+      this.#dispatcher.release(member);
+    }
+  }
+
+  /**
+   * Adopts a conn that the pool did not dial, or gives back what `take` took out. Waiters get it first, then the
+   * cache. At an open limit an idle conn is evicted for it; where there is none, the conn is closed. Returns whether
+   * the pool holds it. Throws (`ERR_POOL_ARGUMENT`) for what is no conn, and for a conn that it holds already.
+   */
+  put(key: K, conn: C): boolean {
+    checkConn("what is put", conn);
+    const hash = this.#directory.hash(key);
+    if (this.#closing !== undefined) {
+      void shut(() => conn.close());
+      return false;
+    }
+    return this.#exchange.put(this.#directory.open(key, hash), conn);
+  }
+
+  /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */
+  take(key: K): C | undefined {
+    const peer = this.#directory.find(this.#directory.hash(key));
+    return peer === undefined ? undefined : this.#exchange.take(peer)?.conn;
+  }
+
+  /**
+   * Every conn dialed so far drains, of one key or of all, and backoffs end; waiters stay and are dialed anew. For
+   * use after an outage, a failover, a rotation of credentials.
+   */
+  clear(key?: K): void {
+    const hash = key === undefined ? undefined : this.#directory.hash(key);
+    const peer = this.#directory.find(hash);
+    this.#exchange.clear(hash);
+    this.#sweep.clear(hash === undefined ? [...this.#directory] : peer === undefined ? [] : [peer]);
+  }
+
+  /**
+   * New limits while the pool runs, for all keys or for one; what is omitted keeps its value. Idle conns over the
+   * new limits are closed, those in use drain. Throws (`ERR_POOL_ARGUMENT`) before anything has changed.
+   */
+  configure(limits: Partial<Limits>, key?: K): void {
+    checkOptions("configure's limits", limits, limitNames);
+    this.#directory.configure(limits, key === undefined ? undefined : this.#directory.hash(key));
+    this.#sweep.reconfigure([...this.#directory], this.#directory.rules);
+  }
+
+  /** The keys that have a conn, a dial, a waiter or a running backoff. */
+  *keys(): Generator<K, void, undefined> {
+    for (const peer of this.#directory) yield peer.key;
+  }
+
+  /** A frozen snapshot, of the pool or of one key. Walks all conns: not for every call. */
+  stats(key?: K): PoolStats {
+    const now = this.#schedule.clock.now();
+    if (key === undefined) return statsOf(this.#directory, this.#directory.gone, now - this.#started);
+    const peer = this.#directory.find(this.#directory.hash(key));
+    if (peer === undefined) return statsOf([], undefined, 0, []);
+    const conns = peer.conns().map((conn) => peer.info(conn, now));
+    return statsOf([peer], undefined, now - peer.since, conns);
+  }
+
+  /**
+   * Waiters and later calls fail with `PoolClosedError`, idle conns are closed, oldest first, the others as soon as
+   * their streams have ended, or when the grace is over. Closing twice is one close; a shorter grace then counts.
+   * `graceMs`: default 30,000; 0: at once. Rejects with an `AggregateError` of what failed to close; a conn whose
+   * `close()` is still pending after 5 s counts as failed.
+   */
+  close(options: { graceMs?: number | undefined } = {}): Promise<void> {
+    try {
+      checkOptions("close's options", options, ["graceMs"]);
+      const { graceMs = 30_000 } = options;
+      checkTime("graceMs", graceMs);
+      if (this.#closing === undefined) this.#beginClose();
+      this.#closing?.grant(graceMs);
+      return this.#closing?.done ?? bug("a close that never began");
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #acquire(key: K, options: AcquireOptions<K, C>): Promise<Member<K, C>> {
+    checkOptions("acquire's options", options, acquireOptionNames);
+    checkRequest(options);
+    checkFunction("dial", options.dial);
+    if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
+    options.signal?.throwIfAborted();
+    const peer = this.#peer(key, this.#directory.hash(key));
+    const member = this.#dispatcher.tryLease(peer, options.filter);
+    if (member !== undefined) return member;
+    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
+    return this.#dispatcher.wait(peer, { ...options, dial, timeoutMs });
+  }
+
+  #peer(key: K, hash: unknown): Peer<K, C> {
+    if (this.#closing !== undefined) throw new PoolClosedError();
+    return this.#directory.open(key, hash);
+  }
+
+  #beginClose(): void {
+    const closing = new Closing(this.#schedule, () => this.#sweep.cut([...this.#directory]));
+    this.#closing = closing;
+    this.#sweep.close([...this.#directory], new PoolClosedError("the pool was closed while the caller waited"));
+    if (this.#dispatcher.roster.open === 0) closing.allClosed();
+  }
+
+  #closed(closing: Promise<CloseFailure | undefined> | undefined): void {
+    if (this.#closing === undefined) return;
+    if (closing !== undefined) this.#closing.watch(closing);
+    if (this.#dispatcher.roster.open === 0) this.#closing.allClosed();
+  }
+}
+
+function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {
+  checkSignal("signal", options.signal);
+  checkFunction("filter", options.filter);
+  checkBoolean("waitForReady", options.waitForReady);
+}

@@ -1,0 +1,87 @@
+import { show } from "./argument.ts";
+import { processAnchor } from "./clock.ts";
+import type { PoolConn } from "./contract.ts";
+import { WaitTimeoutError } from "./errors.ts";
+import type { Member, Peer, PeerWaiter } from "./peer.ts";
+import type { Schedule } from "./schedule.ts";
+import { type Request, Waiter, type WaiterOwner } from "./waiter.ts";
+
+/** Told when a waiter has left by itself: its dial may be one too many now. */
+export interface QueueOwner<K, C extends PoolConn> {
+  left(peer: Peer<K, C>): void;
+}
+
+/** The waiters of all keys: how they come and go. While there is one, the process stays. */
+export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C>> {
+  /** Waiters of all keys. */
+  size = 0;
+  #numbers = 0;
+  readonly #schedule: Schedule;
+  readonly #owner: QueueOwner<K, C>;
+
+  constructor(schedule: Schedule, owner: QueueOwner<K, C>) {
+    this.#schedule = schedule;
+    this.#owner = owner;
+  }
+
+  /** A number after all that the waiters have had so far. */
+  next(): number {
+    return ++this.#numbers;
+  }
+
+  join(peer: Peer<K, C>, request: Request<K, C>): PeerWaiter<K, C> {
+    const dialedMs = peer.dialedFor(this.#schedule.clock.now());
+    const waiter: PeerWaiter<K, C> = new Waiter(peer, request, this.next(), dialedMs, this, this.#schedule);
+    peer.waiters.push(waiter);
+    if (waiter.wantsDial) peer.wanting++;
+    if (this.size++ === 0) processAnchor().hold();
+    return waiter;
+  }
+
+  serve(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
+    this.#leave(waiter);
+    waiter.resolve(conn);
+  }
+
+  reject(waiter: PeerWaiter<K, C>, error: unknown): void {
+    this.#leave(waiter);
+    waiter.reject(error);
+  }
+
+  rejectAll(peer: Peer<K, C>, error: unknown): void {
+    for (let waiter = peer.waiters.head; waiter !== undefined; waiter = peer.waiters.head) this.reject(waiter, error);
+  }
+
+  /** Its dial brought a conn that it cannot use: it is not dialed for again. */
+  giveUpDialing(waiter: PeerWaiter<K, C>): void {
+    if (waiter.list === undefined || !waiter.wantsDial) return;
+    waiter.tried = true;
+    waiter.home.wanting--;
+  }
+
+  timedOut(waiter: PeerWaiter<K, C>): void {
+    const peer = waiter.home;
+    const now = this.#schedule.clock.now();
+    const waited = Math.round(now - waiter.since);
+    const dialed = Math.round(peer.dialedFor(now) - waiter.dialedBefore);
+    const leased = peer.open - peer.idleCount - peer.drainingCount;
+    const message =
+      `no lease for ${show(peer.key)} in time: waited ${waited} ms, ${dialed} ms of it dialing; conns of this key: ` +
+      `${peer.open} open, ${peer.idleCount} idle, ${leased} leased; waiting: ${peer.waiters.size}`;
+    peer.tally.timeouts++;
+    this.reject(waiter, new WaitTimeoutError(message, peer.lastError === undefined ? {} : { cause: peer.lastError }));
+    this.#owner.left(peer);
+  }
+
+  aborted(waiter: PeerWaiter<K, C>, reason: unknown): void {
+    this.reject(waiter, reason);
+    this.#owner.left(waiter.home);
+  }
+
+  #leave(waiter: PeerWaiter<K, C>): void {
+    const peer = waiter.home;
+    peer.waiters.remove(waiter);
+    if (waiter.wantsDial) peer.wanting--;
+    if (--this.size === 0) processAnchor().drop();
+  }
+}

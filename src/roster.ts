@@ -1,0 +1,264 @@
+import { PooledConn } from "./conn.ts";
+import type { CloseReason, PoolConn } from "./contract.ts";
+import { IdleOrder, type Lane } from "./idle.ts";
+import type { KeyRules, Rules } from "./limits.ts";
+import type { Member, Peer, PeerOwner } from "./peer.ts";
+import type { Schedule } from "./schedule.ts";
+
+/** Told when something may have become possible for a waiter. */
+export interface RosterOwner<K, C extends PoolConn> {
+  /** A conn can be handed out again. */
+  available(peer: Peer<K, C>): void;
+  /** A conn has gone, or will not take streams any more. */
+  freed(peer: Peer<K, C>): void;
+  /** A conn has been closed. `closing` is what its `close()` brought; it never rejects. Absent: it died. */
+  closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
+}
+
+/** What `close()` of a conn threw or rejected with. */
+export interface CloseFailure {
+  readonly error: unknown;
+}
+
+/** Conns of one age should not all go at once: HikariCP's variance, 2.5 % at most, and only earlier. */
+const lifetimeJitter = 0.025;
+
+/**
+ * The conns that the pool holds: which list each is in, how many there are, and how they come and leave. Every
+ * counter that a limit reads is changed by `#count` and `#countIdle`, and nowhere else.
+ */
+export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
+  rules: Rules;
+  /** Open conns, draining ones included. */
+  open = 0;
+  idleCount = 0;
+  drainingCount = 0;
+  readonly idle: IdleOrder<Member<K, C>>;
+  readonly #schedule: Schedule;
+  readonly #owner: RosterOwner<K, C>;
+  /** Every conn ever held, as long as it exists: each is watched once, and none is held twice. */
+  readonly #members = new WeakMap<C, Member<K, C>>();
+  #giveBacks = 0;
+
+  constructor(rules: Rules, schedule: Schedule, owner: RosterOwner<K, C>) {
+    this.rules = rules;
+    this.#schedule = schedule;
+    this.#owner = owner;
+    this.idle = new IdleOrder(schedule, (conn) => this.end(conn, "expired"));
+  }
+
+  memberOf(conn: C): Member<K, C> | undefined {
+    return this.#members.get(conn);
+  }
+
+  /** Makes a record of a conn and watches it. It does not count before `add`. */
+  enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
+    const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
+    this.#members.set(conn, member);
+    const died = () => this.#died(member);
+    conn.closed.then(died, died);
+    conn.onChange?.(() => this.#changed(member));
+    return member;
+  }
+
+  /** The one way in for what was dialed, adopted or put back. The caller dispatches and then calls `settle`. */
+  add(conn: Member<K, C>, peer: Peer<K, C>): void {
+    conn.put(peer);
+    this.#count(conn, 1);
+    conn.givenBack = ++this.#giveBacks;
+    peer.place(conn);
+    peer.learn(conn);
+    this.limitLife(conn);
+    holdProcess(conn.conn, false);
+  }
+
+  /** Total order costs a little at each give-back: it is kept only where something asks for the oldest of all. */
+  laneFor(rules: KeyRules): Lane<Member<K, C>> | undefined {
+    const { capacity, maxConns } = this.rules;
+    const { expirationMs } = rules;
+    return Math.min(capacity, maxConns, expirationMs) < Number.POSITIVE_INFINITY
+      ? this.idle.lane(expirationMs)
+      : undefined;
+  }
+
+  /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
+  lease(conn: Member<K, C>): void {
+    const first = conn.streams === 0;
+    if (first) this.#countIdle(conn, -1);
+    conn.lease();
+    const peer = conn.home;
+    if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
+    else peer.place(conn);
+    if (first) holdProcess(conn.conn, true);
+  }
+
+  /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
+  release(conn: Member<K, C>): boolean {
+    if (!conn.ready) {
+      if (conn.open) this.#change(conn, () => conn.release());
+      return false;
+    }
+    conn.release();
+    if (conn.streams === 0) {
+      this.#countIdle(conn, 1);
+      conn.givenBack = ++this.#giveBacks;
+    }
+    conn.home.place(conn);
+    if (conn.streams === 0) holdProcess(conn.conn, false);
+    return true;
+  }
+
+  /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
+  settle(conn: Member<K, C>): void {
+    if (!conn.idle) return;
+    const peer = conn.home;
+    peer.lane?.touch(conn);
+    if (peer.idleCount > peer.rules.keyCapacity || this.idleCount > this.rules.capacity) this.cap(peer, "evicted");
+  }
+
+  /** Closes what is over the caps: the key's oldest first, then the oldest of all. */
+  cap(peer: Peer<K, C>, reason: CloseReason): void {
+    while (peer.idleCount > peer.rules.keyCapacity) {
+      const oldest = peer.oldestIdle();
+      if (oldest === undefined) return;
+      this.end(oldest, reason);
+    }
+    while (this.idleCount > this.rules.capacity) {
+      const oldest = this.idle.oldest();
+      if (oldest === undefined) return;
+      this.end(oldest, reason);
+    }
+  }
+
+  /** No new streams: closed at once if idle, else after its last stream. */
+  end(conn: Member<K, C>, reason: CloseReason): void {
+    if (conn.ready) this.#change(conn, () => conn.end(reason));
+  }
+
+  /** Closes a conn under its streams. */
+  cut(conn: Member<K, C>, reason: CloseReason): void {
+    if (conn.open) this.#change(conn, () => conn.cut(reason));
+  }
+
+  /** Closes a conn that is about to be adopted, and is not. */
+  refuse(conn: Member<K, C>, reason: CloseReason): void {
+    conn.cut(reason);
+    conn.home.tally.closed[reason]++;
+    this.#owner.closed(
+      conn,
+      shut(() => conn.conn.close()),
+    );
+  }
+
+  /** Removes an idle conn, which the caller owns from now on. */
+  take(conn: Member<K, C>): void {
+    this.#change(conn, () => conn.take());
+  }
+
+  /** Skipped until `until` settles; a rejection closes the conn. */
+  block(conn: Member<K, C>, until: PromiseLike<unknown>, reason: CloseReason = "blocked"): void {
+    this.#setBlocked(conn, true);
+    // A conn that answers each question with a new promise must not starve the event loop.
+    const again = conn.wasBlocked;
+    conn.wasBlocked = true;
+    const free = () => {
+      if (!conn.blocked) return;
+      this.#setBlocked(conn, false);
+      this.#owner.available(conn.home);
+    };
+    Promise.resolve(until).then(
+      () => void (again ? setImmediate(free) : free()),
+      () => this.end(conn, reason),
+    );
+  }
+
+  #setBlocked(conn: Member<K, C>, blocked: boolean): void {
+    this.#count(conn, -1);
+    conn.blocked = blocked;
+    this.#count(conn, 1);
+    if (conn.open) conn.home.place(conn);
+  }
+
+  #changed(conn: Member<K, C>): void {
+    if (!conn.ready) return;
+    if (conn.conn.draining === true) {
+      this.end(conn, "goaway");
+      return;
+    }
+    conn.home.place(conn);
+    conn.home.learn(conn);
+    this.#owner.available(conn.home);
+  }
+
+  #died(conn: Member<K, C>): void {
+    if (conn.open) this.#change(conn, () => conn.cut("died"), true);
+    else if (conn.taken) conn.cut("died");
+  }
+
+  /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
+  #change(conn: Member<K, C>, transition: () => void, died = false): void {
+    const peer = conn.home;
+    this.#count(conn, -1);
+    transition();
+    if (!conn.ready) conn.blocked = false;
+    this.#count(conn, 1);
+    if (conn.open) {
+      peer.place(conn);
+    } else {
+      peer.unlist(conn);
+      peer.lane?.forget(conn);
+      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+      if (!conn.taken) {
+        peer.tally.closed[conn.reason]++;
+        this.#owner.closed(conn, died ? undefined : shut(() => conn.conn.close()));
+      }
+    }
+    if (!conn.ready) this.#owner.freed(peer);
+  }
+
+  #count(conn: Member<K, C>, by: 1 | -1): void {
+    if (!conn.open) return;
+    this.open += by;
+    if (conn.idle) this.#countIdle(conn, by);
+    if (conn.draining) {
+      this.drainingCount += by;
+      conn.home.drainingCount += by;
+    }
+    if (conn.blocked) conn.home.blockedCount += by;
+  }
+
+  #countIdle(conn: Member<K, C>, by: 1 | -1): void {
+    this.idleCount += by;
+    conn.home.idleCount += by;
+  }
+
+  /** It drains at this age; not finite or 0: never. */
+  limitLife(conn: Member<K, C>): void {
+    const lifeMs = conn.conn.maxLifetimeMs ?? conn.home.rules.maxLifetimeMs;
+    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
+      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+      return;
+    }
+    conn.lifetime ??= { due: 0, place: -1, run: () => this.end(conn, "retired") };
+    const age = this.#schedule.clock.now() - conn.openedAt;
+    this.#schedule.add(conn.lifetime, lifeMs * (1 - Math.random() * lifetimeJitter) - age);
+  }
+}
+
+/** A conn that runs no stream must not hold the process, and one that runs some must. */
+function holdProcess(conn: PoolConn, hold: boolean): void {
+  try {
+    if (hold) conn.ref?.();
+    else conn.unref?.();
+  } catch {
+    // A conn that cannot be held or let go still carries streams.
+  }
+}
+
+/** Closes something. Whatever `close` does, the promise resolves, or stays pending if that does. */
+export function shut(close: () => unknown): Promise<CloseFailure | undefined> {
+  return new Promise((resolve) => resolve(close())).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+}
