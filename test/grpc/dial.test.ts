@@ -48,7 +48,7 @@ describe("dialing a gRPC peer", () => {
   test("each conn has a TCP connection of its own, whatever the options say", async () => {
     await using echo = await startEcho();
     const shared = dialGrpc(insecure, { "grpc.use_local_subchannel_pool": 0 });
-    const conns = await Promise.all([1, 2, 3].map(() => shared(echo.address, { signal: never })));
+    const conns = await Promise.all([1, 2, 3].map(async () => shared(echo.address, { signal: never })));
     assert.equal(echo.sockets.size, 3);
     for (const conn of conns) await conn.close();
     await until(() => echo.sockets.size === 0, "the connections close");

@@ -28,7 +28,7 @@ export interface Answer {
   readonly text: string;
 }
 
-function json<T>(): { serialize(value: T): Buffer; deserialize(bytes: Buffer): T } {
+function json<T>(): { serialize: (value: T) => Buffer; deserialize: (bytes: Buffer) => T } {
   return {
     serialize: (value) => Buffer.from(JSON.stringify(value)),
     deserialize: (bytes) => JSON.parse(bytes.toString()),
