@@ -7,14 +7,21 @@ import { messageOf, statusError } from "./status.ts";
 
 /** grpc-js does not export its call and listener types by name. */
 export type GrpcCall = ReturnType<ChannelInterface["createCall"]>;
-type GrpcListener = Parameters<GrpcCall["start"]>[1];
+export type GrpcListener = Parameters<GrpcCall["start"]>[1];
+
+/** What a conn keeps of each call that it runs. */
+export interface HostedCall {
+  cancel(code: status, details: string): void;
+  /** Tells the caller how the call ended. */
+  settle(): void;
+}
 
 /** The conn, as its calls see it. */
 export interface CallHost {
   readonly channel: ChannelInterface;
-  begin(call: RunningCall): void;
+  begin(call: HostedCall): void;
   /** The call has its status. The host calls its `settle()`, now or a little later. */
-  end(call: RunningCall, status: StatusObject): void;
+  end(call: HostedCall, status: StatusObject): void;
   /** Why this status is no answer of the peer's: the conn was gone before the request was sent. */
   unsent(call: GrpcCall, status: StatusObject): Error | undefined;
 }
@@ -26,7 +33,7 @@ const longestTimeoutMs = 1e14;
  * One RPC on a grpc-js channel, without grpc-js' client and its interceptors: from `start()` to the status, which
  * comes once, whatever happens.
  */
-export abstract class RunningCall implements GrpcListener, AbortWatcher {
+export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
   protected readonly call: GrpcCall;
   readonly #host: CallHost;
   readonly #options: CallOptions;

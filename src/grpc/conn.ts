@@ -1,7 +1,7 @@
 import { type ChannelInterface, connectivityState, type StatusObject, status } from "@grpc/grpc-js";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
-import type { CallHost, GrpcCall, RunningCall } from "./call.ts";
+import type { CallHost, GrpcCall, HostedCall } from "./call.ts";
 import type { TappedCredentials } from "./credentials.ts";
 import { GrpcStream } from "./stream.ts";
 import { serialize, UnaryCall } from "./unary.ts";
@@ -31,9 +31,9 @@ export class GrpcConn implements Conn, CallHost {
   #state: "ready" | "leaving" | "closed" = "ready";
   #reason: CloseReason = "goaway";
   readonly #credentials: TappedCredentials;
-  readonly #running = new Set<RunningCall>();
+  readonly #running = new Set<HostedCall>();
   readonly #listeners: (() => void)[] = [];
-  #failing: RunningCall[] = [];
+  #failing: HostedCall[] = [];
   #markClosed!: () => void;
 
   /** @internal Of a channel that has become READY. */
@@ -98,12 +98,12 @@ export class GrpcConn implements Conn, CallHost {
   }
 
   /** @internal */
-  begin(call: RunningCall): void {
+  begin(call: HostedCall): void {
     this.#running.add(call);
   }
 
   /** @internal */
-  end(call: RunningCall, { code }: StatusObject): void {
+  end(call: HostedCall, { code }: StatusObject): void {
     this.#running.delete(call);
     if (this.#state === "ready") {
       call.settle();

@@ -1,6 +1,4 @@
-import { isIPv6 } from "node:net";
 import {
-  Channel,
   type ChannelCredentials,
   type ChannelInterface,
   type ChannelOptions,
@@ -13,7 +11,8 @@ import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import { GrpcConn } from "./conn.ts";
 import { TappedCredentials } from "./credentials.ts";
-import { GrpcError, messageOf } from "./status.ts";
+import { GrpcError } from "./status.ts";
+import { checkTarget, newChannel } from "./target.ts";
 
 /** Options of `dialGrpc`. */
 export interface GrpcDialOptions {
@@ -111,8 +110,7 @@ class Dialing implements AbortWatcher {
       onReceiveMetadata: () => {},
       onReceiveMessage: () => {},
       onReceiveStatus: ({ code, details, metadata }: StatusObject) => {
-        const text = `cannot connect to ${this.#channel.getTarget()}: ${details}`;
-        this.#settle(() => this.#reject(new GrpcError(code, text, metadata)));
+        this.#settle(() => this.#reject(new GrpcError(code, details, metadata)));
       },
     });
   }
@@ -134,22 +132,4 @@ function checkOptions({ maxStreams = 100, ...unknown }: GrpcDialOptions): number
     throw new PoolRangeError(`Expected \`maxStreams\` to be an integer of at least 1, got ${maxStreams}`);
   }
   return maxStreams;
-}
-
-function newChannel(target: string, credentials: ChannelCredentials, options: ChannelOptions): Channel {
-  try {
-    return new Channel(target, credentials, options);
-  } catch (cause) {
-    throw new PoolTypeError(`grpc-js cannot make a channel of these arguments: ${messageOf(cause)}`, { cause });
-  }
-}
-
-/** grpc-js takes any text for a DNS target, and only says later that it cannot use it. */
-function checkTarget(target: string): void {
-  const address = /^dns:(?:\/\/[^/]*\/)?(.*)$/.exec(target)?.[1];
-  if (address === undefined || isIPv6(address)) return;
-  const parts = /^(?:[^\s:/[\]]+|\[[^\s[\]]+\])(?::(\d+))?$/.exec(address);
-  if (parts === null) throw new PoolTypeError(`Expected the key to be a target such as "host:port", got "${target}"`);
-  const port = Number(parts[1] ?? 443);
-  if (port < 1 || port > 65_535) throw new PoolRangeError(`Expected a port from 1 to 65535, got "${target}"`);
 }

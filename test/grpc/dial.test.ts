@@ -79,7 +79,7 @@ describe("dialing a gRPC peer", () => {
     await assert.rejects(async () => secure(`localhost:${echo.port}`, { signal: never }), {
       name: "GrpcError",
       code: status.UNAVAILABLE,
-      message: /cannot connect to dns:localhost:\d+: .*does not match certificate's altnames/,
+      message: /does not match certificate's altnames: Host: localhost/,
     });
   });
 
@@ -109,7 +109,7 @@ describe("dialing a gRPC peer", () => {
     await assert.rejects(async () => dial(`127.0.0.1:${port}`, { signal: never }), {
       name: "GrpcError",
       code: status.UNAVAILABLE,
-      message: new RegExp(`cannot connect to dns:127.0.0.1:${port}: .*ECONNREFUSED`),
+      message: new RegExp(`ECONNREFUSED 127.0.0.1:${port}`),
     });
   });
 

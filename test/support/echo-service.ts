@@ -18,6 +18,8 @@ export interface Ask {
   readonly text: string;
   /** The call fails with this status, after the messages that it has. */
   readonly fail?: status;
+  /** `fail` only at the first attempt; grpc-js tells the server of those before. */
+  readonly failFirst?: boolean;
   /** How many answers a stream gives. Default: 1. */
   readonly count?: number;
   /** Milliseconds before the answer; -1: it never comes. */
@@ -157,7 +159,10 @@ function handlers(echo: EchoServer) {
   return {
     unary(call: ServerUnaryCall<Ask, Answer>, callback: sendUnaryData<Answer>): void {
       begin(call);
-      reply(call, call.request, { text: call.request.text }, callback);
+      const { fail, ...healthy } = call.request;
+      const again = call.metadata.get("grpc-previous-rpc-attempts").length > 0;
+      const ask = healthy.failFirst && again ? healthy : call.request;
+      reply(call, ask, { text: ask.text }, callback);
     },
     collect(call: ServerReadableStream<Ask, Answer>, callback: sendUnaryData<Answer>): void {
       begin(call);
