@@ -90,10 +90,6 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
   admit(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.roster.add(conn, peer);
-    this.#welcome(conn, peer);
-  }
-
-  #welcome(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.serve(peer);
     this.roster.settle(conn);
     this.#feed();
@@ -103,12 +99,15 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     const peer = dialing.home;
     peer.failures = 0;
     peer.lastError = undefined;
-    this.roster.add(conn, peer);
-    // Before anyone is served: who waits on is dialed for.
-    for (const waiter of peer.waitersFor(dialing, 0)) {
-      if (waiter.dial === dialing.by && !this.#suits(conn, waiter)) this.queue.giveUpDialing(waiter);
+    const meant = peer.waitersFor(dialing, 0);
+    this.admit(conn, peer);
+    let unsuited = false;
+    for (const waiter of meant) {
+      if (waiter.list === undefined || waiter.dial !== dialing.by || this.#suits(conn, waiter)) continue;
+      this.queue.giveUpDialing(waiter);
+      unsuited = true;
     }
-    this.#welcome(conn, peer);
+    if (unsuited) this.serve(peer);
   }
 
   dialFailed(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
