@@ -3,6 +3,7 @@ import { pauseMs } from "./backoff.ts";
 import type { PoolConn } from "./contract.ts";
 import { Dialer, type DialerOwner } from "./dialer.ts";
 import { type DialError, NoConnError, NoMatchError, type PoolError, QueueFullError } from "./errors.ts";
+import type { Events } from "./events.ts";
 import type { Rules } from "./limits.ts";
 import { Line } from "./line.ts";
 import type { Filter } from "./options.ts";
@@ -41,13 +42,13 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   /** Keys to serve after the one being served: a callback of the caller's may cause any. */
   readonly #again = new Set<Peer<K, C>>();
 
-  constructor(rules: Rules, schedule: Schedule, owner: DispatcherOwner<K, C>) {
+  constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: DispatcherOwner<K, C>) {
     this.#schedule = schedule;
     this.#owner = owner;
     this.now = () => schedule.clock.now();
-    this.roster = new Roster(rules, schedule, this);
-    this.dialer = new Dialer(this.roster, schedule, this);
-    this.queue = new Queue(schedule, this);
+    this.roster = new Roster(rules, schedule, events, this);
+    this.dialer = new Dialer(this.roster, schedule, events, this);
+    this.queue = new Queue(schedule, events, this);
   }
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
