@@ -2,7 +2,7 @@
 export interface AbortWatcher {
   onAbort(reason: unknown): void;
   /** All watchers of the signal have been told: what follows from it may begin. */
-  afterAbort(): void;
+  afterAbort?(): void;
 }
 
 /** All watchers of one signal, behind one listener. */
@@ -15,7 +15,7 @@ class Watchers {
     const told = [...this.all];
     this.all.clear();
     for (const watcher of told) watcher.onAbort(signal.reason);
-    for (const watcher of told) watcher.afterAbort();
+    for (const watcher of told) watcher.afterAbort?.();
   }
 }
 
