@@ -1,10 +1,11 @@
 import { checkConn, show } from "./argument.ts";
+import { shut } from "./closing.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import { Dialing, type DialOwner } from "./dialing.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
 import type { Events } from "./events.ts";
 import type { Member, Peer, PeerDialing } from "./peer.ts";
-import { type Roster, shut } from "./roster.ts";
+import type { Roster } from "./roster.ts";
 import type { Schedule } from "./schedule.ts";
 
 /** Told how a dial ended. By then it does not count any more. */
