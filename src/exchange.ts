@@ -19,17 +19,18 @@ export class Exchange<K, C extends PoolConn> {
   }
 
   /** False: there was no place, or a `clear` came while it was out; it is closed. */
-  put(peer: Peer<K, C>, conn: C): boolean {
+  put(home: () => Peer<K, C>, conn: C): boolean {
     const { roster, dialer } = this.#dispatcher;
     const known = roster.memberOf(conn);
     if (known?.open) {
       throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
     }
-    const member = known ?? roster.enlist(conn, peer, dialer.generation);
+    const member = known ?? roster.enlist(conn, home(), dialer.generation);
     if (!member.taken) return false; // it has died meanwhile
+    const peer = home();
     const stale = member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
     if (!stale && this.#makeRoom(peer)) {
-      this.#dispatcher.admit(member, peer);
+      this.#dispatcher.admit(member, home()); // making room may have closed the key's last conn
       return member.open;
     }
     roster.refuse(member, stale ? "cleared" : "evicted");

@@ -140,7 +140,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       void shut(() => conn.close());
       return false;
     }
-    return this.#exchange.put(this.#directory.open(key, hash), conn);
+    return this.#exchange.put(() => this.#directory.open(key, hash), conn);
   }
 
   /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */
@@ -214,9 +214,10 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkFunction("dial", options.dial);
     if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
     options.signal?.throwIfAborted();
-    const peer = this.#peer(key, this.#directory.hash(key));
-    const member = this.#dispatcher.tryLease(peer, options.filter);
+    const hash = this.#directory.hash(key);
+    const member = this.#dispatcher.tryLease(this.#peer(key, hash), options.filter);
     if (member !== undefined) return member;
+    const peer = this.#peer(key, hash); // the search may have closed its last conn
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
     return this.#dispatcher.wait(peer, { ...options, dial, timeoutMs });
   }
