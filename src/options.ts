@@ -73,7 +73,12 @@ export interface ConnInfo {
 }
 
 /** Whether a request may run on `conn`. Called often: keep it cheap. One that throws refuses the conn. */
-export type Filter<C> = (conn: C, info: ConnInfo) => boolean;
+export type Filter<C> = Filtering<C>["passes"];
+
+/** A method's parameters are compared both ways, so that a `Pool<K, GrpcConn>` is a `Pool<K, Conn>`. */
+interface Filtering<C> {
+  passes(conn: C, info: ConnInfo): boolean;
+}
 
 /** Picks one of `conns`, which have room; `infos` are what is known of each. One that throws gets the first. */
 export type Select<C> = (conns: readonly C[], infos: readonly ConnInfo[]) => C | undefined;
