@@ -105,10 +105,8 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
 
   #failed(dialing: PeerDialing<K, C>, cause: unknown): void {
     if (!dialing.inFlight) return;
-    const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
-    const why = cause instanceof Error ? cause.message : show(cause);
-    const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
-    this.#fail(dialing, error);
+    const { why, final } = explain(cause);
+    this.#fail(dialing, new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final }));
   }
 
   #fail(dialing: PeerDialing<K, C>, error: DialError): void {
@@ -134,6 +132,16 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       home.dialedMs += this.#schedule.clock.now() - home.dialingSince;
     }
     return ahead;
+  }
+}
+
+/** What an error says. It is the caller's: to read it may throw. */
+function explain(cause: unknown): { why: string; final: boolean } {
+  try {
+    const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
+    return { why: cause instanceof Error ? String(cause.message) : show(cause), final };
+  } catch {
+    return { why: "its error cannot be read", final: false };
   }
 }
 
