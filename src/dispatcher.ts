@@ -117,9 +117,9 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     peer.failures++;
     peer.lastError = error;
     const { backoff } = peer.rules;
-    const spent = error.final || peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
+    const spent = peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
     for (const waiter of spent ? [...peer.waiters] : peer.waitersFor(dialing, ahead)) {
-      if (spent || !waiter.waitForReady) this.queue.reject(waiter, error);
+      if (spent || error.final || !waiter.waitForReady) this.queue.reject(waiter, error);
     }
     if (backoff !== undefined) this.#pause(peer, pauseMs(backoff, peer.failures));
     else if (peer.wanting > 0) this.#pause(peer, undefined);
