@@ -103,6 +103,7 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     const peer = dialing.home;
     peer.failures = 0;
     peer.lastError = undefined;
+    this.endPause(peer);
     this.roster.add(conn, peer);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
     for (const waiter of peer.waitersFor(dialing, 0)) {
