@@ -88,9 +88,10 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     }
     // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
     queueMicrotask(() => {
+      const draining = drains(conn);
       if (!dialing.inFlight) {
         if (member.taken) discard(conn);
-      } else if (member.taken && !drains(conn)) {
+      } else if (member.taken && !draining) {
         this.#uncount(dialing);
         this.#events.dialed.emit(() => ({ key: dialing.home.key, conn, ms: this.#tookMs(dialing) }));
         this.#owner.dialed(dialing, member);

@@ -195,8 +195,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
       if (waiter.list === undefined) {
         waiter = peer.waiters.head; // a callback removed it
       } else if (conn !== undefined) {
+        this.queue.serve(waiter, conn); // it hears of it when the slot has been counted
         this.roster.lease(conn);
-        this.queue.serve(waiter, conn);
         waiter = next;
         if (--left === 0) {
           this.#continue(peer);

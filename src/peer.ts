@@ -103,7 +103,10 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
 
   /** Puts `conn` into the list that its state asks for. */
   place(conn: Member<K, C>): void {
-    const free = conn.ready && !conn.blocked && conn.streams < this.slots(conn);
+    if (conn.list === undefined) this.rest.push(conn);
+    const slots = conn.ready && !conn.blocked ? this.slots(conn) : 0;
+    if (!conn.open) return; // to ask for its slots has closed it
+    const free = conn.ready && !conn.blocked && conn.streams < slots;
     const list = !free ? this.rest : conn.streams === 0 ? this.idle : this.roomy;
     if (list.has(conn)) return;
     this.unlist(conn);
@@ -143,7 +146,7 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
 
   /** The same, but for a conn that runs no stream. */
   pickIdle(): Member<K, C> | undefined {
-    for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) if (this.#free(conn)) return conn;
+    for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) if (this.#free(conn) && conn.idle) return conn;
     return undefined;
   }
 
@@ -189,7 +192,9 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
       this.#owner.end(conn, "blocked");
       return false;
     }
-    if (conn.streams < this.slots(conn)) return true;
+    const slots = this.slots(conn);
+    if (!this.#listed(conn)) return false; // to ask it has changed it
+    if (conn.streams < slots) return true;
     this.place(conn);
     return false;
   }

@@ -164,6 +164,10 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   /** Skipped until `until` settles; a rejection closes the conn. */
   block(conn: Member<K, C>, until: PromiseLike<unknown>, reason: CloseReason = "blocked"): void {
+    if (!conn.ready) {
+      Promise.resolve(until).catch(() => {}); // it has gone while it was asked
+      return;
+    }
     this.#setBlocked(conn, true);
     // A conn that answers each question with a new promise must not starve the event loop.
     const again = conn.wasBlocked;
@@ -260,7 +264,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
     const lifeMs = conn.conn.maxLifetimeMs ?? conn.home.rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
+    if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;
     }
