@@ -75,14 +75,16 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       return;
     }
     let member: Member<K, C>;
+    let held = false;
     try {
       checkConn("what the dial function returned", conn);
-      if (this.#roster.memberOf(conn) !== undefined) {
+      held = this.#roster.memberOf(conn) !== undefined;
+      if (held) {
         throw new PoolTypeError("the dial function returned a conn that this pool has already: return a new one");
       }
       member = this.#roster.enlist(conn, dialing.home, generation);
     } catch (error) {
-      if (this.#roster.memberOf(conn) === undefined) discard(conn);
+      if (!held) discard(conn);
       this.#failed(dialing, error);
       return;
     }
@@ -156,9 +158,11 @@ function drains(conn: PoolConn): boolean {
 
 /** Closes what a dial brought and nobody can use, conn or not, as well as it can be closed. */
 function discard(brought: { closed?: unknown; close?: unknown; destroy?: unknown }): void {
-  if (typeof brought !== "object" || brought === null) return;
-  const { closed, close, destroy } = brought;
-  Promise.resolve(closed).catch(() => {});
-  const end = typeof close === "function" ? close : destroy;
-  if (typeof end === "function") void shut(() => end.call(brought));
+  if ((typeof brought !== "object" && typeof brought !== "function") || brought === null) return;
+  void shut(() => brought.closed); // heard, should it reject
+  void shut(() => {
+    const { close, destroy } = brought;
+    const end = typeof close === "function" ? close : destroy;
+    return typeof end === "function" ? end.call(brought) : undefined;
+  });
 }

@@ -146,7 +146,8 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
 
   /** The same, but for a conn that runs no stream. */
   pickIdle(): Member<K, C> | undefined {
-    for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) if (this.#free(conn) && conn.idle) return conn;
+    for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head)
+      if (this.#free(conn) && conn.idle) return conn;
     return undefined;
   }
 

@@ -61,8 +61,13 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
     this.#members.set(conn, member);
     const died = () => this.#died(member);
-    conn.closed.then(died, died);
-    conn.onChange?.(() => this.#changed(member));
+    try {
+      conn.closed.then(died, died);
+      conn.onChange?.(() => this.#changed(member));
+    } catch (error) {
+      this.#members.delete(conn); // not the pool's: it cannot be watched
+      throw error;
+    }
     return member;
   }
 
