@@ -4,7 +4,7 @@ import { Dialing, type DialOwner } from "./dialing.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
 import type { Events } from "./events.ts";
 import type { Member, Peer, PeerDialing } from "./peer.ts";
-import { type Roster, shut } from "./roster.ts";
+import { ask, type Roster, shut } from "./roster.ts";
 import type { Schedule } from "./schedule.ts";
 
 /** Told how a dial ended. By then it does not count any more. */
@@ -34,7 +34,14 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
 
   start(peer: Peer<K, C>, dial: Dial<K, C>, background: boolean): void {
     const now = this.#schedule.clock.now();
-    const dialing = new Dialing<Peer<K, C>>(peer, dial, peer.expectedSlots(dial.maxStreams), background, now, this);
+    const dialing = new Dialing<Peer<K, C>>(
+      peer,
+      dial,
+      peer.expectedSlots(ask(() => dial.maxStreams)),
+      background,
+      now,
+      this,
+    );
     if (peer.dials.size === 0) peer.dialingSince = now;
     peer.addDial(dialing);
     peer.tally.dials++;
@@ -90,7 +97,7 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     }
     // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
     queueMicrotask(() => {
-      const draining = drains(conn);
+      const draining = ask(() => conn.draining) === true;
       if (!dialing.inFlight) {
         if (member.taken) discard(conn);
       } else if (member.taken && !draining) {
@@ -145,14 +152,6 @@ function explain(cause: unknown): { why: string; final: boolean } {
     return { why: cause instanceof Error ? String(cause.message) : show(cause), final };
   } catch {
     return { why: "its error cannot be read", final: false };
-  }
-}
-
-function drains(conn: PoolConn): boolean {
-  try {
-    return conn.draining === true;
-  } catch {
-    return false; // asked again before its first stream
   }
 }
 

@@ -98,7 +98,11 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
 
   /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
   slots(conn: Member<K, C>): number {
-    return Math.min(conn.conn.maxStreams ?? 1, this.rules.maxStreams);
+    try {
+      return Math.min(conn.conn.maxStreams ?? 1, this.rules.maxStreams);
+    } catch {
+      return 0; // a getter that throws: none now
+    }
   }
 
   /** Puts `conn` into the list that its state asks for. */
@@ -163,7 +167,9 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
 
   passes(conn: Member<K, C>, filter: Filter<C>, now: () => number): boolean {
     try {
-      return filter(conn.conn, this.info(conn, now())) === true;
+      const verdict: unknown = filter(conn.conn, this.info(conn, now()));
+      if (typeof verdict === "object") Promise.resolve(verdict).catch(() => {}); // an async filter passes nothing
+      return verdict === true;
     } catch {
       return false;
     }

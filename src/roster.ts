@@ -197,7 +197,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   #changed(conn: Member<K, C>): void {
     if (!conn.ready) return;
-    if (conn.conn.draining === true) {
+    if (ask(() => conn.conn.draining) === true) {
       this.end(conn, "goaway");
       return;
     }
@@ -268,7 +268,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
-    const lifeMs = conn.conn.maxLifetimeMs ?? conn.home.rules.maxLifetimeMs;
+    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
     if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;
@@ -286,6 +286,15 @@ function holdProcess(conn: PoolConn, hold: boolean): void {
     else conn.unref?.();
   } catch {
     // A conn that cannot be held or let go still carries streams.
+  }
+}
+
+/** What a conn or a dial function says of itself; nothing, where its getter throws. */
+export function ask<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
   }
 }
 

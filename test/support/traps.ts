@@ -30,7 +30,7 @@ export type Place = (typeof places)[number];
 /** What a place does when its turn comes; what it returns replaces the place's own answer, unless undefined. */
 export type Trap = (world: TrapWorld) => unknown;
 
-const rounds = 8;
+const rounds = 7;
 
 /** Lets promises settle: only microtasks and immediates, so that a thousand scenarios take a second. */
 async function turns(): Promise<void> {
@@ -115,6 +115,8 @@ export class TrapWorld {
   /** How often the place was called. */
   calls = 0;
   closed = false;
+  /** A conn may have been taken for closed. */
+  lenient = false;
   readonly #place: Place;
   readonly #nth: number;
   readonly #trap: Trap;
@@ -205,13 +207,13 @@ export class TrapWorld {
       const taken = this.attempt(() => pool.take("a"));
       await turns();
       if (taken !== undefined) this.put("a", taken);
-      if (round === 6) await this.clock.advance(12_000);
+      if (round === 5) await this.clock.advance(12_000);
     }
     // What can be waited for has been: the rest is over when its time is.
-    for (let step = 0; step < 4; step++) await this.clock.advance(2000);
+    await this.clock.advance(8000);
     await turns();
     assert.equal(this.pending, 0, "a caller still waits");
-    if (!this.closed) {
+    if (!this.closed && !this.lenient) {
       const alive = this.conns.filter((conn) => conn.closes === 0 && !this.owned.has(conn));
       assert.equal(pool.stats().open, alive.length, "the pool counts the conns that are open");
     }
@@ -223,7 +225,7 @@ export class TrapWorld {
   }
 
   /** What must hold at the end, whatever the trap did. */
-  check(closesOnce = true): void {
+  check(): void {
     const bug = this.errors.find((error) => isPoolError(error) && error.code === "ERR_POOL_BUG");
     if (bug !== undefined) throw bug;
     const { open, dialing, idle, leased, draining, streams, waiting, keys } = this.pool.stats();
@@ -234,7 +236,7 @@ export class TrapWorld {
       "the pool is not empty",
     );
     assert.equal(this.clock.timers, 0, "a timer is armed");
-    if (!closesOnce) return;
+    if (this.lenient) return;
     for (const conn of this.conns) {
       if (!this.owned.has(conn)) assert.equal(conn.closes, 1, "a conn is closed once");
     }
