@@ -57,13 +57,15 @@ export class Directory<K, C extends PoolConn> {
   }
 
   open(key: K, hash: unknown): Peer<K, C> {
-    let peer = this.#peers.get(hash);
-    if (peer === undefined) {
-      const { selection, clock } = this.#options;
-      peer = new Peer(key, hash, this.#rulesOf(key, hash), selection, clock.now(), this.#owner);
-      peer.lane = this.#options.laneFor(peer.rules);
-      this.#peers.set(hash, peer);
-    }
+    const known = this.#peers.get(hash);
+    if (known !== undefined) return known;
+    const rules = this.#rulesOf(key, hash);
+    const meanwhile = this.#peers.get(hash); // `limits` may have used the pool
+    if (meanwhile !== undefined) return meanwhile;
+    const { selection, clock } = this.#options;
+    const peer = new Peer(key, hash, rules, selection, clock.now(), this.#owner);
+    peer.lane = this.#options.laneFor(rules);
+    this.#peers.set(hash, peer);
     return peer;
   }
 
@@ -78,7 +80,9 @@ export class Directory<K, C extends PoolConn> {
   configure(limits: Limits, hash: unknown): void {
     if (hash === undefined) this.rules = withLimits(this.rules, limits);
     else this.#configured.set(hash, { ...this.#configured.get(hash), ...keyChanges(limits, "the limits of a key") });
-    for (const peer of this) peer.rules = this.#rulesOf(peer.key, peer.hash);
+    // `limits` may use the pool, or throw: first all answers, then all changes.
+    const changes = [...this].map((peer) => ({ peer, rules: this.#rulesOf(peer.key, peer.hash) }));
+    for (const { peer, rules } of changes) peer.rules = rules;
   }
 
   #rulesOf(key: K, hash: unknown): KeyRules {

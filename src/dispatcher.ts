@@ -139,6 +139,7 @@ export class Dispatcher<K, C extends PoolConn>
     const peer = dialing.home;
     peer.failures = 0;
     peer.lastError = undefined;
+    this.endPause(peer);
     this.roster.add(conn, peer);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
     for (const waiter of peer.waitersFor(dialing, 0)) {
@@ -153,9 +154,9 @@ export class Dispatcher<K, C extends PoolConn>
     peer.failures++;
     peer.lastError = error;
     const { backoff } = peer.rules;
-    const spent = error.final || peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
+    const spent = peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
     for (const waiter of spent ? [...peer.waiters] : peer.waitersFor(dialing, ahead)) {
-      if (spent || !waiter.waitForReady) this.queue.reject(waiter, error);
+      if (spent || error.final || !waiter.waitForReady) this.queue.reject(waiter, error);
     }
     if (backoff !== undefined) this.#pause(peer, pauseMs(backoff, peer.failures));
     else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.#pause(peer, undefined);
@@ -257,8 +258,8 @@ export class Dispatcher<K, C extends PoolConn>
       if (waiter.list === undefined) {
         waiter = peer.waiters.head; // a callback removed it
       } else if (conn !== undefined) {
+        this.queue.serve(waiter, conn); // it hears of it when the slot has been counted
         this.#lease(conn);
-        this.queue.serve(waiter, conn);
         waiter = next;
         if (--left === 0) {
           this.#continue(peer);

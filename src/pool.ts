@@ -263,7 +263,10 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   #peer(key: K, hash: unknown): Peer<K, C> {
     if (this.#closing !== undefined) throw new PoolClosedError();
-    return this.#directory.open(key, hash);
+    const peer = this.#directory.open(key, hash);
+    if (this.#closing === undefined) return peer;
+    this.#dispatcher.serve(peer); // `limits` closed the pool: nothing may be left of the key
+    throw new PoolClosedError();
   }
 
   #beginClose(): void {

@@ -1,5 +1,5 @@
 import { type CloseFailure, shut } from "./closing.ts";
-import { PooledConn } from "./conn.ts";
+import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder, type Lane } from "./idle.ts";
@@ -68,8 +68,13 @@ export class Roster<K, C extends PoolConn> {
     this.#members.set(conn, member);
     if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
-    conn.closed.then(died, died);
-    conn.onChange?.(() => this.#changed(member));
+    try {
+      conn.closed.then(died, died);
+      conn.onChange?.(() => this.#changed(member));
+    } catch (error) {
+      this.#members.delete(conn); // not the pool's: it cannot be watched
+      throw error;
+    }
     return member;
   }
 
@@ -177,6 +182,10 @@ export class Roster<K, C extends PoolConn> {
 
   /** Skipped until `until` settles; a rejection closes the conn. */
   block(conn: Member<K, C>, until: PromiseLike<unknown>): void {
+    if (!conn.ready) {
+      Promise.resolve(until).catch(() => {}); // it has gone while it was asked
+      return;
+    }
     // A conn that answers each question with a new promise must not starve the event loop.
     const again = conn.wasBlocked;
     const settled = again ? Promise.resolve(until).then(() => new Promise((resolve) => setImmediate(resolve))) : until;
@@ -219,7 +228,7 @@ export class Roster<K, C extends PoolConn> {
 
   #changed(conn: Member<K, C>): void {
     if (!conn.ready) return;
-    if (conn.conn.draining === true) {
+    if (ask(() => conn.conn.draining) === true) {
       this.end(conn, "goaway");
       return;
     }
@@ -291,8 +300,8 @@ export class Roster<K, C extends PoolConn> {
 
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
-    const lifeMs = conn.conn.maxLifetimeMs ?? conn.home.rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
+    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
+    if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;
     }

@@ -47,12 +47,19 @@ export abstract class Shelf<C extends PoolConn, H> {
 
   /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
   slots(conn: PooledConn<C, H>): number {
-    return Math.min(conn.conn.maxStreams ?? 1, this.rules.maxStreams);
+    try {
+      return Math.min(conn.conn.maxStreams ?? 1, this.rules.maxStreams);
+    } catch {
+      return 0; // a getter that throws: none now
+    }
   }
 
   /** Puts `conn` into the list that its state asks for. */
   place(conn: PooledConn<C, H>): void {
-    const free = conn.ready && !conn.blocked && conn.streams < this.slots(conn);
+    if (conn.list === undefined) this.rest.push(conn);
+    const slots = conn.ready && !conn.blocked ? this.slots(conn) : 0;
+    if (!conn.open) return; // to ask for its slots has closed it
+    const free = conn.ready && !conn.blocked && conn.streams < slots;
     const list = !free ? this.rest : conn.streams === 0 ? this.idle : (this.#loads?.of(conn.streams) ?? this.roomy);
     if (list.has(conn)) return;
     conn.list?.remove(conn);
@@ -151,7 +158,9 @@ export abstract class Shelf<C extends PoolConn, H> {
 
   /** The same, but for a conn that runs no stream. */
   pickIdle(): PooledConn<C, H> | undefined {
-    for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) if (this.#free(conn)) return conn;
+    for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) {
+      if (this.#free(conn) && conn.idle) return conn;
+    }
     return undefined;
   }
 
@@ -173,7 +182,9 @@ export abstract class Shelf<C extends PoolConn, H> {
   passes(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
     if (filter === undefined) return true;
     try {
-      return filter(conn.conn, this.info(conn, now())) === true;
+      const verdict: unknown = filter(conn.conn, this.info(conn, now()));
+      if (typeof verdict === "object") Promise.resolve(verdict).catch(() => {}); // an async filter passes nothing
+      return verdict === true;
     } catch {
       return false;
     }
@@ -203,7 +214,9 @@ export abstract class Shelf<C extends PoolConn, H> {
       this.#owner.end(conn, "blocked");
       return false;
     }
-    if (conn.streams < this.slots(conn)) return true;
+    const slots = this.slots(conn);
+    if (!this.#listed(conn)) return false; // to ask it has changed it
+    if (conn.streams < slots) return true;
     this.place(conn);
     return false;
   }
