@@ -3,7 +3,8 @@ import { test } from "node:test";
 import type { Limits } from "../../src/options.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome, pooled, rejection } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { pooled, rejection } from "../support/pooled.ts";
 
 test("row 27: the limits of each endpoint are its own: open, idle, uses, lifetime, idle time", async (t) => {
   const own: Record<string, Limits> = {
