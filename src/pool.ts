@@ -1,5 +1,6 @@
 import {
   checkBoolean,
+  checkClock,
   checkConn,
   checkFunction,
   checkOneOf,
@@ -59,7 +60,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkFunction("limits", limits);
     checkOneOf("selection", selection, ["oldest", "newest"]);
     checkString("name", name);
-    for (const part of ["now", "setTimeout", "clearTimeout"] as const) checkFunction(`clock.${part}`, clock[part]);
+    checkClock(clock);
     const rules = withLimits(defaultRules, rest);
     const owner: DispatcherOwner<K, C> = {
       emptied: (peer) => this.#directory.forget(peer),
