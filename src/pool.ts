@@ -140,6 +140,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   put(key: K, conn: C): boolean {
     checkConn("what is put", conn);
     const hash = this.#directory.hash(key);
+    this.#exchange.checkNew(conn);
     if (this.#closing !== undefined) {
       void shut(() => conn.close());
       return false;
