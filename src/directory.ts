@@ -63,7 +63,10 @@ export class Directory<K, C extends PoolConn> {
     let peer = this.#peers.get(hash);
     if (peer === undefined) {
       const { newest, clock } = this.#options;
-      peer = new Peer(key, hash, this.#rulesOf(key, hash), newest, clock.now(), this.#owner);
+      const own = this.#options.limits?.(key);
+      const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
+      peer = new Peer(key, hash, this.#rulesOf(limits, hash), newest, clock.now(), this.#owner);
+      peer.limits = limits;
       peer.lane = this.#owner.laneFor(peer.rules);
       this.#peers.set(hash, peer);
     }
@@ -81,13 +84,12 @@ export class Directory<K, C extends PoolConn> {
   configure(limits: Limits, hash: unknown): void {
     if (hash === undefined) this.rules = withLimits(this.rules, limits);
     else this.#configured.set(hash, { ...this.#configured.get(hash), ...keyChanges(limits, "the limits of a key") });
-    for (const peer of this) peer.rules = this.#rulesOf(peer.key, peer.hash);
+    for (const peer of this) peer.rules = this.#rulesOf(peer.limits, peer.hash);
   }
 
-  #rulesOf(key: K, hash: unknown): KeyRules {
-    const own = this.#options.limits?.(key);
+  #rulesOf(limits: Partial<KeyRules> | undefined, hash: unknown): KeyRules {
     const configured = this.#configured.get(hash);
-    if (own === undefined && configured === undefined) return this.rules;
-    return { ...this.rules, ...(own === undefined ? {} : keyChanges(own, "what `limits` returned")), ...configured };
+    if (limits === undefined && configured === undefined) return this.rules;
+    return { ...this.rules, ...limits, ...configured };
   }
 }
