@@ -59,8 +59,10 @@ test("row 45: a conn that runs no stream does not hold the process: it is unref'
   assert.equal(dialed.held, false);
   pool.put("k", adopted);
   assert.equal(adopted.held, false);
+  assert.equal(pool.take("k"), dialed);
+  assert.equal(dialed.held, true); // as it came, for whoever owns it now
   pool.tryAcquire("k");
-  assert.equal(dialed.held, true);
+  assert.equal(adopted.held, true);
 });
 
 test("row 45: one timer for 30,000 keys, each used once; nothing is left of them when they have expired", async (t) => {
