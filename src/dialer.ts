@@ -1,7 +1,7 @@
 import { checkConn, show } from "./argument.ts";
 import { shut } from "./closing.ts";
-import type { Dial, PoolConn } from "./contract.ts";
 import { ask } from "./conn.ts";
+import type { Dial, PoolConn } from "./contract.ts";
 import { Dialing, type DialOwner } from "./dialing.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
 import type { Events } from "./events.ts";
