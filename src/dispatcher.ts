@@ -178,8 +178,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
         this.#dial(next);
         this.#screen(next);
         if (next.empty) this.#owner.emptied(next);
-        const { first } = this.#line;
-        if (first !== undefined && this.#hasRoom(first)) this.#again.add(first);
+        const fed = this.#nextInLine();
+        if (fed !== undefined) this.#again.add(fed);
       }
     } finally {
       this.#serving = false;
@@ -240,8 +240,7 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     if (peer.open - peer.drainingCount + peer.dials.size >= rules.maxKeyConns) return false;
     if (this.roster.rules.maxConns === Number.POSITIVE_INFINITY) return true;
     const turn = peer.turn ?? peer.waiters.head?.number ?? this.queue.next();
-    const first = this.#line.first;
-    if ((first?.turn ?? turn) >= turn && this.makeRoom(peer)) return true;
+    if ((this.#nextInLine()?.turn ?? turn) >= turn && this.makeRoom(peer)) return true;
     this.#line.join(peer, turn);
     return false;
   }
@@ -256,6 +255,14 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     return true;
   }
 
+  /** The first in line for a place that can have one. Where the only idle conns are the first's own, the second gets one. */
+  #nextInLine(): Peer<K, C> | undefined {
+    const { first } = this.#line;
+    if (first === undefined || this.#hasRoom(first)) return first;
+    const second = this.#line.firstBut(first);
+    return second !== undefined && this.#hasRoom(second) ? second : undefined;
+  }
+
   #hasRoom(peer: Peer<K, C>): boolean {
     return (
       this.roster.open + this.dialer.count < this.roster.rules.maxConns ||
@@ -265,8 +272,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
 
   /** Gives a place that has become free to the key that stands first in line for one. */
   #feed(): void {
-    const { first } = this.#line;
-    if (first !== undefined && this.#hasRoom(first)) this.serve(first);
+    const fed = this.#nextInLine();
+    if (fed !== undefined) this.serve(fed);
   }
 
   /** Under a total limit a busy key would keep its conns for ever: after so many streams it goes behind and gives one up. */
