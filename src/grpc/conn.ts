@@ -1,0 +1,160 @@
+import { type ChannelInterface, connectivityState, type StatusObject, status } from "@grpc/grpc-js";
+import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
+import { ConnClosedError } from "../errors.ts";
+import type { CallHost, GrpcCall, HostedCall } from "./call.ts";
+import type { TappedCredentials } from "./credentials.ts";
+import { GrpcStream } from "./stream.ts";
+import { serialize, UnaryCall } from "./unary.ts";
+
+/** After a close, the peer has this long to close its side. */
+const lingerMs = 1_000;
+
+const noOptions: CallOptions = {};
+
+/**
+ * One HTTP/2 connection to one peer. It leaves when grpc-js' channel leaves READY, be it for a GOAWAY or for a lost
+ * connection: no new RPC, and it closes when its last one has ended.
+ *
+ * While it leaves, the channel stays open for its calls: those that the peer certainly never saw are sent again by
+ * grpc-js, once, on a connection that it makes for them.
+ *
+ * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#transparent-retries
+ */
+export class GrpcConn implements Conn, CallHost {
+  /** The real grpc-js channel, for what a conn does not offer. Closing it closes the conn. */
+  readonly channel: ChannelInterface;
+  /** How many RPCs may run at once: as `dialGrpc` was told, 100 by default. */
+  readonly maxStreams: number;
+  /** Settles when the conn has closed for good, before the RPCs that die with it reject. */
+  readonly closed: Promise<void>;
+
+  #state: "ready" | "leaving" | "closed" = "ready";
+  #reason: CloseReason = "goaway";
+  readonly #credentials: TappedCredentials;
+  readonly #running = new Set<HostedCall>();
+  readonly #listeners: (() => void)[] = [];
+  #failing: HostedCall[] = [];
+  #markClosed!: () => void;
+
+  /** @internal Of a channel that has become READY. */
+  constructor(channel: ChannelInterface, credentials: TappedCredentials, maxStreams: number) {
+    this.channel = channel;
+    this.maxStreams = maxStreams;
+    this.#credentials = credentials;
+    this.closed = new Promise((resolve) => {
+      this.#markClosed = resolve;
+    });
+    // An `Infinity` deadline sets no timer, which would hold the process.
+    channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, () => this.#leave());
+    if (channel.getConnectivityState(false) !== connectivityState.READY) this.#leave();
+  }
+
+  /** True once a GOAWAY has come or the connection is lost. */
+  get draining(): boolean {
+    return this.#state !== "ready";
+  }
+
+  /** Calls `listener` when `draining` has changed. */
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Always `undefined`: HTTP/2 resets a cancelled stream without disturbing the others. */
+  unblocked(): undefined {
+    return undefined;
+  }
+
+  /**
+   * Rejects with a `GrpcError` (the peer's status), with `signal.reason`, or with a `ConnClosedError` whose `sent` is
+   * false when the conn was gone before the request was sent.
+   */
+  invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions = noOptions): Promise<O> {
+    try {
+      this.#assertReady();
+      const bytes = serialize(rpc, request);
+      return new UnaryCall(this, rpc, options).run(bytes);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Resolves as soon as the RPC has begun; what becomes of it, the stream tells. Rejects as `invoke` does. */
+  newStream<I, O>(rpc: Rpc<I, O>, options: CallOptions = noOptions): Promise<Stream<I, O>> {
+    try {
+      this.#assertReady();
+      return Promise.resolve(new GrpcStream(this, rpc, options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Closes the conn; RPCs that still run are cancelled. Idempotent. */
+  close(): Promise<void> {
+    if (this.#state !== "closed") {
+      this.#shutDown("pool");
+      for (const call of this.#running) call.cancel(status.CANCELLED, "the conn was closed");
+    }
+    return this.closed;
+  }
+
+  /** @internal */
+  begin(call: HostedCall): void {
+    this.#running.add(call);
+  }
+
+  /** @internal */
+  end(call: HostedCall, { code }: StatusObject): void {
+    this.#running.delete(call);
+    if (this.#state === "ready") {
+      call.settle();
+      return;
+    }
+    // A lost connection fails all its calls within one turn of the event loop, one by one. Held back for a turn,
+    // they reject after the last of them has closed the conn.
+    if (code !== status.OK && this.#failing.push(call) === 1) setImmediate(() => this.#settleFailing());
+    if (this.#running.size === 0) {
+      this.#shutDown(this.#reason);
+      this.#settleFailing();
+    }
+    if (code === status.OK) call.settle();
+  }
+
+  /**
+   * @internal A call that never had a stream has no auth context. One that was retried by service config may have
+   * had one before.
+   * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#exposed-retry-metadata
+   */
+  unsent(call: GrpcCall, { code, details, metadata }: StatusObject): ConnClosedError | undefined {
+    if (this.#state === "ready" || code !== status.UNAVAILABLE || call.getAuthContext() !== null) return undefined;
+    if (metadata.get("grpc-previous-rpc-attempts").length > 0) return undefined;
+    return new ConnClosedError(this.#reason, false, undefined, { cause: new Error(details) });
+  }
+
+  #assertReady(): void {
+    if (this.#state !== "ready") throw new ConnClosedError(this.#reason, false);
+  }
+
+  #leave(): void {
+    if (this.#state !== "ready") return;
+    this.#state = "leaving";
+    this.#reason = this.#credentials.connected ? "goaway" : "died";
+    // Of a lost conn that runs nothing, `closed` says it all.
+    if (this.#reason === "goaway" || this.#running.size > 0) for (const listener of this.#listeners) listener();
+    if (this.#running.size === 0) this.#shutDown(this.#reason);
+  }
+
+  #shutDown(reason: CloseReason): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#reason = reason;
+    this.channel.close();
+    this.#markClosed();
+    setTimeout(() => this.#credentials.destroySockets(), lingerMs).unref();
+  }
+
+  #settleFailing(): void {
+    const failing = this.#failing;
+    this.#failing = [];
+    for (const call of failing) call.settle();
+  }
+}

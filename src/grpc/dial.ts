@@ -1,0 +1,135 @@
+import {
+  type ChannelCredentials,
+  type ChannelInterface,
+  type ChannelOptions,
+  connectivityState,
+  Metadata,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
+import type { Dial } from "../contract.ts";
+import { PoolRangeError, PoolTypeError } from "../errors.ts";
+import { GrpcConn } from "./conn.ts";
+import { TappedCredentials } from "./credentials.ts";
+import { GrpcError } from "./status.ts";
+import { checkTarget, newChannel } from "./target.ts";
+
+/** Options of `dialGrpc`. */
+export interface GrpcDialOptions {
+  /**
+   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. Default: 100, what
+   * servers commonly allow. grpc-js does not show the peer's limit: calls over it would wait in silence.
+   */
+  readonly maxStreams?: number | undefined;
+}
+
+/**
+ * A dial function for gRPC peers: the keys are grpc-js targets (`host:port`, `dns:host:port`, `unix:path`).
+ *
+ * It resolves when the connection is READY. The first failure to connect (grpc-js would try for ever) rejects with
+ * a `GrpcError` that names the cause, and an abort of the dial's signal with the signal's reason. Each conn has a TCP
+ * connection of its own, so `grpc.use_local_subchannel_pool` is 1 whatever `channelOptions` say; unless they set
+ * `grpc.client_idle_timeout_ms`, grpc-js leaves it to the pool to close idle conns.
+ *
+ * Throws a `PoolTypeError` or `PoolRangeError` for wrong arguments. The dial rejects with a `PoolTypeError` or
+ * `PoolRangeError` for a key that is no target.
+ *
+ * @see https://github.com/grpc/grpc/blob/master/doc/naming.md
+ */
+export function dialGrpc(
+  credentials: ChannelCredentials,
+  channelOptions: ChannelOptions = {},
+  options: GrpcDialOptions = {},
+): Dial<string, GrpcConn> {
+  const maxStreams = checkOptions(options);
+  if (typeof channelOptions !== "object" || channelOptions === null) {
+    throw new PoolTypeError("Expected the channel options to be an object");
+  }
+  const ownOptions: ChannelOptions = {
+    "grpc.client_idle_timeout_ms": 2 ** 31 - 1,
+    ...channelOptions,
+    "grpc.use_local_subchannel_pool": 1,
+  };
+  // grpc-js checks its arguments when a channel is made; a channel that nobody asks to connect opens nothing.
+  newChannel("localhost:443", credentials, ownOptions).close();
+  const dial: Dial<string, GrpcConn> = async (key, { signal }) => {
+    signal.throwIfAborted();
+    const tapped = new TappedCredentials(credentials);
+    const channel = newChannel(key, tapped, ownOptions);
+    try {
+      checkTarget(channel.getTarget());
+      await new Dialing(channel, signal).ready;
+    } catch (error) {
+      channel.close();
+      tapped.destroySockets();
+      throw error;
+    }
+    return new GrpcConn(channel, tapped, maxStreams);
+  };
+  return Object.assign(dial, { maxStreams });
+}
+
+/** One attempt to make a channel READY. */
+class Dialing implements AbortWatcher {
+  /** Rejects at the first failure, or with the signal's reason. */
+  readonly ready: Promise<void>;
+  readonly #channel: ChannelInterface;
+  readonly #signal: AbortSignal;
+  #settled = false;
+  #resolve!: () => void;
+  #reject!: (error: unknown) => void;
+
+  constructor(channel: ChannelInterface, signal: AbortSignal) {
+    this.#channel = channel;
+    this.#signal = signal;
+    this.ready = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    watchAbort(signal, this);
+    this.#look();
+  }
+
+  onAbort(reason: unknown): void {
+    this.#settle(() => this.#reject(reason));
+  }
+
+  // Once settled, the channel may be closed, and asking a closed channel to connect reopens it.
+  readonly #look = (): void => {
+    if (this.#settled) return;
+    const state = this.#channel.getConnectivityState(true);
+    if (state === connectivityState.READY) this.#settle(this.#resolve);
+    else if (state === connectivityState.TRANSIENT_FAILURE) this.#explain();
+    else this.#channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, this.#look);
+  };
+
+  /** grpc-js tells the cause of a failure to calls only: one that it refuses at once, and never sends. */
+  #explain(): void {
+    const call = this.#channel.createCall("/", Number.POSITIVE_INFINITY, null, null, null);
+    call.start(new Metadata(), {
+      onReceiveMetadata: () => {},
+      onReceiveMessage: () => {},
+      onReceiveStatus: ({ code, details, metadata }: StatusObject) => {
+        this.#settle(() => this.#reject(new GrpcError(code, details, metadata)));
+      },
+    });
+  }
+
+  #settle(settle: () => void): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    unwatchAbort(this.#signal, this);
+    settle();
+  }
+}
+
+function checkOptions({ maxStreams = 100, ...unknown }: GrpcDialOptions): number {
+  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of dialGrpc: ${name}`);
+  if (typeof maxStreams !== "number") {
+    throw new PoolTypeError(`Expected \`maxStreams\` to be a number, got ${typeof maxStreams}`);
+  }
+  if (!Number.isSafeInteger(maxStreams) || maxStreams < 1) {
+    throw new PoolRangeError(`Expected \`maxStreams\` to be an integer of at least 1, got ${maxStreams}`);
+  }
+  return maxStreams;
+}

@@ -1,0 +1,4 @@
+export type { GrpcConn } from "./conn.ts";
+export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
+export { type PooledChannelOptions, pooledChannel } from "./pooled-channel.ts";
+export { GrpcError } from "./status.ts";

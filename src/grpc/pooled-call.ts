@@ -1,0 +1,226 @@
+import {
+  type CallCredentials,
+  type ChannelInterface,
+  Metadata,
+  propagate,
+  type StatusObject,
+  status,
+} from "@grpc/grpc-js";
+import type { Lease } from "../contract.ts";
+import { DialError } from "../errors.ts";
+import type { GrpcCall, GrpcListener, HostedCall } from "./call.ts";
+import type { GrpcConn } from "./conn.ts";
+import { GrpcError, messageOf } from "./status.ts";
+
+export type CreateCall = Parameters<ChannelInterface["createCall"]>;
+type SendContext = Parameters<GrpcCall["sendMessageWithContext"]>[0];
+
+/** grpc-js clones what a call starts with. */
+const none = new Metadata();
+
+/** What a call needs of the channel that made it. */
+export interface CallOwner {
+  readonly retryUnsent: boolean;
+  getTarget(): string;
+  /** A lease at once, if a conn has room. */
+  tryLease(): Lease<GrpcConn> | undefined;
+  /** A lease as soon as the pool gives one. */
+  lease(options: { signal: AbortSignal; deadline: number; waitForReady: boolean }): Promise<Lease<GrpcConn>>;
+  begin(waiting: PooledCall): void;
+  end(waiting: PooledCall): void;
+}
+
+/**
+ * A grpc-js call whose connection is chosen when it starts. Until it has one it keeps what it is told, and tells it
+ * to the real call then. It takes one slot at `start()`, and gives it back before the caller gets the status.
+ */
+export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
+  readonly #owner: CallOwner;
+  readonly #arguments: CreateCall;
+  #credentials: CallCredentials | undefined;
+  #metadata: Metadata = none;
+  #listener: GrpcListener | undefined;
+  #lease: Lease<GrpcConn> | undefined;
+  #real: GrpcCall | undefined;
+  #waiting: AbortController | undefined;
+  #reading = false;
+  #message: { context: SendContext; bytes: Buffer } | undefined;
+  #halfClosed = false;
+  #status: StatusObject | undefined;
+  /** Nothing more will run: it was cancelled, or it ended while it waited. */
+  #over = false;
+  /** Whether all that was sent is still kept, to be sent again. */
+  #repeatable: boolean;
+
+  constructor(owner: CallOwner, args: CreateCall) {
+    this.#owner = owner;
+    this.#arguments = args;
+    this.#repeatable = owner.retryUnsent;
+  }
+
+  start(metadata: Metadata, listener: GrpcListener): void {
+    this.#listener = listener;
+    if (this.#over) return;
+    this.#metadata = metadata;
+    try {
+      const lease = this.#owner.tryLease();
+      if (lease !== undefined) this.#run(lease);
+      else void this.#wait();
+    } catch (error) {
+      this.#finish(statusOf(error));
+    }
+  }
+
+  startRead(): void {
+    this.#reading = true;
+    this.#real?.startRead();
+  }
+
+  sendMessageWithContext(context: SendContext, bytes: Buffer): void {
+    const first = this.#message === undefined;
+    const message = { context: this.#repeatable ? once(context) : context, bytes };
+    if (this.#real === undefined) {
+      this.#message = message;
+      return;
+    }
+    if (this.#repeatable && first) this.#message = message;
+    else this.#forget();
+    this.#real.sendMessageWithContext(message.context, bytes);
+  }
+
+  halfClose(): void {
+    this.#halfClosed = true;
+    this.#real?.halfClose();
+  }
+
+  cancelWithStatus(code: status, details: string): void {
+    if (this.#real === undefined) this.#finish({ code, details, metadata: new Metadata() });
+    else this.cancel(code, details);
+  }
+
+  /** What the conn calls when it is closed under the call. */
+  cancel(code: status, details: string): void {
+    this.#over = true;
+    this.#real?.cancelWithStatus(code, details);
+  }
+
+  setCredentials(credentials: CallCredentials): void {
+    this.#credentials = credentials;
+    this.#real?.setCredentials(credentials);
+  }
+
+  getPeer(): string {
+    return this.#real?.getPeer() ?? this.#owner.getTarget();
+  }
+
+  getCallNumber(): number {
+    return this.#real?.getCallNumber() ?? 0;
+  }
+
+  getAuthContext(): ReturnType<GrpcCall["getAuthContext"]> {
+    return this.#real?.getAuthContext() ?? null;
+  }
+
+  onReceiveMetadata(metadata: Metadata): void {
+    this.#forget();
+    this.#listener?.onReceiveMetadata(metadata);
+  }
+
+  onReceiveMessage(message: Buffer): void {
+    this.#listener?.onReceiveMessage(message);
+  }
+
+  onReceiveStatus(result: StatusObject): void {
+    this.#status = result;
+    this.#lease?.conn.end(this, result);
+  }
+
+  // The slot first: whoever gets the status and calls again finds it free. A listener that throws has had it freed.
+  settle(): void {
+    const lease = this.#lease;
+    const result = this.#status;
+    const real = this.#real;
+    if (lease === undefined || result === undefined || real === undefined) return;
+    const again = this.#repeatable && !this.#over && lease.conn.unsent(real, result) !== undefined;
+    this.#lease = undefined;
+    lease.release();
+    if (!again) {
+      this.#listener?.onReceiveStatus(result);
+      return;
+    }
+    this.#real = undefined;
+    this.#repeatable = false;
+    void this.#wait();
+  }
+
+  #run(lease: Lease<GrpcConn>): void {
+    this.#lease = lease;
+    const real = lease.conn.channel.createCall(...this.#arguments);
+    this.#real = real;
+    if (this.#credentials !== undefined) real.setCredentials(this.#credentials);
+    lease.conn.begin(this);
+    real.start(this.#metadata, this);
+    if (this.#reading) real.startRead();
+    if (this.#message !== undefined) real.sendMessageWithContext(this.#message.context, this.#message.bytes);
+    if (!this.#repeatable) this.#message = undefined;
+    if (this.#halfClosed) real.halfClose();
+  }
+
+  async #wait(): Promise<void> {
+    const waiting = new AbortController();
+    this.#waiting = waiting;
+    this.#owner.begin(this);
+    const [, ownDeadline, , parent, flags] = this.#arguments;
+    const inherited = flags ?? propagate.DEFAULTS;
+    const onCancelled = (): void => this.cancelWithStatus(status.CANCELLED, "Cancelled by parent call");
+    if (inherited & propagate.CANCELLATION) parent?.on("cancelled", onCancelled);
+    const parentDeadline = inherited & propagate.DEADLINE ? parent?.getDeadline() : undefined;
+    const deadline = Math.min(Number(ownDeadline), Number(parentDeadline ?? Number.POSITIVE_INFINITY));
+    try {
+      const waitForReady = this.#metadata.getOptions().waitForReady ?? false;
+      const lease = await this.#owner.lease({ signal: waiting.signal, deadline, waitForReady });
+      if (this.#over) lease.release();
+      else this.#run(lease);
+    } catch (error) {
+      this.#finish(statusOf(error));
+    } finally {
+      parent?.off("cancelled", onCancelled);
+      this.#waiting = undefined;
+      this.#owner.end(this);
+    }
+  }
+
+  /** The end of a call that has no real one. As with grpc-js, the status finds the listener of that moment. */
+  #finish(result: StatusObject): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#waiting?.abort();
+    this.#lease?.release();
+    process.nextTick(() => this.#listener?.onReceiveStatus(result));
+  }
+
+  #forget(): void {
+    this.#repeatable = false;
+    this.#message = undefined;
+  }
+}
+
+/** A write's callback must not be called again for a write that is repeated. */
+function once({ callback, ...context }: SendContext): SendContext {
+  if (callback === undefined) return context;
+  let called = false;
+  return {
+    ...context,
+    callback(error) {
+      if (!called) callback(error);
+      called = true;
+    },
+  };
+}
+
+/** What grpc-js users expect of a call that got no connection. */
+function statusOf(error: unknown): StatusObject {
+  const cause = error instanceof DialError ? error.cause : error;
+  if (cause instanceof GrpcError) return { code: cause.code, details: cause.details, metadata: cause.metadata };
+  return { code: status.UNAVAILABLE, details: messageOf(error), metadata: new Metadata() };
+}

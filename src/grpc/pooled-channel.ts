@@ -1,0 +1,196 @@
+import { type ChannelInterface, connectivityState, credentials, status } from "@grpc/grpc-js";
+import type { Lease } from "../contract.ts";
+import { DialError, PoolTypeError, WaitTimeoutError } from "../errors.ts";
+import type { Pool } from "../pool.ts";
+import type { GrpcConn } from "./conn.ts";
+import { type CallOwner, type CreateCall, PooledCall } from "./pooled-call.ts";
+import { GrpcError } from "./status.ts";
+import { newChannel } from "./target.ts";
+import { Watchers } from "./watchers.ts";
+
+const insecure = credentials.createInsecure();
+
+/** Options of `pooledChannel`. */
+export interface PooledChannelOptions {
+  /**
+   * Send a call again, once, whose connection was gone before the request was sent. Default: false. What may have
+   * reached the peer is never sent again (but by grpc-js itself, where a service config says so).
+   */
+  readonly retryUnsent?: boolean | undefined;
+}
+
+/**
+ * A grpc-js channel over a pool, for any generated client:
+ * `new GreeterClient(address, credentials, { channelOverride: pooledChannel(pool, address) })`.
+ *
+ * Each call takes a slot on a conn of `key` when it starts, and waits for one, within its deadline, where none is free:
+ * so that calls over the stream limit of one connection run on another, as gRPC's proposal A105 has it for Java and
+ * C++. `maxKeyConns` of the pool is its `max_connections_per_subchannel`.
+ *
+ * The pool needs a `dial` of its own; address and credentials that the client is given are not used. `close()` ends
+ * this view only: its calls that wait fail, those that run go on, and the pool keeps its conns.
+ *
+ * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
+ */
+export function pooledChannel<K>(
+  pool: Pool<K, GrpcConn>,
+  key: K,
+  options: PooledChannelOptions = {},
+): ChannelInterface {
+  const { retryUnsent = false, ...unknown } = options;
+  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of pooledChannel: ${name}`);
+  if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");
+  return new PooledChannel(pool, key, retryUnsent);
+}
+
+class PooledChannel<K> implements ChannelInterface, CallOwner {
+  readonly retryUnsent: boolean;
+  readonly #pool: Pool<K, GrpcConn>;
+  readonly #key: K;
+  /** Never connects. It says how grpc-js writes the target. */
+  readonly #blank: ChannelInterface;
+  readonly #waiting = new Set<PooledCall>();
+  readonly #watchers = new Watchers();
+  readonly #seen = new WeakSet<GrpcConn>();
+  #connecting = 0;
+  #failed = false;
+  #closed = false;
+
+  constructor(pool: Pool<K, GrpcConn>, key: K, retryUnsent: boolean) {
+    this.#pool = pool;
+    this.#key = key;
+    this.#blank = newChannel(typeof key === "string" ? key : "pool", insecure, { "grpc.enable_channelz": 0 });
+    this.#blank.close();
+    this.retryUnsent = retryUnsent;
+  }
+
+  createCall(...args: CreateCall): PooledCall {
+    const [method, deadline] = args;
+    if (typeof method !== "string") throw new PoolTypeError("Channel#createCall: method must be a string");
+    // grpc-js would throw for NaN where nobody can catch it.
+    if (Number.isNaN(Number(deadline)) || !(typeof deadline === "number" || deadline instanceof Date)) {
+      throw new PoolTypeError("Channel#createCall: deadline must be a number or Date");
+    }
+    if (this.#closed) throw new Error("Channel has been shut down");
+    return new PooledCall(this, args);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const call of this.#waiting) call.cancelWithStatus(status.UNAVAILABLE, "Channel closed before call started");
+    this.#changed();
+  }
+
+  getTarget(): string {
+    return this.#blank.getTarget();
+  }
+
+  /** As grpc-js: the state before anything that `tryToConnect` begins. */
+  getConnectivityState(tryToConnect: boolean): connectivityState {
+    const state = this.#state();
+    const { IDLE, TRANSIENT_FAILURE } = connectivityState;
+    if (tryToConnect && (state === IDLE || state === TRANSIENT_FAILURE)) void this.#connect();
+    return state;
+  }
+
+  watchConnectivityState(current: connectivityState, deadline: Date | number, callback: (error?: Error) => void): void {
+    if (this.#closed) throw new Error("Channel has been shut down");
+    this.#watchers.add(current, deadline, callback);
+    using lease = this.tryLease();
+    if (lease !== undefined) this.#watch(lease.conn);
+  }
+
+  /** Of one of the pool's channels, if one has room; of nothing else. */
+  getChannelzRef(): ReturnType<ChannelInterface["getChannelzRef"]> {
+    using lease = this.tryLease();
+    return lease?.conn.channel.getChannelzRef() ?? this.#blank.getChannelzRef();
+  }
+
+  tryLease(): Lease<GrpcConn> | undefined {
+    const lease = this.#pool.tryAcquire(this.#key);
+    if (lease === undefined || !lease.conn.draining) return lease;
+    lease.release();
+    return undefined;
+  }
+
+  async lease(options: { signal: AbortSignal; deadline: number; waitForReady: boolean }): Promise<Lease<GrpcConn>> {
+    const { signal, deadline, waitForReady } = options;
+    this.#connecting++;
+    const acquiring = this.#acquire(signal, deadline, waitForReady);
+    this.#changed();
+    try {
+      const lease = await acquiring;
+      this.#failed = false;
+      this.#watch(lease.conn);
+      return lease;
+    } catch (error) {
+      if (error instanceof DialError) this.#failed = true;
+      throw error;
+    } finally {
+      this.#connecting--;
+      this.#changed();
+    }
+  }
+
+  begin(waiting: PooledCall): void {
+    this.#waiting.add(waiting);
+  }
+
+  end(waiting: PooledCall): void {
+    this.#waiting.delete(waiting);
+  }
+
+  async #acquire(signal: AbortSignal, deadline: number, waitForReady: boolean): Promise<Lease<GrpcConn>> {
+    const begun = Date.now();
+    for (;;) {
+      const timeoutMs = deadline === Number.POSITIVE_INFINITY ? undefined : deadline - Date.now();
+      if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
+      try {
+        const lease = await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady });
+        // It may have begun to leave in the tick in which the pool handed it out.
+        if (!lease.conn.draining) return lease;
+        lease.release();
+      } catch (error) {
+        if (timeoutMs !== undefined && error instanceof WaitTimeoutError) throw exceeded(begun, error.message);
+        throw error;
+      }
+    }
+  }
+
+  async #connect(): Promise<void> {
+    const { signal } = new AbortController();
+    try {
+      const lease = await this.lease({ signal, deadline: Number.POSITIVE_INFINITY, waitForReady: false });
+      lease.release();
+    } catch {
+      // The state says that it failed.
+    }
+  }
+
+  #state(): connectivityState {
+    if (this.#closed) return connectivityState.SHUTDOWN;
+    const { open, draining, dialing } = this.#pool.stats(this.#key);
+    if (open > draining) return connectivityState.READY;
+    if (dialing > 0 || this.#connecting > 0) return connectivityState.CONNECTING;
+    return this.#failed ? connectivityState.TRANSIENT_FAILURE : connectivityState.IDLE;
+  }
+
+  #watch(conn: GrpcConn): void {
+    if (this.#seen.has(conn)) return;
+    this.#seen.add(conn);
+    conn.onChange(() => this.#changed());
+    // The pool knows one microtask later.
+    const changed = async (): Promise<void> => this.#changed();
+    void conn.closed.then(changed).then(changed);
+  }
+
+  #changed(): void {
+    if (this.#watchers.size > 0) this.#watchers.tell(this.#state());
+  }
+}
+
+function exceeded(begun: number, why: string): GrpcError {
+  const details = `Deadline exceeded after ${((Date.now() - begun) / 1_000).toFixed(3)}s,${why}`;
+  return new GrpcError(status.DEADLINE_EXCEEDED, details);
+}

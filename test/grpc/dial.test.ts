@@ -1,0 +1,176 @@
+import assert from "node:assert/strict";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { describe, test } from "node:test";
+import { Channel, type ChannelCredentials, credentials, ServerCredentials, status } from "@grpc/grpc-js";
+import { dialGrpc } from "../../src/grpc/index.ts";
+import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
+import { elsewhere, local } from "../support/grpc-certs.ts";
+
+const insecure = credentials.createInsecure();
+const dial = dialGrpc(insecure);
+const never = new AbortController().signal;
+
+/** Accepts connections, and says nothing. */
+async function startSilent() {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket)).on("error", () => {});
+    socket.resume();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    sockets,
+    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async [Symbol.asyncDispose](): Promise<void> {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+const tls = ServerCredentials.createSsl(null, [
+  { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) },
+]);
+
+describe("dialing a gRPC peer", () => {
+  test("gives a conn that is ready, with the real channel", async () => {
+    await using echo = await startEcho();
+    const conn = await dial(echo.address, { signal: never });
+    assert.ok(conn.channel instanceof Channel);
+    assert.equal(conn.channel.getTarget(), `dns:${echo.address}`);
+    assert.equal(conn.maxStreams, 100);
+    assert.equal(conn.draining, false);
+    assert.equal(conn.unblocked(), undefined);
+    await conn.close();
+  });
+
+  test("each conn has a TCP connection of its own, whatever the options say", async () => {
+    await using echo = await startEcho();
+    const shared = dialGrpc(insecure, { "grpc.use_local_subchannel_pool": 0 });
+    const conns = await Promise.all([1, 2, 3].map(async () => shared(echo.address, { signal: never })));
+    assert.equal(echo.sockets.size, 3);
+    for (const conn of conns) await conn.close();
+    await until(() => echo.sockets.size === 0, "the connections close");
+  });
+
+  test("maxStreams is as configured, and announced by the dial function", async () => {
+    await using echo = await startEcho();
+    const seven = dialGrpc(insecure, undefined, { maxStreams: 7 });
+    assert.equal(seven.maxStreams, 7);
+    assert.equal(dial.maxStreams, 100);
+    const conn = await seven(echo.address, { signal: never });
+    assert.equal(conn.maxStreams, 7);
+    await conn.close();
+  });
+
+  test("speaks TLS, and resolves names", async () => {
+    await using echo = await startEcho(tls);
+    const secure = dialGrpc(credentials.createSsl(Buffer.from(local.certificate)));
+    const conn = await secure(`localhost:${echo.port}`, { signal: never });
+    assert.deepEqual(await conn.invoke(echoService.unary, { text: "tls" }), { text: "tls" });
+    await conn.close();
+  });
+
+  test("hazard 15: a TLS name that does not match is a clear error", async () => {
+    const wrong = { private_key: Buffer.from(elsewhere.key), cert_chain: Buffer.from(elsewhere.certificate) };
+    await using echo = await startEcho(ServerCredentials.createSsl(null, [wrong]));
+    const secure = dialGrpc(credentials.createSsl(Buffer.from(elsewhere.certificate)));
+    await assert.rejects(async () => secure(`localhost:${echo.port}`, { signal: never }), {
+      name: "GrpcError",
+      code: status.UNAVAILABLE,
+      message: /does not match certificate's altnames: Host: localhost/,
+    });
+  });
+
+  test("a certificate that nobody vouches for is a clear error", async () => {
+    await using echo = await startEcho(tls);
+    const secure = dialGrpc(credentials.createSsl());
+    await assert.rejects(async () => secure(`localhost:${echo.port}`, { signal: never }), {
+      message: /self-signed certificate/,
+    });
+  });
+
+  test("no TLS where TLS is wanted, and the other way round, fails", async () => {
+    await using plain = await startEcho();
+    const secure = dialGrpc(credentials.createSsl());
+    await assert.rejects(async () => secure(`localhost:${plain.port}`, { signal: never }), {
+      code: status.UNAVAILABLE,
+    });
+    await using encrypted = await startEcho(tls);
+    await assert.rejects(async () => dial(encrypted.address, { signal: never }), { code: status.UNAVAILABLE });
+  });
+
+  test("a refused port is a clear error, at the first try", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    await assert.rejects(async () => dial(`127.0.0.1:${port}`, { signal: never }), {
+      name: "GrpcError",
+      code: status.UNAVAILABLE,
+      message: new RegExp(`ECONNREFUSED 127.0.0.1:${port}`),
+    });
+  });
+
+  test("a name that does not resolve is a clear error", async () => {
+    await assert.rejects(async () => dial("nowhere.invalid:1", { signal: never }), {
+      code: status.UNAVAILABLE,
+      message: /Name resolution failed for target dns:nowhere.invalid:1/,
+    });
+  });
+
+  test("hazard 15: a peer that accepts and says nothing is left when the signal aborts, with no socket", async () => {
+    await using silent = await startSilent();
+    for (const each of [dial, dialGrpc(credentials.createSsl())]) {
+      const controller = new AbortController();
+      const dialing = each(silent.address.replace("127.0.0.1", "localhost"), { signal: controller.signal });
+      await until(() => silent.sockets.size === 1, "the dial arrives");
+      const reason = new Error("time is up");
+      controller.abort(reason);
+      assert.equal(await rejection(Promise.resolve(dialing)), reason);
+      await until(() => silent.sockets.size === 0, "the socket closes");
+    }
+  });
+
+  test("a signal that is aborted already dials nothing", async () => {
+    await using silent = await startSilent();
+    const reason = new Error("no");
+    assert.equal(await rejection(Promise.resolve(dial(silent.address, { signal: AbortSignal.abort(reason) }))), reason);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(silent.sockets.size, 0);
+  });
+
+  test("a peer that hangs up while it is dialed is a clear error", async () => {
+    const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as AddressInfo;
+    await assert.rejects(async () => dial(`127.0.0.1:${port}`, { signal: never }), { code: status.UNAVAILABLE });
+    server.close();
+  });
+
+  test("wrong arguments are refused at once", () => {
+    const wrong = { name: "PoolTypeError", code: "ERR_POOL_ARGUMENT" };
+    assert.throws(() => dialGrpc(undefined as unknown as ChannelCredentials), wrong);
+    assert.throws(() => dialGrpc({} as ChannelCredentials), wrong);
+    assert.throws(() => dialGrpc(insecure, 5 as unknown as object), wrong);
+    assert.throws(() => dialGrpc(insecure, { "grpc.service_config": "{" }), wrong);
+    assert.throws(() => dialGrpc(insecure, {}, { maxStreams: "1" as unknown as number }), wrong);
+    assert.throws(() => dialGrpc(insecure, {}, { streams: 1 } as object), wrong);
+    for (const maxStreams of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      assert.throws(() => dialGrpc(insecure, {}, { maxStreams }), {
+        name: "PoolRangeError",
+        code: "ERR_POOL_ARGUMENT",
+      });
+    }
+  });
+
+  test("an unusable key is refused at once", async () => {
+    for (const key of ["", "host:port", "ho st:1", "[::1:5", ":5", 5 as unknown as string, {} as unknown as string]) {
+      await assert.rejects(async () => dial(key, { signal: never }), { name: "PoolTypeError" }, String(key));
+    }
+    for (const key of ["127.0.0.1:0", "localhost:65536", "[::1]:70000"]) {
+      await assert.rejects(async () => dial(key, { signal: never }), { name: "PoolRangeError" }, key);
+    }
+  });
+});

@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { type CallOptions, Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
+import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
+import { Pool } from "../../src/pool.ts";
+import { type Answer, type Ask, echoService, rejection, startEcho, until } from "../support/echo-service.ts";
+import { answer, startRaw } from "../support/raw-grpc.ts";
+
+const insecure = credentials.createInsecure();
+const { unary } = echoService;
+
+function clientOf(pool: Pool<string, GrpcConn>, key: string, retryUnsent = false): Client {
+  return new Client("not used", insecure, { channelOverride: pooledChannel(pool, key, { retryUnsent }) });
+}
+
+function call(client: Client, ask: Ask, options: CallOptions = {}): Promise<Answer | undefined> {
+  return new Promise((resolve, reject) => {
+    const { path, requestSerialize, responseDeserialize } = unary;
+    client.makeUnaryRequest(path, requestSerialize, responseDeserialize, ask, options, (error, answer) =>
+      error ? reject(error) : resolve(answer),
+    );
+  });
+}
+
+describe("a pooled channel", () => {
+  test("row 43: 100 calls on a server limited to 10 streams take about one round, on 10 connections", async () => {
+    await using echo = await startEcho(undefined, { "grpc.max_concurrent_streams": 10 });
+    await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 10 }), maxKeyConns: 10 });
+    const client = clientOf(pool, echo.address);
+    await Promise.all(Array.from({ length: 100 }, () => call(client, { text: "warm" })));
+    let most = 0;
+    const timer = setInterval(() => {
+      most = Math.max(most, echo.running);
+    }, 1);
+    await Promise.all(Array.from({ length: 100 }, () => call(client, { text: "x", delayMs: 50 })));
+    clearInterval(timer);
+    assert.equal(most, 100);
+    assert.ok(echo.sockets.size <= 10);
+  });
+
+  test("row 39: 1,000 calls at once at 100 slots dial 10 connections", async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool({ dial: dialGrpc(insecure) });
+    const client = clientOf(pool, echo.address);
+    await Promise.all(Array.from({ length: 1_000 }, () => call(client, { text: "x", delayMs: 300 })));
+    assert.equal(pool.stats().dials, 10);
+    assert.equal(echo.sockets.size, 10);
+  });
+
+  test("calls that wait keep to their deadline, and can be cancelled", async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 1 }), maxKeyConns: 1 });
+    const client = clientOf(pool, echo.address);
+    const first = call(client, { text: "first", delayMs: 150 });
+    await until(() => echo.running === 1, "the first runs");
+    await assert.rejects(call(client, { text: "late" }, { deadline: Date.now() + 30 }), {
+      code: status.DEADLINE_EXCEEDED,
+      details: /^Deadline exceeded after 0\.0\d\ds,/,
+    });
+    const cancelled = new Promise<ServiceError | null>((resolve) => {
+      const { path, requestSerialize, responseDeserialize } = unary;
+      const ran = client.makeUnaryRequest(path, requestSerialize, responseDeserialize, { text: "c" }, resolve);
+      setTimeout(() => ran.cancel(), 10);
+    });
+    assert.equal((await cancelled)?.code, status.CANCELLED);
+    assert.equal(pool.stats().waiting, 0);
+    await first;
+    assert.equal(echo.handled, 1);
+    assert.deepEqual(await call(client, { text: "next" }), { text: "next" });
+    client.close();
+  });
+
+  test("close ends one view only: what waits in it fails, what runs goes on, and others do not notice", async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 1 }), maxKeyConns: 1 });
+    const one = clientOf(pool, echo.address);
+    const other = clientOf(pool, echo.address);
+    const running = call(one, { text: "running", delayMs: 30 });
+    await until(() => echo.running === 1, "it runs");
+    const waiting = rejection(call(one, { text: "waiting" }));
+    const others = call(other, { text: "other" });
+    one.close();
+    one.close();
+    assert.equal(Object(await waiting).code, status.UNAVAILABLE);
+    assert.equal(Object(await waiting).details, "Channel closed before call started");
+    assert.deepEqual(await running, { text: "running" });
+    assert.deepEqual(await others, { text: "other" });
+    assert.equal(pool.stats().open, 1);
+  });
+
+  test("a status frees the slot before the caller gets it", async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 1 }), maxKeyConns: 1 });
+    const client = clientOf(pool, echo.address);
+    for (let i = 0; i < 20; i++) {
+      await call(client, { text: "x", ...(i % 2 && { fail: status.NOT_FOUND }) }).catch(() => {});
+      assert.equal(pool.stats().streams, 0);
+    }
+    assert.equal(pool.stats().dials, 1);
+  });
+
+  test("a pool that is closed makes calls UNAVAILABLE", async () => {
+    const pool = new Pool({ dial: dialGrpc(insecure) });
+    const client = clientOf(pool, "127.0.0.1:1");
+    await pool.close();
+    await assert.rejects(call(client, { text: "x" }), { code: status.UNAVAILABLE, details: /the pool is closed/ });
+  });
+
+  test("row 22: with retryUnsent, a call whose connection went before it was sent is sent again, once", async () => {
+    await using echo = await startEcho();
+    for (const retryUnsent of [true, false]) {
+      await using pool = new Pool({ dial: dialGrpc(insecure) });
+      const client = clientOf(pool, echo.address, retryUnsent);
+      await call(client, { text: "warm" });
+      const handled = echo.handled;
+      using lease = pool.tryAcquire(echo.address);
+      const result = call(client, { text: "again" });
+      // The call has its connection; its stream is made some microtasks later.
+      lease?.conn.channel.close();
+      if (retryUnsent) assert.deepEqual(await result, { text: "again" });
+      else await assert.rejects(result, { code: status.UNAVAILABLE });
+      assert.equal(echo.handled - handled, retryUnsent ? 1 : 0);
+    }
+  });
+
+  test("row 22: what may have reached the peer is never sent again", async () => {
+    let seen = 0;
+    await using raw = await startRaw((stream) => {
+      seen++;
+      stream.session?.destroy();
+    });
+    await using pool = new Pool({ dial: dialGrpc(insecure) });
+    const client = clientOf(pool, raw.address, true);
+    await assert.rejects(call(client, { text: "x" }), { code: status.UNAVAILABLE });
+    assert.equal(seen, 1);
+  });
+
+  test("row 41: a GOAWAY moves new calls to a new connection, and none is lost", async () => {
+    let streams = 0;
+    await using raw = await startRaw((stream) => {
+      const { session } = stream;
+      if (++streams % 10 === 0) session?.goaway(0, stream.id);
+      setTimeout(() => {
+        if (!stream.destroyed) answer(stream, ['{"text":"ok"}']);
+      }, 2);
+    });
+    await using pool = new Pool({ dial: dialGrpc(insecure), maxKeyConns: 2 });
+    const client = clientOf(pool, raw.address, true);
+    let answered = 0;
+    const caller = async (): Promise<void> => {
+      for (let i = 0; i < 50; i++) if ((await call(client, { text: "x" }))?.text === "ok") answered++;
+    };
+    await Promise.all([caller(), caller(), caller(), caller()]);
+    assert.equal(answered, 200);
+    await until(() => pool.stats().streams === 0, "all slots are free");
+  });
+
+  test("hazard 4: calls that end in every way leave no slot taken", { timeout: 20_000 }, async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 10 }), maxKeyConns: 5 });
+    const client = clientOf(pool, echo.address, true);
+    let seed = 7;
+    const random = (below: number): number => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed % below;
+    };
+    const { path, requestSerialize, responseDeserialize } = echoService.chat;
+    const one = async (): Promise<void> => {
+      const kind = random(5);
+      if (kind === 0) await call(client, { text: "x" });
+      else if (kind === 1) await call(client, { text: "x", fail: 1 + random(16) });
+      else if (kind === 2) await call(client, { text: "x", delayMs: 20 }, { deadline: Date.now() + random(15) });
+      else {
+        const stream = client.makeBidiStreamRequest<Ask, Answer>(path, requestSerialize, responseDeserialize);
+        const ended = new Promise((resolve) => stream.on("status", resolve).on("error", () => {}));
+        if (kind === 3) stream.on("data", () => stream.end()).write({ text: "x" });
+        else {
+          stream.resume();
+          const cancel = (): void => stream.cancel();
+          if (random(2)) setTimeout(cancel, random(10));
+          else cancel();
+        }
+        // A call that is cancelled before it has started tells nobody.
+        await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 100))]);
+      }
+    };
+    const caller = async (): Promise<void> => {
+      for (let i = 0; i < 50; i++) {
+        await one().catch(() => {});
+        if (random(100) === 0) for (const socket of echo.sockets) socket.destroy();
+      }
+    };
+    await Promise.all(Array.from({ length: 40 }, caller));
+    await until(() => pool.stats().streams === 0 && pool.stats().waiting === 0, "all slots are free");
+    assert.ok(pool.stats().open <= 5);
+  });
+
+  test("wrong options are refused at once", async () => {
+    await using pool = new Pool({ dial: dialGrpc(insecure) });
+    const wrong = { name: "PoolTypeError", code: "ERR_POOL_ARGUMENT" };
+    assert.throws(() => pooledChannel(pool, "a:1", { retry: true } as object), wrong);
+    assert.throws(() => pooledChannel(pool, "a:1", { retryUnsent: 1 } as object), wrong);
+    assert.throws(() => pooledChannel(pool, ""), wrong);
+    const channel = pooledChannel(pool, "a:1");
+    for (const deadline of [Number.NaN, new Date(Number.NaN)]) {
+      assert.throws(() => channel.createCall("/a/b", deadline, null, null, null), wrong);
+    }
+  });
+});
