@@ -90,10 +90,13 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     queueMicrotask(() => {
       if (!dialing.inFlight) {
         if (member.taken) discard(conn);
-      } else if (member.taken) {
+      } else if (member.taken && !drains(conn)) {
         this.#uncount(dialing);
         this.#events.dialed.emit(() => ({ key: dialing.home.key, conn, ms: this.#tookMs(dialing) }));
         this.#owner.dialed(dialing, member);
+      } else if (member.taken) {
+        this.#roster.refuse(member, "goaway");
+        this.#failed(dialing, new Error("the conn was draining as soon as it was dialed"));
       } else {
         this.#failed(dialing, new Error("the conn was closed as soon as it was dialed"));
       }
@@ -131,6 +134,14 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       home.dialedMs += this.#schedule.clock.now() - home.dialingSince;
     }
     return ahead;
+  }
+}
+
+function drains(conn: PoolConn): boolean {
+  try {
+    return conn.draining === true;
+  } catch {
+    return false; // asked again before its first stream
   }
 }
 

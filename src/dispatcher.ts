@@ -90,6 +90,10 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
   admit(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.roster.add(conn, peer);
+    this.#admitted(conn, peer);
+  }
+
+  #admitted(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.serve(peer);
     this.roster.settle(conn);
     this.#feed();
@@ -99,15 +103,12 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     const peer = dialing.home;
     peer.failures = 0;
     peer.lastError = undefined;
-    const meant = peer.waitersFor(dialing, 0);
-    this.admit(conn, peer);
-    let unsuited = false;
-    for (const waiter of meant) {
-      if (waiter.list === undefined || waiter.dial !== dialing.by || this.#suits(conn, waiter)) continue;
-      this.queue.giveUpDialing(waiter);
-      unsuited = true;
+    this.roster.add(conn, peer);
+    // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
+    for (const waiter of peer.waitersFor(dialing, 0)) {
+      if (waiter.dial === dialing.by && !this.#suits(conn, waiter)) this.queue.giveUpDialing(waiter);
     }
-    if (unsuited) this.serve(peer);
+    this.#admitted(conn, peer);
   }
 
   dialFailed(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {

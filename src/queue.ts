@@ -83,6 +83,9 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
 
   aborted(waiter: PeerWaiter<K, C>, reason: unknown): void {
     this.reject(waiter, reason);
+  }
+
+  left(waiter: PeerWaiter<K, C>): void {
     this.#owner.left(waiter.home);
   }
 
