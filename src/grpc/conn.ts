@@ -1,4 +1,10 @@
-import { type ChannelInterface, connectivityState, type StatusObject, status } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  type ChannelInterface,
+  connectivityState,
+  type StatusObject,
+  status,
+} from "@grpc/grpc-js";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import type { CallHost, GrpcCall, HostedCall } from "./call.ts";
@@ -128,6 +134,11 @@ export class GrpcConn implements Conn, CallHost {
     if (this.#state === "ready" || code !== status.UNAVAILABLE || call.getAuthContext() !== null) return undefined;
     if (metadata.get("grpc-previous-rpc-attempts").length > 0) return undefined;
     return new ConnClosedError(this.#reason, false, undefined, { cause: new Error(details) });
+  }
+
+  /** @internal */
+  isDialedWith(credentials: ChannelCredentials): boolean {
+    return this.#credentials.standFor(credentials);
   }
 
   #assertReady(): void {

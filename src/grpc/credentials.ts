@@ -42,6 +42,11 @@ export class TappedCredentials extends ChannelCredentials {
     };
   }
 
+  /** Whether these are `credentials`; all that are insecure are the same. */
+  standFor(credentials: ChannelCredentials): boolean {
+    return this.#inner === credentials || !(this.#inner._isSecure() || credentials._isSecure());
+  }
+
   /** Whether a socket is open. */
   get connected(): boolean {
     for (const socket of this.#sockets) if (!socket.destroyed) return true;

@@ -37,18 +37,26 @@ export function pooledChannel<K>(
   key: K,
   options: PooledChannelOptions = {},
 ): ChannelInterface {
-  const { retryUnsent = false, ...unknown } = options;
-  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of pooledChannel: ${name}`);
-  if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");
-  return new PooledChannel(pool, key, retryUnsent);
+  const { retryUnsent } = checkChannelOptions(options);
+  return new PooledChannel(pool, key, typeof key === "string" ? key : "pool", retryUnsent, () => {});
 }
 
-class PooledChannel<K> implements ChannelInterface, CallOwner {
+/** The options, checked and complete. */
+export function checkChannelOptions(options: PooledChannelOptions): { retryUnsent: boolean } {
+  const { retryUnsent = false, ...unknown } = options;
+  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of a pooled channel: ${name}`);
+  if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");
+  return { retryUnsent };
+}
+
+/** One client's view of a key. */
+export class PooledChannel<K> implements ChannelInterface, CallOwner {
   readonly retryUnsent: boolean;
   readonly #pool: Pool<K, GrpcConn>;
   readonly #key: K;
   /** Never connects. It says how grpc-js writes the target. */
   readonly #blank: ChannelInterface;
+  readonly #check: (conn: GrpcConn) => void;
   readonly #waiting = new Set<PooledCall>();
   readonly #watchers = new Watchers();
   readonly #seen = new WeakSet<GrpcConn>();
@@ -56,12 +64,14 @@ class PooledChannel<K> implements ChannelInterface, CallOwner {
   #failed = false;
   #closed = false;
 
-  constructor(pool: Pool<K, GrpcConn>, key: K, retryUnsent: boolean) {
+  /** `check` throws for a conn that must not be used. */
+  constructor(pool: Pool<K, GrpcConn>, key: K, target: string, retryUnsent: boolean, check: (conn: GrpcConn) => void) {
     this.#pool = pool;
     this.#key = key;
-    this.#blank = newChannel(typeof key === "string" ? key : "pool", insecure, { "grpc.enable_channelz": 0 });
+    this.#blank = newChannel(target, insecure, { "grpc.enable_channelz": 0 });
     this.#blank.close();
     this.retryUnsent = retryUnsent;
+    this.#check = check;
   }
 
   createCall(...args: CreateCall): PooledCall {
@@ -109,9 +119,7 @@ class PooledChannel<K> implements ChannelInterface, CallOwner {
 
   tryLease(): Lease<GrpcConn> | undefined {
     const lease = this.#pool.tryAcquire(this.#key);
-    if (lease === undefined || !lease.conn.draining) return lease;
-    lease.release();
-    return undefined;
+    return lease === undefined ? undefined : this.#usable(lease);
   }
 
   async lease(options: { signal: AbortSignal; deadline: number; waitForReady: boolean }): Promise<Lease<GrpcConn>> {
@@ -147,15 +155,26 @@ class PooledChannel<K> implements ChannelInterface, CallOwner {
       const timeoutMs = deadline === Number.POSITIVE_INFINITY ? undefined : deadline - Date.now();
       if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
       try {
-        const lease = await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady });
-        // It may have begun to leave in the tick in which the pool handed it out.
-        if (!lease.conn.draining) return lease;
-        lease.release();
+        const lease = this.#usable(await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady }));
+        if (lease !== undefined) return lease;
       } catch (error) {
         if (timeoutMs !== undefined && error instanceof WaitTimeoutError) throw exceeded(begun, error.message);
         throw error;
       }
     }
+  }
+
+  /** A conn may begin to leave in the tick in which the pool hands it out. */
+  #usable(lease: Lease<GrpcConn>): Lease<GrpcConn> | undefined {
+    try {
+      this.#check(lease.conn);
+      if (!lease.conn.draining) return lease;
+    } catch (error) {
+      lease.release();
+      throw error;
+    }
+    lease.release();
+    return undefined;
   }
 
   async #connect(): Promise<void> {

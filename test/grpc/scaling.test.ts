@@ -42,9 +42,13 @@ describe("a pooled channel", () => {
     await using echo = await startEcho();
     await using pool = new Pool({ dial: dialGrpc(insecure) });
     const client = clientOf(pool, echo.address);
-    await Promise.all(Array.from({ length: 1_000 }, () => call(client, { text: "x", delayMs: 300 })));
+    const calls = Array.from({ length: 1_000 }, () => rejection(call(client, { text: "x", delayMs: -1 })));
+    await until(() => echo.running === 1_000, "all run at once");
     assert.equal(pool.stats().dials, 10);
     assert.equal(echo.sockets.size, 10);
+    await pool.close({ graceMs: 0 });
+    for (const error of await Promise.all(calls)) assert.equal(Object(error).code, status.CANCELLED);
+    assert.equal(pool.stats().streams, 0);
   });
 
   test("calls that wait keep to their deadline, and can be cancelled", async () => {
