@@ -303,7 +303,7 @@ const behaviours: Record<string, (bench: Bench) => Promise<void> | void> = {
   "a parent call that is cancelled, or out of time": async ({ client, log }) => {
     await asChildOf(client, log, { cancel: true });
     // Otherwise the parent's end may cancel the child before the child's own time is up.
-    await asChildOf(client, log, { deadline: Date.now() + 40, flags: propagate.DEADLINE });
+    await asChildOf(client, log, { timeoutMs: 200, flags: propagate.DEADLINE });
   },
 };
 
@@ -311,7 +311,7 @@ const behaviours: Record<string, (bench: Bench) => Promise<void> | void> = {
 async function asChildOf(
   client: Client,
   log: Log,
-  { cancel = false, deadline = Number.POSITIVE_INFINITY, flags = propagate.DEFAULTS },
+  { cancel = false, timeoutMs = Number.POSITIVE_INFINITY, flags = propagate.DEFAULTS },
 ): Promise<void> {
   const server = new Server();
   const child = new Promise<void>((resolve) => {
@@ -328,6 +328,7 @@ async function asChildOf(
   );
   const caller = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
   const { path, requestSerialize, responseDeserialize } = unary;
+  const deadline = Date.now() + timeoutMs;
   const outer = caller.makeUnaryRequest(
     path,
     requestSerialize,
