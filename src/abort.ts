@@ -1,6 +1,8 @@
 /** Told once when the signal that it watches aborts. */
 export interface AbortWatcher {
   onAbort(reason: unknown): void;
+  /** All watchers of the signal have been told: what follows from it may begin. */
+  afterAbort?(): void;
 }
 
 /** All watchers of one signal, behind one listener. */
@@ -10,10 +12,10 @@ class Watchers {
   handleEvent(event: Event): void {
     const signal = event.target as AbortSignal; // the DOM types cannot say whose event it is
     fanouts.delete(signal);
-    for (const watcher of this.all) {
-      this.all.delete(watcher);
-      watcher.onAbort(signal.reason);
-    }
+    const told = [...this.all];
+    this.all.clear();
+    for (const watcher of told) watcher.onAbort(signal.reason);
+    for (const watcher of told) watcher.afterAbort?.();
   }
 }
 

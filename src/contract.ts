@@ -48,7 +48,7 @@ export interface PoolConn {
    * Asked before each hand-out. `undefined`: free. A promise: the conn is skipped, and not asked again until that
    * promise settles; a rejection closes the conn.
    */
-  unblocked?(): PromiseLike<unknown> | undefined;
+  readonly unblocked?: (() => PromiseLike<unknown> | undefined) | undefined;
   /** How many streams may run at once, now. Default 1; 0: none now. */
   readonly maxStreams?: number | undefined;
   /** True when no new stream may begin (a GOAWAY came): the conn is closed after its last stream. */
@@ -58,11 +58,11 @@ export interface PoolConn {
   /** Facts for filters, stats and events; read live. */
   readonly tags?: Readonly<Record<string, unknown>> | undefined;
   /** Called when a first stream begins: from now on an open socket may hold the process. */
-  ref?(): unknown;
+  readonly ref?: (() => unknown) | undefined;
   /** Called when the last stream has ended, and when the pool gets the conn: it must not hold the process any more. */
-  unref?(): unknown;
+  readonly unref?: (() => unknown) | undefined;
   /** The pool subscribes once, to hear that `maxStreams` or `draining` has changed. */
-  onChange?(listener: () => void): void;
+  readonly onChange?: ((listener: () => void) => void) | undefined;
 }
 
 /** A connection that RPCs run on. `dial` returns one; `pool.get` returns one. */

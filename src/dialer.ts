@@ -2,6 +2,7 @@ import { checkConn, show } from "./argument.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import { Dialing, type DialOwner } from "./dialing.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
+import type { Events } from "./events.ts";
 import type { Member, Peer, PeerDialing } from "./peer.ts";
 import { type Roster, shut } from "./roster.ts";
 import type { Schedule } from "./schedule.ts";
@@ -21,11 +22,13 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
   generation = 0;
   readonly #roster: Roster<K, C>;
   readonly #schedule: Schedule;
+  readonly #events: Events<K, C>;
   readonly #owner: DialerOwner<K, C>;
 
-  constructor(roster: Roster<K, C>, schedule: Schedule, owner: DialerOwner<K, C>) {
+  constructor(roster: Roster<K, C>, schedule: Schedule, events: Events<K, C>, owner: DialerOwner<K, C>) {
     this.#roster = roster;
     this.#schedule = schedule;
+    this.#events = events;
     this.#owner = owner;
   }
 
@@ -62,9 +65,8 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     const error = new DialTimeoutError(
       `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
     );
-    const ahead = this.#uncount(dialing);
+    this.#fail(dialing, error);
     dialing.abort(error);
-    this.#owner.dialFailed(dialing, error, ahead);
   }
 
   #arrived(dialing: PeerDialing<K, C>, conn: C, generation: number): void {
@@ -88,9 +90,13 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     queueMicrotask(() => {
       if (!dialing.inFlight) {
         if (member.taken) discard(conn);
-      } else if (member.taken) {
+      } else if (member.taken && !drains(conn)) {
         this.#uncount(dialing);
+        this.#events.dialed.emit(() => ({ key: dialing.home.key, conn, ms: this.#tookMs(dialing) }));
         this.#owner.dialed(dialing, member);
+      } else if (member.taken) {
+        this.#roster.refuse(member, "goaway");
+        this.#failed(dialing, new Error("the conn was draining as soon as it was dialed"));
       } else {
         this.#failed(dialing, new Error("the conn was closed as soon as it was dialed"));
       }
@@ -99,11 +105,20 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
 
   #failed(dialing: PeerDialing<K, C>, cause: unknown): void {
     if (!dialing.inFlight) return;
-    const ahead = this.#uncount(dialing);
     const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
     const why = cause instanceof Error ? cause.message : show(cause);
     const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
+    this.#fail(dialing, error);
+  }
+
+  #fail(dialing: PeerDialing<K, C>, error: DialError): void {
+    const ahead = this.#uncount(dialing);
+    this.#events.dialFailed.emit(() => ({ key: dialing.home.key, error, ms: this.#tookMs(dialing) }));
     this.#owner.dialFailed(dialing, error, ahead);
+  }
+
+  #tookMs(dialing: PeerDialing<K, C>): number {
+    return this.#schedule.clock.now() - dialing.startedAt;
   }
 
   /** Returns how many waiters the dials started before it will serve. */
@@ -119,6 +134,14 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       home.dialedMs += this.#schedule.clock.now() - home.dialingSince;
     }
     return ahead;
+  }
+}
+
+function drains(conn: PoolConn): boolean {
+  try {
+    return conn.draining === true;
+  } catch {
+    return false; // asked again before its first stream
   }
 }
 

@@ -3,6 +3,7 @@ import { pauseMs } from "./backoff.ts";
 import type { PoolConn } from "./contract.ts";
 import { Dialer, type DialerOwner } from "./dialer.ts";
 import { type DialError, NoConnError, NoMatchError, type PoolError, QueueFullError } from "./errors.ts";
+import type { Events } from "./events.ts";
 import type { Rules } from "./limits.ts";
 import { Line } from "./line.ts";
 import type { Filter } from "./options.ts";
@@ -41,13 +42,13 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   /** Keys to serve after the one being served: a callback of the caller's may cause any. */
   readonly #again = new Set<Peer<K, C>>();
 
-  constructor(rules: Rules, schedule: Schedule, owner: DispatcherOwner<K, C>) {
+  constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: DispatcherOwner<K, C>) {
     this.#schedule = schedule;
     this.#owner = owner;
     this.now = () => schedule.clock.now();
-    this.roster = new Roster(rules, schedule, this);
-    this.dialer = new Dialer(this.roster, schedule, this);
-    this.queue = new Queue(schedule, this);
+    this.roster = new Roster(rules, schedule, events, this);
+    this.dialer = new Dialer(this.roster, schedule, events, this);
+    this.queue = new Queue(schedule, events, this);
   }
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
@@ -56,7 +57,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
       this.serve(peer);
       if (peer.batching || this.#serving) return undefined;
     }
-    const conn = peer.pick(filter, this.now);
+    // Slots that a conn has gained silently are for those who wait.
+    const conn = peer.pick(filter, this.now, peer.waiters.size === 0);
     if (conn === undefined) return undefined;
     this.roster.lease(conn);
     peer.tally.hits++;
@@ -75,7 +77,7 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   release(conn: Member<K, C>): void {
     if (!this.roster.release(conn)) return;
     if (this.queue.size !== 0) {
-      if (this.#mustYield(conn.home)) {
+      if (this.#mustYield(conn)) {
         this.roster.end(conn, "evicted");
         return;
       }
@@ -88,6 +90,10 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
   admit(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.roster.add(conn, peer);
+    this.#admitted(conn, peer);
+  }
+
+  #admitted(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.serve(peer);
     this.roster.settle(conn);
     this.#feed();
@@ -97,15 +103,12 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     const peer = dialing.home;
     peer.failures = 0;
     peer.lastError = undefined;
-    const meant = peer.waitersFor(dialing, 0);
-    this.admit(conn, peer);
-    let unsuited = false;
-    for (const waiter of meant) {
-      if (waiter.list === undefined || waiter.dial !== dialing.by || this.#suits(conn, waiter)) continue;
-      this.queue.giveUpDialing(waiter);
-      unsuited = true;
+    this.roster.add(conn, peer);
+    // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
+    for (const waiter of peer.waitersFor(dialing, 0)) {
+      if (waiter.dial === dialing.by && !this.#suits(conn, waiter)) this.queue.giveUpDialing(waiter);
     }
-    if (unsuited) this.serve(peer);
+    this.#admitted(conn, peer);
   }
 
   dialFailed(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
@@ -267,9 +270,11 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
   }
 
   /** Under a total limit a busy key would keep its conns for ever: after so many streams it goes behind and gives one up. */
-  #mustYield(peer: Peer<K, C>): boolean {
+  #mustYield(conn: Member<K, C>): boolean {
+    const peer = conn.home;
     if (this.#line.firstBut(peer) === undefined || ++peer.handOffs <= fairHandOffs) return false;
-    if (this.roster.drainingCount >= this.#line.size) return false;
+    // Enough is on its way already; but what is free at once may not wait for streams that never end.
+    if (conn.streams > 0 && this.roster.yieldingCount >= this.#line.size) return false;
     peer.handOffs = 0;
     peer.turn = this.queue.next();
     this.#line.leave(peer);

@@ -19,22 +19,27 @@ export class Exchange<K, C extends PoolConn> {
   }
 
   /** False: there was no place, or a `clear` came while it was out; it is closed. */
-  put(peer: Peer<K, C>, conn: C): boolean {
-    const { roster, dialer } = this.#dispatcher;
+  put(open: () => Peer<K, C>, conn: C): boolean {
+    const { roster } = this.#dispatcher;
     const known = roster.memberOf(conn);
     if (known?.open) {
       throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
     }
-    const member = known ?? roster.enlist(conn, peer, dialer.generation);
-    if (!member.taken) return false; // it has died meanwhile
-    const stale = member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
-    if (!stale && this.#makeRoom(peer)) {
-      this.#dispatcher.admit(member, peer);
-      return member.open;
+    if (known !== undefined && !known.taken) return false; // it has died meanwhile
+    const peer = open();
+    try {
+      const member = known ?? roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
+      const stale = member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
+      if (!stale && this.#makeRoom(peer)) {
+        // Making room may have emptied the key, which is forgotten then.
+        this.#dispatcher.admit(member, open());
+        return member.open;
+      }
+      roster.refuse(member, stale ? "cleared" : "evicted");
+      return false;
+    } finally {
+      this.#dispatcher.serve(peer);
     }
-    roster.refuse(member, stale ? "cleared" : "evicted");
-    this.#dispatcher.serve(peer);
-    return false;
   }
 
   take(peer: Peer<K, C>): Member<K, C> | undefined {

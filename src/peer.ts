@@ -131,12 +131,12 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
   }
 
   /** The conn to use next; the caller leases it before anything else happens. */
-  pick(filter: Filter<C> | undefined, now: () => number): Member<K, C> | undefined {
+  pick(filter: Filter<C> | undefined, now: () => number, reread = true): Member<K, C> | undefined {
     if (filter !== undefined) return this.#search(filter, now);
     for (;;) {
       const conn = this.#newest ? (this.roomy.tail ?? this.idle.tail) : (this.roomy.head ?? this.idle.head);
       if (conn === undefined) {
-        if (this.rest.size === 0 || !this.#reread()) return undefined;
+        if (!reread || this.rest.size === 0 || !this.#reread()) return undefined;
       } else if (this.#free(conn)) return conn;
     }
   }
@@ -233,7 +233,8 @@ export class Peer<K, C extends PoolConn> implements Linked<Peer<K, C>> {
   expectedSlots(announced: number | undefined): number {
     const { maxStreams } = this.rules;
     const known = announced ?? this.lastSlots ?? (maxStreams === 1 ? 1 : Number.POSITIVE_INFINITY);
-    return Math.max(Math.min(known, known === Number.POSITIVE_INFINITY ? known : maxStreams), 1);
+    // Not a number: 1. One that came into the sums would stay there.
+    return Math.max(Math.min(known, known === Number.POSITIVE_INFINITY ? known : maxStreams), 1) || 1;
   }
 
   /** A conn came: so many slots are what the next one is expected to have. */

@@ -15,6 +15,7 @@ import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
 import { Directory } from "./directory.ts";
 import { Dispatcher, type DispatcherOwner } from "./dispatcher.ts";
 import { bug, PoolClosedError } from "./errors.ts";
+import { type Events, makeEvents, type Named, type PoolEventName, type PoolEvents } from "./events.ts";
 import { Exchange } from "./exchange.ts";
 import { Handle, type HandleOwner } from "./handle.ts";
 import { PoolLease } from "./lease.ts";
@@ -39,6 +40,7 @@ const acquireOptionNames = ["dial", "signal", "timeoutMs", "filter", "waitForRea
 export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposable {
   readonly name: string;
   readonly #schedule: Schedule;
+  readonly #events: Events<K, C>;
   readonly #dial: Dial<K, C> | undefined;
   readonly #directory: Directory<K, C>;
   readonly #dispatcher: Dispatcher<K, C>;
@@ -66,8 +68,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.name = name;
     this.#dial = dial;
     this.#schedule = new Schedule(clock);
+    this.#events = makeEvents(name);
     this.#started = clock.now();
-    this.#dispatcher = new Dispatcher(rules, this.#schedule, owner);
+    this.#dispatcher = new Dispatcher(rules, this.#schedule, this.#events, owner);
     this.#directory = new Directory(
       rules,
       { hashKey, limits, newest: selection === "newest", clock },
@@ -140,7 +143,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       void shut(() => conn.close());
       return false;
     }
-    return this.#exchange.put(this.#directory.open(key, hash), conn);
+    return this.#exchange.put(() => this.#directory.open(key, hash), conn);
   }
 
   /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */
@@ -157,6 +160,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const hash = key === undefined ? undefined : this.#directory.hash(key);
     const peer = this.#directory.find(hash);
     this.#exchange.clear(hash);
+    this.#events.cleared.emit(() => ({ key }));
     this.#sweep.clear(hash === undefined ? [...this.#directory] : peer === undefined ? [] : [peer]);
   }
 
@@ -168,6 +172,16 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkOptions("configure's limits", limits, limitNames);
     this.#directory.configure(limits, key === undefined ? undefined : this.#directory.hash(key));
     this.#sweep.reconfigure([...this.#directory], this.#directory.rules);
+  }
+
+  /**
+   * Calls `listener` for each event of that name, in a microtask; what it returns stops that. The same events go to
+   * `node:diagnostics_channel` under `rpc-conn-pool:<name>`, for all pools.
+   */
+  on<N extends PoolEventName>(name: N, listener: (event: Named<PoolEvents<K, C>[N]>) => void): () => void {
+    checkOneOf("name", name ?? null, Object.keys(this.#events));
+    checkFunction("listener", listener ?? null);
+    return this.#events[name].listen(listener);
   }
 
   /** The keys that have a conn, a dial, a waiter or a running backoff. */
@@ -214,9 +228,10 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkFunction("dial", options.dial);
     if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
     options.signal?.throwIfAborted();
-    const peer = this.#peer(key, this.#directory.hash(key));
-    const member = this.#dispatcher.tryLease(peer, options.filter);
+    const hash = this.#directory.hash(key);
+    const member = this.#dispatcher.tryLease(this.#peer(key, hash), options.filter);
     if (member !== undefined) return member;
+    const peer = this.#peer(key, hash); // its last conn may have gone just now, and the key with it
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
     return this.#dispatcher.wait(peer, { ...options, dial, timeoutMs });
   }

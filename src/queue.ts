@@ -2,6 +2,7 @@ import { show } from "./argument.ts";
 import { processAnchor } from "./clock.ts";
 import type { PoolConn } from "./contract.ts";
 import { WaitTimeoutError } from "./errors.ts";
+import type { Events } from "./events.ts";
 import type { Member, Peer, PeerWaiter } from "./peer.ts";
 import type { Schedule } from "./schedule.ts";
 import { type Request, Waiter, type WaiterOwner } from "./waiter.ts";
@@ -17,10 +18,12 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   size = 0;
   #numbers = 0;
   readonly #schedule: Schedule;
+  readonly #events: Events<K, C>;
   readonly #owner: QueueOwner<K, C>;
 
-  constructor(schedule: Schedule, owner: QueueOwner<K, C>) {
+  constructor(schedule: Schedule, events: Events<K, C>, owner: QueueOwner<K, C>) {
     this.#schedule = schedule;
+    this.#events = events;
     this.#owner = owner;
   }
 
@@ -35,12 +38,15 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
     peer.waiters.push(waiter);
     if (waiter.wantsDial) peer.wanting++;
     if (this.size++ === 0) processAnchor().hold();
+    this.#events.waiting.emit(() => ({ key: peer.key }));
     return waiter;
   }
 
   serve(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
     this.#leave(waiter);
     waiter.resolve(conn);
+    if (!this.#events.served.active) return;
+    this.#events.served.emit(() => ({ key: waiter.home.key, conn: conn.conn, ms: this.#waitedMs(waiter) }));
   }
 
   reject(waiter: PeerWaiter<K, C>, error: unknown): void {
@@ -61,21 +67,30 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
 
   timedOut(waiter: PeerWaiter<K, C>): void {
     const peer = waiter.home;
-    const now = this.#schedule.clock.now();
-    const waited = Math.round(now - waiter.since);
-    const dialed = Math.round(peer.dialedFor(now) - waiter.dialedBefore);
+    const ms = this.#waitedMs(waiter);
+    const waited = Math.round(ms);
+    const dialed = Math.round(peer.dialedFor(waiter.since + ms) - waiter.dialedBefore);
     const leased = peer.open - peer.idleCount - peer.drainingCount;
     const message =
       `no lease for ${show(peer.key)} in time: waited ${waited} ms, ${dialed} ms of it dialing; conns of this key: ` +
       `${peer.open} open, ${peer.idleCount} idle, ${leased} leased; waiting: ${peer.waiters.size}`;
     peer.tally.timeouts++;
-    this.reject(waiter, new WaitTimeoutError(message, peer.lastError === undefined ? {} : { cause: peer.lastError }));
+    const error = new WaitTimeoutError(message, peer.lastError === undefined ? {} : { cause: peer.lastError });
+    this.#events.timedOut.emit(() => ({ key: peer.key, error, ms }));
+    this.reject(waiter, error);
     this.#owner.left(peer);
   }
 
   aborted(waiter: PeerWaiter<K, C>, reason: unknown): void {
     this.reject(waiter, reason);
+  }
+
+  left(waiter: PeerWaiter<K, C>): void {
     this.#owner.left(waiter.home);
+  }
+
+  #waitedMs(waiter: PeerWaiter<K, C>): number {
+    return this.#schedule.clock.now() - waiter.since;
   }
 
   #leave(waiter: PeerWaiter<K, C>): void {

@@ -1,5 +1,6 @@
 import { PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
+import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder, type Lane } from "./idle.ts";
 import type { KeyRules, Rules } from "./limits.ts";
 import type { Member, Peer, PeerOwner } from "./peer.ts";
@@ -33,16 +34,20 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   open = 0;
   idleCount = 0;
   drainingCount = 0;
+  /** Of those that drain, the ones that make way for another key. */
+  yieldingCount = 0;
   readonly idle: IdleOrder<Member<K, C>>;
   readonly #schedule: Schedule;
+  readonly #events: Events<K, C>;
   readonly #owner: RosterOwner<K, C>;
   /** Every conn ever held, as long as it exists: each is watched once, and none is held twice. */
   readonly #members = new WeakMap<C, Member<K, C>>();
   #giveBacks = 0;
 
-  constructor(rules: Rules, schedule: Schedule, owner: RosterOwner<K, C>) {
+  constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: RosterOwner<K, C>) {
     this.rules = rules;
     this.#schedule = schedule;
+    this.#events = events;
     this.#owner = owner;
     this.idle = new IdleOrder(schedule, (conn) => this.end(conn, "expired"));
   }
@@ -90,10 +95,12 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
     else peer.place(conn);
     if (first) holdProcess(conn.conn, true);
+    if (this.#events.leased.active) this.#events.leased.emit(() => ({ key: peer.key, conn: conn.conn }));
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
   release(conn: Member<K, C>): boolean {
+    if (this.#events.released.active) this.#events.released.emit(() => ({ key: conn.home.key, conn: conn.conn }));
     if (!conn.ready) {
       if (conn.open) this.#change(conn, () => conn.release());
       return false;
@@ -198,6 +205,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
     const peer = conn.home;
+    const wasDraining = conn.draining;
     this.#count(conn, -1);
     transition();
     if (!conn.ready) conn.blocked = false;
@@ -208,12 +216,28 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
       peer.unlist(conn);
       peer.lane?.forget(conn);
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
-      if (!conn.taken) {
-        peer.tally.closed[conn.reason]++;
-        this.#owner.closed(conn, died ? undefined : shut(() => conn.conn.close()));
-      }
+      if (conn.taken) holdProcess(conn.conn, true);
+      else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
+    if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
     if (!conn.ready) this.#owner.freed(peer);
+  }
+
+  #closed(conn: Member<K, C>, closing: Promise<CloseFailure | undefined> | undefined): void {
+    const { reason } = conn;
+    conn.home.tally.closed[reason]++;
+    if (reason === "evicted" || reason === "expired" || reason === "retired") {
+      this.#events[reason].emit(() => this.#epitaph(conn));
+    }
+    const { closed } = this.#events;
+    if (closing === undefined) closed.emit(() => this.#epitaph(conn));
+    else if (closed.active) void closing.then((failure) => closed.emit(() => ({ ...this.#epitaph(conn), ...failure })));
+    this.#owner.closed(conn, closing);
+  }
+
+  #epitaph(conn: Member<K, C>): PoolEvents<K, C>["evicted"] {
+    const ageMs = this.#schedule.clock.now() - conn.openedAt;
+    return { key: conn.home.key, conn: conn.conn, reason: conn.reason, ageMs, uses: conn.uses };
   }
 
   #count(conn: Member<K, C>, by: 1 | -1): void {
@@ -222,6 +246,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     if (conn.idle) this.#countIdle(conn, by);
     if (conn.draining) {
       this.drainingCount += by;
+      if (conn.reason === "evicted") this.yieldingCount += by;
       conn.home.drainingCount += by;
     }
     if (conn.blocked) conn.home.blockedCount += by;

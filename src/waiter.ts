@@ -18,6 +18,7 @@ export interface Request<K, C extends PoolConn> {
 export interface WaiterOwner<W> {
   timedOut(waiter: W): void;
   aborted(waiter: W, reason: unknown): void;
+  left(waiter: W): void;
 }
 
 /** A queued request for a lease on a conn, `M`, of a key, `H`. */
@@ -98,6 +99,10 @@ export class Waiter<K, C extends PoolConn, M, H> implements Linked<Waiter<K, C, 
 
   onAbort(reason: unknown): void {
     this.#owner.aborted(this, reason);
+  }
+
+  afterAbort(): void {
+    this.#owner.left(this);
   }
 
   #detach(): void {

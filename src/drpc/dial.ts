@@ -1,0 +1,117 @@
+import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { type ConnectionOptions, connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
+import { unwatchAbort, watchAbort } from "../abort.ts";
+import type { Dial } from "../contract.ts";
+import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
+import { type Address, parseAddress } from "./address.ts";
+import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./conn.ts";
+import { checkFunction, checkMs, checkNames } from "./option.ts";
+
+/** Options of Node's `tls.connect` that say whom to trust and who to be. Where to connect, the key says. */
+export type DrpcTlsOptions = Omit<
+  ConnectionOptions,
+  "host" | "port" | "path" | "socket" | "lookup" | "timeout" | "allowHalfOpen" | "pskCallback"
+>;
+
+/** Options of `dialDrpc`. All are optional; unknown names are refused. */
+export interface DialDrpcOptions extends DrpcConnOptions {
+  /**
+   * TLS, with these options of Node's `tls.connect` (`ca`, `cert`, `key`…). `true`: with none. Default: no TLS. The
+   * server name is taken from the key's host, unless `servername` says otherwise (or the host is an IP address).
+   */
+  tls?: boolean | DrpcTlsOptions | undefined;
+  /**
+   * Checks who the peer is, after the TLS handshake and before anything is sent. Throwing, rejecting or returning
+   * `false` refuses it: the socket is closed, and that error is the dial's. Peers with certificates of their own making
+   * need `rejectUnauthorized: false` in `tls` beside it. Needs `tls`. Default: none.
+   */
+  checkPeer?: ((peer: TLSSocket, key: string) => unknown) | undefined;
+  /**
+   * Milliseconds for all of DNS, TCP, TLS and `checkPeer`; then the dial fails with a `DialTimeoutError`. Default
+   * 20,000. 0: no limit but the pool's own. Negative: refused.
+   */
+  connectTimeoutMs?: number | undefined;
+}
+
+/** As Go's net.Dialer: so long after the last byte the first probe asks whether the peer is still there. */
+const KEEP_ALIVE_MS = 15_000;
+
+/**
+ * Makes a dial function for keys of the form `host:port`, `[v6]:port` and `unix:path`. Other keys fail at once, with a
+ * `DialError` that is `final`; Node's own errors of DNS, TCP and TLS come unchanged.
+ *
+ * @throws PoolTypeError or PoolRangeError for wrong options, at once.
+ */
+export function dialDrpc(options: DialDrpcOptions = {}): Dial<string, DrpcConn> {
+  checkNames(options, [...connOptionNames, "tls", "checkPeer", "connectTimeoutMs"]);
+  const { tls, checkPeer, connectTimeoutMs, ...connOptions } = options;
+  const timeoutMs = checkMs("connectTimeoutMs", connectTimeoutMs, 20_000);
+  checkFunction("checkPeer", checkPeer);
+  if (tls !== undefined && typeof tls !== "boolean" && (typeof tls !== "object" || tls === null)) {
+    throw new PoolTypeError(`Expected \`tls\` to be a boolean or an object, got ${tls === null ? "null" : typeof tls}`);
+  }
+  if (checkPeer !== undefined && !tls)
+    throw new PoolTypeError("`checkPeer` needs `tls`: without it peers have no identity");
+  checkConnOptions(connOptions);
+
+  const secure = tls ? checkTls(tls === true ? {} : tls) : undefined;
+
+  const dial = async (key: string, { signal }: { signal: AbortSignal }): Promise<DrpcConn> => {
+    const address = parseAddress(key);
+    signal.throwIfAborted();
+    const socket = secure === undefined ? connectTcp(address) : connectTls({ ...secure, ...withName(address, secure) });
+    const ready = async (): Promise<void> => {
+      await new Promise<void>((resolve) => socket.once(secure === undefined ? "connect" : "secureConnect", resolve));
+      if (socket instanceof TLSSocket && (await checkPeer?.(socket, key)) === false) {
+        throw new DialError(`\`checkPeer\` refused ${key}`);
+      }
+    };
+    try {
+      await within(socket, ready(), key, timeoutMs, signal);
+      if ("port" in address) socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+      return new DrpcConn(socket, connOptions);
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  };
+  return Object.assign(dial, { maxStreams: 1 });
+}
+
+/** Reads certificates and keys once, so that bad ones show at once and no dial pays for it. */
+function checkTls(tls: DrpcTlsOptions): DrpcTlsOptions {
+  return tls.secureContext === undefined ? { ...tls, secureContext: createSecureContext(tls) } : tls;
+}
+
+/** The server name of TLS must not be an IP address; Node then compares the certificate with `host`. */
+function withName(address: Address, { servername }: DrpcTlsOptions): Address & { servername?: string } {
+  if (servername !== undefined || "path" in address || isIP(address.host) !== 0) return address;
+  return { ...address, servername: address.host };
+}
+
+/** Waits for `work` on a socket, but not longer than the socket lives, the time allows and the signal agrees to. */
+function within(
+  socket: Socket,
+  work: Promise<void>,
+  key: string,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  let stop!: (error: unknown) => void;
+  const stopped = new Promise<never>((_, reject) => {
+    stop = reject;
+  });
+  const watcher = { onAbort: stop };
+  watchAbort(signal, watcher);
+  if (timeoutMs > 0) {
+    timer = setTimeout(() => stop(new DialTimeoutError(`${key} was not connected within ${timeoutMs} ms`)), timeoutMs);
+  }
+  // Both stay on the socket: an error that comes after the dial is over must not be uncaught.
+  socket.on("error", stop);
+  socket.on("close", () => stop(new DialError(`${key} closed the connection while it was dialed`)));
+  return Promise.race([work, stopped]).finally(() => {
+    clearTimeout(timer);
+    unwatchAbort(signal, watcher);
+  });
+}

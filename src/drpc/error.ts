@@ -1,0 +1,72 @@
+import { toUint64, type Uint64 } from "./uint64.ts";
+
+/** Codes of a `DrpcError`. DRPC itself knows 0 and 12; the others are gRPC's numbers, as 12 is. */
+export const DrpcCode = {
+  /** None: Go's plain errors come with it. */
+  none: 0,
+  /** Cancelled, by either side. Never on the wire, where cancelling has a packet of its own. */
+  cancelled: 1,
+  /** `timeoutMs` is over. */
+  timeout: 4,
+  /** The server has no such RPC. */
+  unimplemented: 12,
+} as const;
+
+/**
+ * The error of an RPC. It crosses the wire both ways: what a handler throws, the caller gets, with `message` and
+ * `code`. Any error with a `code` that is a whole number from 0 to 2**64-1 keeps that code; of others only the message
+ * is sent.
+ */
+export class DrpcError extends Error {
+  /** A number where that is exact (up to `Number.MAX_SAFE_INTEGER`), a bigint only above. 0: none. */
+  readonly code: Uint64;
+
+  constructor(message: string, code: Uint64 = DrpcCode.none, options?: ErrorOptions) {
+    super(message, options);
+    this.code = typeof code === "bigint" ? toUint64(code) : code;
+  }
+}
+
+/** An RPC was not over within its `timeoutMs`. It has been cancelled. */
+export class DrpcTimeoutError extends DrpcError {
+  constructor(timeoutMs: number) {
+    super(`the RPC was not over within ${timeoutMs} ms`, DrpcCode.timeout);
+  }
+}
+
+/** A DRPC conn runs one RPC at a time, and this one runs one: a pool opens more. */
+export class DrpcBusyError extends DrpcError {
+  constructor() {
+    super("this conn runs an RPC already, and DRPC runs one at a time: call through a pool");
+  }
+}
+
+/** The peer broke the protocol: its connection is closed. Stands in the `cause` of the `ConnClosedError` of an RPC. */
+export class DrpcProtocolError extends Error {}
+
+for (const type of [DrpcError, DrpcTimeoutError, DrpcBusyError, DrpcProtocolError]) {
+  Object.defineProperty(type.prototype, "name", { value: type.name, configurable: true, writable: true });
+}
+
+/** An error packet: eight bytes of code, big-endian, then the message. */
+export function encodeError(error: unknown): Buffer {
+  const message = error instanceof Error ? error.message : String(error);
+  const bytes = Buffer.allocUnsafe(8 + Buffer.byteLength(message));
+  bytes.writeBigUInt64BE(codeOf(error), 0);
+  bytes.write(message, 8);
+  return bytes;
+}
+
+/** An error packet too short for its code still fails its RPC, as in Go: with code 0 and what text there is. */
+export function decodeError(bytes: Buffer): DrpcError {
+  if (bytes.length < 8) return new DrpcError(`${bytes.toString()} (the peer sent an error packet without a code)`);
+  return new DrpcError(bytes.toString("utf8", 8), bytes.readBigUInt64BE(0));
+}
+
+function codeOf(error: unknown): bigint {
+  if (typeof error !== "object" || error === null || !("code" in error)) return 0n;
+  const { code } = error;
+  if (typeof code !== "bigint" && !(typeof code === "number" && Number.isSafeInteger(code))) return 0n;
+  const big = BigInt(code);
+  return big === BigInt.asUintN(64, big) ? big : 0n;
+}

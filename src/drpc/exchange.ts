@@ -1,0 +1,181 @@
+import { DrpcCode, DrpcError, DrpcProtocolError, decodeError, encodeError } from "./error.ts";
+import { Kind, type Packet } from "./frame.ts";
+import type { ReceivedPacket } from "./packet.ts";
+import type { Transport } from "./transport.ts";
+import type { Uint64 } from "./uint64.ts";
+
+/** What an RPC failed with. In a box, as a signal's reason may be anything, `undefined` and `null` too. */
+export interface Failure {
+  readonly error: unknown;
+  /** Whether this side ended the RPC: then what the peer has sent before is of no interest. */
+  readonly local: boolean;
+}
+
+/** The side of an RPC that takes what the peer sends. */
+export interface Receiver {
+  onMessage(message: Buffer): void;
+  /** The peer's last message has come. Not called when the RPC ends first. */
+  onLastMessage(): void;
+  /** The RPC has ended: called once, when its conn is free for the next one already. */
+  onEnd(failure: Failure | undefined): void;
+}
+
+/** What an RPC begins with: its name, and metadata where there is any. */
+export interface Prelude {
+  readonly path: Uint8Array;
+  readonly metadata: Uint8Array | undefined;
+}
+
+const NO_DATA = Buffer.alloc(0);
+
+/**
+ * One RPC on the wire, the same for client and server. It ends once: by both sides' close-send, by an error, a cancel
+ * or a close of either side, or with its conn. What the peer sends after that is ignored.
+ */
+export class Exchange {
+  readonly stream: Uint64;
+  readonly #transport: Transport;
+  readonly #receiver: Receiver;
+  readonly #onEnd: () => void;
+  #message = 0;
+  #sending = true;
+  #receiving = true;
+  #ended = false;
+  #failure: Failure | undefined;
+  /** The sends that wait for room in the socket. */
+  #waiting: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
+
+  /** @param onEnd gives the slot back; it hears of the end before anyone else. */
+  constructor(stream: Uint64, transport: Transport, receiver: Receiver, onEnd: () => void) {
+    this.stream = stream;
+    this.#transport = transport;
+    this.#receiver = receiver;
+    this.#onEnd = onEnd;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Starts a unary call: all of it in one write. */
+  call(prelude: Prelude, request: Uint8Array): void {
+    const packets = this.#invoke(prelude);
+    packets.push(this.#packet(Kind.message, request), this.#packet(Kind.closeSend));
+    this.#sending = false;
+    this.#transport.write(packets);
+  }
+
+  /** Starts a streaming RPC. What is sent in the same tick goes out with it. */
+  open(prelude: Prelude): void {
+    this.#transport.writeSoon(this.#invoke(prelude));
+  }
+
+  /** Takes a packet of this stream. @throws DrpcProtocolError where the conn has to end with it. */
+  receive({ kind, control, data }: ReceivedPacket): void {
+    if (this.#ended) return;
+    switch (kind) {
+      case Kind.message:
+        if (this.#receiving) this.#receiver.onMessage(data);
+        return;
+      case Kind.error:
+        this.#end({ error: decodeError(data), local: false });
+        return;
+      case Kind.cancel:
+        this.#end({ error: new DrpcError("the peer cancelled the RPC", DrpcCode.cancelled), local: false });
+        return;
+      case Kind.close:
+        this.#end(undefined);
+        return;
+      case Kind.closeSend:
+        if (!this.#receiving) return;
+        this.#receiving = false;
+        if (this.#sending) this.#receiver.onLastMessage();
+        else this.#end(undefined);
+        return;
+      case Kind.invoke:
+        throw new DrpcProtocolError("an invoke on a running stream");
+      default:
+        if (!control) throw new DrpcProtocolError(`a packet of the unknown kind ${kind}`);
+    }
+  }
+
+  /** Sends a message; resolves when there is room for the next. */
+  send(message: Uint8Array): Promise<void> {
+    if (!this.#sending) return Promise.reject(this.#refusal());
+    this.#transport.writeSoon([this.#packet(Kind.message, message)]);
+    return this.#room();
+  }
+
+  /** Says that no more messages follow, behind `last` if there is one; resolves as `send` does. */
+  closeSend(last?: Uint8Array): Promise<void> {
+    if (!this.#sending && last !== undefined) return Promise.reject(this.#refusal());
+    this.finish(last);
+    return this.#ended ? Promise.resolve() : this.#room();
+  }
+
+  /** `closeSend` without waiting for room, and without a word when it comes too late. */
+  finish(last?: Uint8Array): void {
+    if (!this.#sending) return;
+    this.#sending = false;
+    const packets = last === undefined ? [] : [this.#packet(Kind.message, last)];
+    packets.push(this.#packet(Kind.closeSend));
+    this.#transport.write(packets);
+    if (!this.#receiving) this.#end(undefined);
+  }
+
+  /** Ends the RPC with an error that the peer is told. */
+  fail(error: unknown): void {
+    if (!this.#ended) this.#transport.write([this.#packet(Kind.error, encodeError(error))]);
+    this.#end({ error, local: true });
+  }
+
+  /** Ends the RPC and tells the peer that nobody wants it any more. */
+  cancel(error: unknown): void {
+    if (!this.#ended) this.#transport.write([this.#packet(Kind.cancel, NO_DATA, true)]);
+    this.#end({ error, local: true });
+  }
+
+  /** Ends the RPC without a word to the peer. */
+  abandon(failure: Failure): void {
+    this.#end(failure);
+  }
+
+  /** The transport takes bytes again. */
+  onRoom(): void {
+    for (const { resolve } of this.#waiting.splice(0)) resolve();
+  }
+
+  #invoke({ path, metadata }: Prelude): Packet[] {
+    const packets = metadata === undefined ? [] : [this.#packet(Kind.invokeMetadata, metadata)];
+    packets.push(this.#packet(Kind.invoke, path));
+    return packets;
+  }
+
+  #packet(kind: number, data: Uint8Array = NO_DATA, control = false): Packet {
+    return { stream: this.stream, message: ++this.#message, kind, control, data };
+  }
+
+  #room(): Promise<void> {
+    if (!this.#transport.full) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  #refusal(): unknown {
+    if (this.#failure !== undefined) return this.#failure.error;
+    return new DrpcError(this.#ended ? "the RPC has ended" : "closeSend() was called: no message can follow");
+  }
+
+  #end(failure: Failure | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#sending = false;
+    this.#receiving = false;
+    this.#failure = failure;
+    this.#onEnd();
+    this.#receiver.onEnd(failure);
+    for (const { resolve, reject } of this.#waiting.splice(0)) {
+      if (failure === undefined) resolve();
+      else reject(failure.error);
+    }
+  }
+}

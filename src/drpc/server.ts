@@ -1,0 +1,195 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+import { PoolClosedError, PoolTypeError } from "../errors.ts";
+import { checkHeader, checkLimits, type DrpcLimits, limitNames } from "./limits.ts";
+import { checkCount, checkFunction, checkMs, checkNames } from "./option.ts";
+import { startsWith } from "./prefix.ts";
+import type { DrpcHandlers, DrpcMethod, DrpcService, ServedMethod } from "./service.ts";
+import { Session, type SessionSettings } from "./session.ts";
+
+/** Options of a `DrpcServer`. All are optional; unknown names are refused. */
+export interface DrpcServerOptions extends DrpcLimits {
+  /**
+   * Milliseconds that a client may let pass without the request of an RPC, from the connection's beginning and from
+   * each RPC's end; then its connection is closed. Default 0: for ever, as in Go. Negative: refused.
+   */
+  inactivityTimeoutMs?: number | undefined;
+  /** Connections at once; more are closed as they come. Default 0: no limit. Negative: refused. */
+  maxConns?: number | undefined;
+  /**
+   * Told what no caller can be told: errors of a connection or of a handshake, of clients that break the protocol.
+   * What handlers throw goes to their clients instead. Default: nobody is told.
+   */
+  onError?: ((error: unknown) => void) | undefined;
+}
+
+/** Where and how a `DrpcServer` listens. Unknown names are refused. */
+export interface DrpcListenOptions {
+  /** TCP port; 0: any that is free. Default 0. */
+  port?: number | undefined;
+  /** Address to bind to. Default: all of them. */
+  host?: string | undefined;
+  /** Path of a unix socket, instead of `port` and `host`. */
+  path?: string | undefined;
+  /** TLS, with these options of Node's `tls.createServer`. Default: no TLS. */
+  tls?: TlsOptions | undefined;
+  /**
+   * DRPC clients say this first; connections that begin otherwise go to `otherwise`, or are closed. `true`: `DRPC!!!1`,
+   * as Go's drpcmigrate has it. Default: none, and every connection is DRPC.
+   */
+  header?: boolean | string | undefined;
+  /**
+   * Takes connections that do not begin with `header`, as they came: `(socket) => httpServer.emit("connection", socket)`
+   * shares the port with HTTP. The server does not close them. Default: they are closed.
+   */
+  otherwise?: ((socket: Socket) => void) | undefined;
+}
+
+/** As Go's net.ListenConfig. */
+const KEEP_ALIVE_MS = 15_000;
+
+/**
+ * Serves DRPC by service definitions that grpc-js has too, on TCP, TLS, unix sockets or duplexes that are open already.
+ * Each connection runs one handler at a time; what one client does wrong ends its own connection only.
+ */
+export class DrpcServer implements AsyncDisposable {
+  readonly #settings: SessionSettings;
+  readonly #maxConns: number;
+  readonly #onError: (error: unknown) => void;
+  readonly #methods = new Map<string, ServedMethod>();
+  readonly #listeners = new Set<Server>();
+  /** Connections, also while it is not known yet what they speak. */
+  readonly #conns = new Map<Duplex, Session | undefined>();
+  #closed = false;
+
+  /** @throws PoolTypeError or PoolRangeError for wrong options. */
+  constructor(options: DrpcServerOptions = {}) {
+    checkNames(options, [...limitNames, "inactivityTimeoutMs", "maxConns", "onError"]);
+    const inactivityTimeoutMs = checkMs("inactivityTimeoutMs", options.inactivityTimeoutMs, 0);
+    this.#settings = { ...checkLimits(options), inactivityTimeoutMs, header: "" };
+    this.#maxConns = checkCount("maxConns", options.maxConns, 0);
+    this.#onError = checkFunction("onError", options.onError) ?? (() => {});
+  }
+
+  /**
+   * Serves the RPCs of `service`. A service that is added again is replaced.
+   *
+   * @throws PoolTypeError for a method without a handler.
+   */
+  add<S extends DrpcService<S>>(service: S, handlers: DrpcHandlers<S>): this {
+    for (const [name, method] of Object.entries<DrpcMethod<unknown, unknown>>(service)) {
+      const handler: unknown = Reflect.get(handlers, name);
+      if (typeof handler !== "function") {
+        throw new PoolTypeError(`Expected a handler for \`${name}\` to be a function, got ${typeof handler}`);
+      }
+      const handle = (...args: unknown[]): unknown => Reflect.apply(handler, handlers, args);
+      this.#methods.set(method.path, { method, handle });
+    }
+    return this;
+  }
+
+  /**
+   * Listens; resolves with the key under which `dialDrpc` reaches it: `127.0.0.1:40001`, `[::1]:40001`, `unix:/path`.
+   * A server may listen in several places.
+   *
+   * @throws PoolTypeError or PoolRangeError for wrong options, PoolClosedError after `close`; Node's error when it
+   * cannot listen there.
+   */
+  async listen(options: DrpcListenOptions = {}): Promise<string> {
+    checkNames(options, ["port", "host", "path", "tls", "header", "otherwise"]);
+    const { port = 0, host, path, tls, otherwise } = options;
+    const header = checkHeader(options.header);
+    checkFunction("otherwise", otherwise);
+    if (otherwise !== undefined && header === "") throw new PoolTypeError("`otherwise` needs `header`");
+    if (this.#closed) throw new PoolClosedError("the server is closed");
+    const accept = (socket: Socket): void => {
+      if (header === "") this.serve(socket);
+      else void this.#sort(socket, header, otherwise);
+    };
+    const tcp = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+    const listener = tls === undefined ? createServer(tcp, accept) : createTlsServer({ ...tcp, ...tls }, accept);
+    listener.on("tlsClientError", (error) => this.#onError(error));
+    listener.listen(path === undefined ? { port, host } : { path });
+    this.#listeners.add(listener);
+    try {
+      await once(listener, "listening");
+    } catch (error) {
+      this.#listeners.delete(listener);
+      throw error;
+    }
+    listener.on("error", this.#onError);
+    const address = listener.address();
+    if (address === null) throw new PoolClosedError("the server was closed while it began to listen");
+    return keyOf(address);
+  }
+
+  /** Serves a connection that is open. It is the server's from now on. */
+  serve(duplex: Duplex): void {
+    if (this.#admit(duplex)) this.#conns.set(duplex, new Session(duplex, this.#settings, this.#methods, this.#onError));
+  }
+
+  /**
+   * Closes the server: it listens no more, connections without an RPC are closed, RPCs may finish and their clients
+   * read the replies, and after `graceMs` the rest is cut, with the handlers' signals aborted. Default 30,000. 0: at
+   * once. Negative: refused. Handlers that ignore their signal are not waited for. Idempotent.
+   */
+  async close(options: { graceMs?: number | undefined } = {}): Promise<void> {
+    checkNames(options, ["graceMs"]);
+    const graceMs = checkMs("graceMs", options.graceMs, 30_000);
+    this.#closed = true;
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.clear();
+    const closed = [...this.#conns.keys()].map((duplex) => new Promise((resolve) => duplex.once("close", resolve)));
+    for (const [duplex, session] of this.#conns) {
+      if (session === undefined) duplex.destroy();
+      else if (graceMs > 0) session.drain();
+    }
+    const cut = (): void => {
+      for (const session of this.#conns.values()) session?.destroy(new PoolClosedError("the server was closed"));
+    };
+    const timer = graceMs > 0 ? setTimeout(cut, graceMs) : cut();
+    await Promise.all(closed);
+    clearTimeout(timer ?? undefined);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Gives a connection to whom its first bytes name. */
+  async #sort(socket: Socket, header: string, otherwise: ((socket: Socket) => void) | undefined): Promise<void> {
+    if (!this.#admit(socket)) return;
+    const { inactivityTimeoutMs } = this.#settings;
+    const timer = inactivityTimeoutMs > 0 ? setTimeout(() => socket.destroy(), inactivityTimeoutMs).unref() : undefined;
+    socket.on("error", this.#onError);
+    const ours = await startsWith(socket, header);
+    clearTimeout(timer);
+    this.#conns.delete(socket);
+    if (ours === true) {
+      this.serve(socket);
+    } else if (ours === false && otherwise !== undefined && !this.#closed) {
+      socket.off("error", this.#onError);
+      otherwise(socket);
+    } else {
+      socket.destroy();
+    }
+  }
+
+  /** Counts a connection until it closes, or closes it at once. */
+  #admit(duplex: Duplex): boolean {
+    if (this.#closed || (this.#maxConns > 0 && this.#conns.size >= this.#maxConns)) {
+      duplex.destroy();
+      return false;
+    }
+    this.#conns.set(duplex, undefined);
+    duplex.once("close", () => this.#conns.delete(duplex));
+    return true;
+  }
+}
+
+function keyOf(address: AddressInfo | string): string {
+  if (typeof address === "string") return `unix:${address}`;
+  return `${isIPv6(address.address) ? `[${address.address}]` : address.address}:${address.port}`;
+}

@@ -1,0 +1,164 @@
+import type { Duplex } from "node:stream";
+import { PoolTypeError } from "../errors.ts";
+import { encodePackets, type Packet } from "./frame.ts";
+import { PacketReader, type ReceivedPacket } from "./packet.ts";
+
+/** Who a transport tells what happens. */
+export interface TransportOwner {
+  /** What this throws ends the transport, as its cause. */
+  onPacket(packet: ReceivedPacket): void;
+  /** The duplex takes bytes again. */
+  onRoom(): void;
+  /** The duplex is dead: called once, unless `destroy` came first. `cause` is its error, where there is one. */
+  onDeath(cause: unknown): void;
+}
+
+/** Why nothing is read for now. The duplex flows while there is no reason against it. */
+export const Hold = { inbox: 1, replies: 2 } as const;
+export type Hold = (typeof Hold)[keyof typeof Hold];
+
+export interface TransportOptions {
+  readonly maxPacketBytes: number;
+  readonly splitBytes: number;
+  /** Written in front of the first bytes. */
+  readonly header: string;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** Packets over a duplex: one socket write for what is written together, and a pause that stops the peer. */
+export class Transport {
+  readonly duplex: Duplex;
+  readonly #owner: TransportOwner;
+  readonly #splitBytes: number;
+  readonly #reader: PacketReader;
+  #header: string;
+  #holds = 0;
+  #corked = false;
+  #dead = false;
+
+  constructor(duplex: Duplex, owner: TransportOwner, options: TransportOptions) {
+    if (duplex.readableObjectMode || duplex.writableObjectMode || duplex.readableEncoding !== null) {
+      throw new PoolTypeError("Expected a duplex of bytes, got one of objects or strings");
+    }
+    this.duplex = duplex;
+    this.#owner = owner;
+    this.#splitBytes = options.splitBytes;
+    this.#header = options.header;
+    this.#reader = new PacketReader(options.maxPacketBytes, (packet) => {
+      if (!this.#dead) owner.onPacket(packet);
+    });
+    duplex.on("data", this.#onData);
+    duplex.on("drain", () => owner.onRoom());
+    duplex.on("end", () => this.#die(undefined));
+    duplex.on("close", () => this.#die(undefined));
+    // Stays when the transport is dead: an error nobody listens to would end the process.
+    duplex.on("error", (error) => this.#die(error));
+    duplex.resume(); // it may come paused
+    if (duplex.destroyed || !duplex.readable || !duplex.writable) queueMicrotask(() => this.#die(duplex.errored));
+  }
+
+  get dead(): boolean {
+    return this.#dead;
+  }
+
+  /** Whether bytes can still be written. */
+  get writable(): boolean {
+    return !this.#dead && this.duplex.writable;
+  }
+
+  /** Whether what was written has left for the system. */
+  get flushed(): boolean {
+    return this.duplex.writableLength === 0;
+  }
+
+  /** Whether a sender had better wait for `onRoom`. */
+  get full(): boolean {
+    return this.duplex.writableNeedDrain;
+  }
+
+  /** Writes packets at once, together with what waits for the tick's end. */
+  write(packets: readonly Packet[]): void {
+    this.#push(packets);
+    this.#uncork();
+  }
+
+  /** Writes packets at the end of the tick: what one tick sends goes in one socket write. */
+  writeSoon(packets: readonly Packet[]): void {
+    if (!this.#corked) {
+      this.#corked = true;
+      this.duplex.cork();
+      process.nextTick(() => this.#uncork());
+    }
+    this.#push(packets);
+  }
+
+  /** Calls back when all that has been written so far has left, or the duplex is dead. */
+  whenFlushed(callback: () => void): void {
+    this.duplex.write(NOTHING, callback);
+  }
+
+  hold(reason: Hold): void {
+    if (this.#holds === 0) this.duplex.pause();
+    this.#holds |= reason;
+  }
+
+  /** Withdraws a reason not to read. */
+  allow(reason: Hold): void {
+    if (this.#holds === 0) return;
+    this.#holds &= ~reason;
+    if (this.#holds === 0) this.duplex.resume();
+  }
+
+  /** Says whether this transport keeps the process alive. A duplex that is no socket does not anyway. */
+  keepAlive(alive: boolean): void {
+    const { duplex } = this;
+    if (alive && "ref" in duplex && typeof duplex.ref === "function") duplex.ref();
+    if (!alive && "unref" in duplex && typeof duplex.unref === "function") duplex.unref();
+  }
+
+  /** Sends what is written, then the end, then destroys. */
+  end(): void {
+    this.#dead = true;
+    this.duplex.end(() => this.duplex.destroy());
+    this.duplex.resume(); // a FIN that nobody reads would leave the duplex half-open
+  }
+
+  destroy(): void {
+    this.#dead = true;
+    this.duplex.destroy();
+  }
+
+  #push(packets: readonly Packet[]): void {
+    const buffers = encodePackets(packets, this.#splitBytes);
+    if (this.#header !== "") {
+      buffers.unshift(Buffer.from(this.#header, "latin1"));
+      this.#header = "";
+    }
+    if (buffers.length > 1) this.duplex.cork();
+    for (const buffer of buffers) this.duplex.write(buffer);
+    if (buffers.length > 1) this.duplex.uncork();
+  }
+
+  #uncork(): void {
+    if (!this.#corked) return;
+    this.#corked = false;
+    this.duplex.uncork();
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#dead) return;
+    try {
+      this.#reader.push(chunk);
+    } catch (error) {
+      this.#die(error);
+    }
+  };
+
+  #die(cause: unknown): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    this.#owner.onDeath(cause);
+    this.duplex.destroy();
+  }
+}

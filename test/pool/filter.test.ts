@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Conn } from "../../src/contract.ts";
+import type { ConnInfo, Filter } from "../../src/options.ts";
+import { settle } from "../support/clock.ts";
+import { ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { call, outcome, pooled, rejection } from "../support/pooled.ts";
+
+const zone =
+  (name: string): Filter<Conn> =>
+  (_, { tags }) =>
+    tags?.["zone"] === name;
+const tagged = (name: string) => new ScriptedConn({ tags: { zone: name } });
+
+test("row 18: calls filter on the tags of conns, and on which methods they support, in get, acquire and tryAcquire", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const make = (name: string, methods: string[]) =>
+    new ScriptedConn({ tags: { zone: name, methods }, answer: () => name });
+  pool.put("k", make("east", ["Get"]));
+  pool.put("k", make("west", ["Get", "Put"]));
+  const supports =
+    (method: string): Filter<Conn> =>
+    (_, { tags }) =>
+      Array.isArray(tags?.["methods"]) && tags["methods"].includes(method);
+  assert.equal(await call(pool.get("k", { filter: zone("west") })), "west");
+  assert.equal(await call(pool.get("k", { filter: zone("east") })), "east");
+  assert.equal(await call(pool.get("k", { filter: supports("Put") })), "west");
+  assert.equal(pool.tryAcquire("k", { filter: zone("east") })?.conn.tags?.["zone"], "east");
+  assert.equal(pool.tryAcquire("k", { filter: zone("east") }), undefined); // full
+  const lease = await pool.acquire("k", { filter: supports("Get") });
+  assert.equal(lease.conn.tags?.["zone"], "west");
+});
+
+test("row 18: no conn at all, and none that passes, are different errors, at once", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const handle = pool.get("k", { filter: zone("north") });
+  const none = await rejection(call(handle));
+  assert.deepEqual([none.name, "code" in none && none.code], ["NoConnError", "ERR_POOL_NO_CONN"]);
+  assert.deepEqual([...pool.keys()], []);
+  pool.put("k", tagged("east"));
+  for (const asked of [call(handle), pool.acquire("k", { filter: zone("north") })]) {
+    const unfit = await rejection(asked);
+    assert.deepEqual([unfit.name, "code" in unfit && unfit.code], ["NoMatchError", "ERR_POOL_NO_MATCH"]);
+  }
+});
+
+test("row 18: one that passes and is busy is waited for", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const east = tagged("east");
+  pool.put("k", east);
+  pool.put("k", tagged("west"));
+  const held = pool.tryAcquire("k", { filter: zone("east") });
+  const waiting = pool.acquire("k", { filter: zone("east") });
+  const state = outcome(waiting);
+  await settle();
+  assert.equal(state.state, "pending");
+  held?.release();
+  assert.equal((await waiting).conn, east);
+});
+
+test("row 18: when the last conn that passes has gone, those who wait for it learn so", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const east = tagged("east");
+  pool.put("k", east);
+  pool.put("k", tagged("west"));
+  pool.tryAcquire("k", { filter: zone("east") });
+  const waiting = pool.acquire("k", { filter: zone("east") });
+  await settle();
+  east.die();
+  assert.equal((await rejection(waiting)).name, "NoMatchError");
+});
+
+test("row 18: a filter sees tags, age, uses and load", async (t) => {
+  const { pool, clock } = pooled(t, { maxStreams: 3 });
+  const conn = new ScriptedConn({ tags: { zone: "east" }, maxStreams: 5 });
+  pool.put("k", conn);
+  pool.tryAcquire("k")?.release();
+  pool.tryAcquire("k");
+  await clock.advance(250);
+  const seen: ConnInfo[] = [];
+  const filter: Filter<ScriptedConn> = (given, info) => {
+    assert.equal(given, conn);
+    seen.push(info);
+    return true;
+  };
+  pool.tryAcquire("k", { filter });
+  assert.deepEqual(seen[0], {
+    state: "leased",
+    blocked: false,
+    streams: 1,
+    maxStreams: 3,
+    tags: { zone: "east" },
+    ageMs: 250,
+    uses: 2,
+  });
+  assert.ok(Object.isFrozen(seen[0]));
+});
+
+test("row 18: tags are read live", (t) => {
+  const { pool } = pooled(t);
+  const conn = tagged("east");
+  pool.put("k", conn);
+  assert.equal(pool.tryAcquire("k", { filter: zone("west") }), undefined);
+  if (conn.tags !== undefined) conn.tags["zone"] = "west";
+  assert.equal(pool.tryAcquire("k", { filter: zone("west") })?.conn, conn);
+});
+
+test("row 18: a filtered request dials if it brought a dial, and takes what it brings", async (t) => {
+  const { pool } = pooled(t);
+  const dial = scriptedDial({ tags: { zone: "west" } });
+  pool.put("k", tagged("east"));
+  const lease = await pool.acquire("k", { dial, filter: zone("west") });
+  assert.deepEqual([lease.conn, dial.count], [dial.conns[0], 1]);
+  lease.release();
+  (await pool.acquire("k", { dial, filter: zone("west") })).release();
+  assert.equal(dial.count, 1); // cached like any other
+});
+
+test("row 18: but once: a dial that brings no match starts no second", async (t) => {
+  const { pool } = pooled(t);
+  const dial = scriptedDial({ tags: { zone: "east" } });
+  for (const expected of [1, 2]) {
+    const error = await rejection(pool.acquire("k", { dial, filter: zone("north") }));
+    assert.deepEqual([error.name, dial.count], ["NoMatchError", expected]);
+  }
+  assert.equal(pool.stats().idle, 2); // what was dialed serves others
+});
+
+test("row 18: a filter that throws refuses the conn, and harms nobody", async (t) => {
+  const { pool } = pooled(t);
+  pool.put("k", tagged("east"));
+  const filter = () => {
+    throw new Error("broken filter");
+  };
+  assert.equal(pool.tryAcquire("k", { filter }), undefined);
+  assert.equal((await rejection(pool.acquire("k", { filter }))).name, "NoMatchError");
+  assert.notEqual(pool.tryAcquire("k"), undefined);
+});

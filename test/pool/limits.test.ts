@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Limits } from "../../src/options.ts";
+import { settle } from "../support/clock.ts";
+import { ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { outcome, pooled, rejection } from "../support/pooled.ts";
+
+test("row 27: the limits of each endpoint are its own: open, idle, uses, lifetime, idle time", async (t) => {
+  const own: Record<string, Limits> = {
+    open: { maxKeyConns: 1 },
+    idle: { keyCapacity: 1 },
+    uses: { maxUses: 1 },
+    lifetime: { maxLifetimeMs: 100 },
+    "idle time": { expirationMs: 100 },
+  };
+  const { pool, clock } = pooled(t, { limits: (key) => own[key] });
+  const dial = scriptedDial();
+  /** What is open after two leases at once, after their release, and a while later. */
+  const life = async (key: string) => {
+    const leases = [pool.acquire(key, { dial }), pool.acquire(key, { dial })];
+    await settle();
+    const open = () => pool.stats(key).open;
+    const counts = [open()];
+    for (const lease of leases) (await lease).release();
+    counts.push(open());
+    await clock.advance(200);
+    counts.push(open());
+    return counts;
+  };
+  assert.deepEqual(await life("no limits"), [2, 2, 2]);
+  assert.deepEqual(await life("open"), [1, 1, 1]);
+  assert.deepEqual(await life("idle"), [2, 1, 1]);
+  assert.deepEqual(await life("uses"), [2, 0, 0]);
+  assert.deepEqual(await life("lifetime"), [2, 2, 0]);
+  assert.deepEqual(await life("idle time"), [2, 2, 0]);
+});
+
+test("row 27: the dial timeout is over everything until usable; what comes later is closed", async (t) => {
+  const { pool, clock } = pooled(t, { dialTimeoutMs: 300 });
+  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+  const waiting = pool.acquire("k", { dial });
+  const state = outcome(waiting);
+  await clock.advance(299);
+  assert.equal(state.state, "pending");
+  await clock.advance(1);
+  const error = await rejection(waiting);
+  assert.deepEqual([error.name, "code" in error && error.code], ["DialTimeoutError", "ERR_POOL_DIAL_TIMEOUT"]);
+  assert.equal(dial.pending[0]?.signal.aborted, true);
+  assert.deepEqual([pool.stats().dialing, pool.stats().dialErrors, [...pool.keys()]], [0, 1, []]);
+  const late = dial.pending[0]?.arrive();
+  await settle();
+  assert.equal(late?.closes, 1);
+});
+
+test("row 27: the dial timeout is 20 seconds by default; 0 is none", async (t) => {
+  const standard = pooled(t);
+  const patient = pooled(t, { dialTimeoutMs: 0 });
+  const dial = scriptedDial({}, { manual: true });
+  const states = [outcome(standard.lease("k", dial)), outcome(patient.lease("k", dial))];
+  const after = async (ms: number) => {
+    await standard.clock.advance(ms);
+    await patient.clock.advance(ms);
+    return states.map(({ state }) => state);
+  };
+  assert.deepEqual(await after(19_999), ["pending", "pending"]);
+  assert.deepEqual(await after(1), ["rejected", "pending"]);
+  assert.deepEqual(await after(1_000_000), ["rejected", "pending"]);
+});
+
+test("row 36: configure is checked as the constructor checks, before anything has changed", async (t) => {
+  const { pool, lease } = pooled(t, { maxKeyConns: 1 });
+  const wrong: unknown[] = [
+    { maxKeyConns: 5, capacity: 1.5 },
+    { maxKeyConns: 5, expirationMs: -1 },
+    { maxKeyConns: 5, waitTimeoutMs: Number.NaN },
+    { maxKeyConns: 5, nonsense: 1 },
+    { maxKeyConns: 5, dial: () => new ScriptedConn() },
+    { maxKeyConns: 5, backoff: { baseMs: 0 } },
+    null,
+    7,
+  ];
+  for (const limits of wrong) {
+    assert.throws(() => pool.configure(limits as Limits), { code: "ERR_POOL_ARGUMENT" });
+    assert.throws(() => pool.configure(limits as Limits, "k"), { code: "ERR_POOL_ARGUMENT" });
+  }
+  assert.throws(() => pool.configure({ capacity: 5 }, "k"), { code: "ERR_POOL_ARGUMENT" }); // not a limit of one key
+  const dial = scriptedDial();
+  await lease("k", dial);
+  const second = outcome(lease("k", dial));
+  await settle();
+  assert.equal(second.state, "pending"); // maxKeyConns is 1 still
+});
+
+test("row 36: raising a limit serves waiters at once", async (t) => {
+  for (const name of ["maxKeyConns", "maxConns"] as const) {
+    const { pool, lease } = pooled(t, { [name]: 1 });
+    const dial = scriptedDial();
+    const states = [1, 2, 3].map(() => outcome(lease("k", dial)));
+    await settle();
+    pool.configure({ [name]: 2 });
+    await settle();
+    assert.deepEqual(
+      states.map(({ state }) => state),
+      ["resolved", "resolved", "pending"],
+      name,
+    );
+    pool.configure({ [name]: 0 });
+    await settle();
+    assert.equal(states[2]?.state, "resolved", name);
+  }
+});
+
+test("row 36: shrinking drains the surplus: idle conns close at once, those in use after their streams", async (t) => {
+  for (const name of ["maxKeyConns", "maxConns"] as const) {
+    const { pool, lease } = pooled(t);
+    const dial = scriptedDial();
+    const held = [await lease("k", dial), await lease("k", dial), await lease("k", dial)];
+    held[0]?.release();
+    const closes = () => dial.conns.map((conn) => conn.closes);
+    pool.configure({ [name]: 1 });
+    assert.deepEqual([closes(), pool.stats().draining], [[1, 0, 0], 1], name);
+    held[1]?.release();
+    held[2]?.release();
+    assert.deepEqual([closes(), pool.stats().closed.configured], [[1, 1, 0], 2], name);
+  }
+});
+
+test("row 36: shrinking a capacity closes the oldest idle conns; raising a cap on streams opens slots", async (t) => {
+  const { pool } = pooled(t, { maxStreams: 1 });
+  const conns = Array.from({ length: 6 }, () => new ScriptedConn({ maxStreams: 2 }));
+  for (const [i, conn] of conns.entries()) pool.put(`k${i % 2}`, conn);
+  const open = () => conns.map(({ closes }) => 1 - closes).join("");
+  pool.configure({ keyCapacity: 2 });
+  assert.equal(open(), "001111");
+  pool.configure({ capacity: 3 });
+  assert.equal(open(), "000111");
+  pool.configure({ capacity: 0, keyCapacity: 0 });
+  const lease = pool.tryAcquire("k1");
+  assert.equal(lease?.conn, conns[3]);
+  pool.configure({ maxStreams: 2 });
+  assert.equal(pool.tryAcquire("k1")?.conn, conns[3]); // it has a second slot now
+  pool.configure({ maxStreams: 1 });
+  assert.equal(pool.tryAcquire("k1")?.conn, conns[5]);
+});
+
+test("row 36: an expiration that is switched on, shortened or off counts for what is idle already", async (t) => {
+  const { pool, clock } = pooled(t);
+  const conns = [new ScriptedConn(), new ScriptedConn()];
+  for (const conn of conns) pool.put("k", conn);
+  await clock.advance(5000);
+  pool.configure({ expirationMs: 1000 });
+  await clock.advance(1250);
+  assert.deepEqual(
+    conns.map(({ closes }) => closes),
+    [1, 1],
+  );
+  const young = new ScriptedConn();
+  pool.put("k", young);
+  pool.configure({ expirationMs: 0 });
+  await clock.advance(100_000);
+  assert.equal(young.closes, 0);
+});
+
+test("row 36: a lifetime that is switched on counts from when a conn was opened", async (t) => {
+  const { pool, clock } = pooled(t);
+  const conn = new ScriptedConn();
+  pool.put("k", conn);
+  await clock.advance(700);
+  pool.configure({ maxLifetimeMs: 1000 });
+  await clock.advance(200);
+  assert.equal(conn.closes, 0);
+  await clock.advance(100);
+  assert.equal(conn.closes, 1);
+});
+
+test("row 36: what configure set for a key outlives the key, and wins over the limits option", async (t) => {
+  const { pool } = pooled(t, { limits: () => ({ maxStreams: 2 }) });
+  pool.configure({ maxStreams: 3 }, "k");
+  const slots = (key: string) => {
+    pool.put(key, new ScriptedConn({ maxStreams: 10 }));
+    const leases = [];
+    for (let lease = pool.tryAcquire(key); lease !== undefined; lease = pool.tryAcquire(key)) leases.push(lease);
+    for (const lease of leases) lease.release();
+    pool.clear(key);
+    return leases.length;
+  };
+  assert.deepEqual([slots("k"), slots("other")], [3, 2]);
+  assert.deepEqual([...pool.keys()], []);
+  assert.equal(slots("k"), 3);
+});
