@@ -52,8 +52,8 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
 
   /** Follows the constructor in the same tick: grpc-js waits for ever for a call that it has created. */
   protected start(): void {
-    this.#host.begin(this);
     this.call.start(this.#metadata, this);
+    this.#host.begin(this);
     if (this.#options.signal !== undefined) watchAbort(this.#options.signal, this);
   }
 

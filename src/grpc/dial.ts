@@ -1,4 +1,5 @@
 import {
+  Channel,
   type ChannelCredentials,
   type ChannelInterface,
   type ChannelOptions,
@@ -51,11 +52,11 @@ export function dialGrpc(
     "grpc.use_local_subchannel_pool": 1,
   };
   // grpc-js checks its arguments when a channel is made; a channel that nobody asks to connect opens nothing.
-  newChannel("localhost:443", credentials, ownOptions).close();
+  newChannel(() => new Channel("localhost:443", credentials, ownOptions)).close();
   const dial: Dial<string, GrpcConn> = async (key, { signal }) => {
     signal.throwIfAborted();
     const tapped = new TappedCredentials(credentials);
-    const channel = newChannel(key, tapped, ownOptions);
+    const channel = newChannel(() => new Channel(key, tapped, ownOptions));
     try {
       checkTarget(channel.getTarget());
       await new Dialing(channel, signal).ready;

@@ -1,4 +1,4 @@
-import { type ChannelCredentials, type ChannelInterface, type ChannelOptions, status } from "@grpc/grpc-js";
+import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
 import type { Pool } from "../pool.ts";
 import type { GrpcConn } from "./conn.ts";
@@ -55,7 +55,7 @@ export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
 export function pooledChannels(
   pool: Pool<GrpcPeer, GrpcConn>,
   options: PooledChannelOptions = {},
-): (address: string, credentials: ChannelCredentials, options: ChannelOptions) => ChannelInterface {
+): (address: string, credentials: ChannelCredentials, options: ChannelOptions) => Channel {
   const { retryUnsent } = checkChannelOptions(options);
   return (address, credentials, channelOptions) => {
     const peer: GrpcPeer = { address, credentials, options: channelOptions };

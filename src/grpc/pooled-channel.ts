@@ -1,4 +1,4 @@
-import { type ChannelInterface, connectivityState, credentials, status } from "@grpc/grpc-js";
+import { Channel, connectivityState, credentials, status } from "@grpc/grpc-js";
 import type { Lease } from "../contract.ts";
 import { DialError, PoolTypeError, WaitTimeoutError } from "../errors.ts";
 import type { Pool } from "../pool.ts";
@@ -32,13 +32,10 @@ export interface PooledChannelOptions {
  *
  * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
  */
-export function pooledChannel<K>(
-  pool: Pool<K, GrpcConn>,
-  key: K,
-  options: PooledChannelOptions = {},
-): ChannelInterface {
+export function pooledChannel<K>(pool: Pool<K, GrpcConn>, key: K, options: PooledChannelOptions = {}): Channel {
   const { retryUnsent } = checkChannelOptions(options);
-  return new PooledChannel(pool, key, typeof key === "string" ? key : "pool", retryUnsent, () => {});
+  const target = typeof key === "string" ? key : "pool";
+  return newChannel(() => new PooledChannel(pool, key, target, retryUnsent, () => {}));
 }
 
 /** The options, checked and complete. */
@@ -49,13 +46,14 @@ export function checkChannelOptions(options: PooledChannelOptions): { retryUnsen
   return { retryUnsent };
 }
 
-/** One client's view of a key. */
-export class PooledChannel<K> implements ChannelInterface, CallOwner {
+/**
+ * One client's view of a key. By inheritance it is a grpc-js `Channel`, as nice-grpc wants; the channel that it inherits
+ * never connects.
+ */
+export class PooledChannel<K> extends Channel implements CallOwner {
   readonly retryUnsent: boolean;
   readonly #pool: Pool<K, GrpcConn>;
   readonly #key: K;
-  /** Never connects. It says how grpc-js writes the target. */
-  readonly #blank: ChannelInterface;
   readonly #check: (conn: GrpcConn) => void;
   readonly #waiting = new Set<PooledCall>();
   readonly #watchers = new Watchers();
@@ -66,15 +64,14 @@ export class PooledChannel<K> implements ChannelInterface, CallOwner {
 
   /** `check` throws for a conn that must not be used. */
   constructor(pool: Pool<K, GrpcConn>, key: K, target: string, retryUnsent: boolean, check: (conn: GrpcConn) => void) {
+    super(target, insecure, { "grpc.enable_channelz": 0 });
     this.#pool = pool;
     this.#key = key;
-    this.#blank = newChannel(target, insecure, { "grpc.enable_channelz": 0 });
-    this.#blank.close();
     this.retryUnsent = retryUnsent;
     this.#check = check;
   }
 
-  createCall(...args: CreateCall): PooledCall {
+  override createCall(...args: CreateCall): PooledCall {
     const [method, deadline] = args;
     if (typeof method !== "string") throw new PoolTypeError("Channel#createCall: method must be a string");
     // grpc-js would throw for NaN where nobody can catch it.
@@ -85,26 +82,27 @@ export class PooledChannel<K> implements ChannelInterface, CallOwner {
     return new PooledCall(this, args);
   }
 
-  close(): void {
+  override close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    super.close();
     for (const call of this.#waiting) call.cancelWithStatus(status.UNAVAILABLE, "Channel closed before call started");
     this.#changed();
   }
 
-  getTarget(): string {
-    return this.#blank.getTarget();
-  }
-
   /** As grpc-js: the state before anything that `tryToConnect` begins. */
-  getConnectivityState(tryToConnect: boolean): connectivityState {
+  override getConnectivityState(tryToConnect: boolean): connectivityState {
     const state = this.#state();
     const { IDLE, TRANSIENT_FAILURE } = connectivityState;
     if (tryToConnect && (state === IDLE || state === TRANSIENT_FAILURE)) void this.#connect();
     return state;
   }
 
-  watchConnectivityState(current: connectivityState, deadline: Date | number, callback: (error?: Error) => void): void {
+  override watchConnectivityState(
+    current: connectivityState,
+    deadline: Date | number,
+    callback: (error?: Error) => void,
+  ): void {
     if (this.#closed) throw new Error("Channel has been shut down");
     this.#watchers.add(current, deadline, callback);
     using lease = this.tryLease();
@@ -112,9 +110,9 @@ export class PooledChannel<K> implements ChannelInterface, CallOwner {
   }
 
   /** Of one of the pool's channels, if one has room; of nothing else. */
-  getChannelzRef(): ReturnType<ChannelInterface["getChannelzRef"]> {
+  override getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
     using lease = this.tryLease();
-    return lease?.conn.channel.getChannelzRef() ?? this.#blank.getChannelzRef();
+    return lease?.conn.channel.getChannelzRef() ?? super.getChannelzRef();
   }
 
   tryLease(): Lease<GrpcConn> | undefined {
