@@ -39,6 +39,7 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
   readonly #options: CallOptions;
   readonly #metadata: GrpcMetadata;
   #failure: { readonly error: unknown } | undefined;
+  #cancelled = false;
 
   /** Throws what is wrong with the options. */
   constructor(host: CallHost, rpc: Rpc<never, unknown>, options: CallOptions) {
@@ -68,6 +69,7 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
 
   /** The one way to end a call early. Its status comes in a later tick, so that there is one way out, too. */
   cancel(code: status, details: string): void {
+    this.#cancelled = true;
     this.call.cancelWithStatus(code, details);
   }
 
@@ -82,14 +84,12 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
   onReceiveStatus(result: StatusObject): void {
     const { signal, onTrailer } = this.#options;
     if (signal !== undefined) unwatchAbort(signal, this);
-    if (onTrailer !== undefined) this.#tell("onTrailer", result.metadata);
-    if (result.code !== status.OK) this.#failure ??= { error: this.#errorOf(result) };
+    const unsent = this.#host.unsent(this.call, result);
+    if (result.code !== status.OK)
+      this.#failure ??= { error: signal?.aborted ? signal.reason : (unsent ?? statusError(result)) };
+    // What was not sent has no trailers, and may be sent again; what was cancelled has none of the peer's.
+    if (onTrailer !== undefined && unsent === undefined && !this.#cancelled) this.#tell("onTrailer", result.metadata);
     this.#host.end(this, result);
-  }
-
-  #errorOf(result: StatusObject): unknown {
-    if (this.#options.signal?.aborted) return this.#options.signal.reason;
-    return this.#host.unsent(this.call, result) ?? statusError(result);
   }
 
   /** A callback that throws fails its own RPC, with what it threw, and nothing else. */

@@ -58,6 +58,7 @@ export class PooledChannel<K> extends Channel implements CallOwner {
   readonly #waiting = new Set<PooledCall>();
   readonly #watchers = new Watchers();
   readonly #seen = new WeakSet<GrpcConn>();
+  #last: GrpcConn | undefined;
   #connecting = 0;
   #failed = false;
   #closed = false;
@@ -105,14 +106,14 @@ export class PooledChannel<K> extends Channel implements CallOwner {
   ): void {
     if (this.#closed) throw new Error("Channel has been shut down");
     this.#watchers.add(current, deadline, callback);
-    using lease = this.tryLease();
-    if (lease !== undefined) this.#watch(lease.conn);
+    // A view that has made no call yet looks for a conn that other views have dialed.
+    if (this.#last === undefined) this.tryLease()?.release();
+    else this.#watch(this.#last);
   }
 
-  /** Of one of the pool's channels, if one has room; of nothing else. */
+  /** Of the channel that the last call got; of nothing, before the first. */
   override getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
-    using lease = this.tryLease();
-    return lease?.conn.channel.getChannelzRef() ?? super.getChannelzRef();
+    return this.#last?.channel.getChannelzRef() ?? super.getChannelzRef();
   }
 
   tryLease(): Lease<GrpcConn> | undefined {
@@ -128,7 +129,6 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     try {
       const lease = await acquiring;
       this.#failed = false;
-      this.#watch(lease.conn);
       return lease;
     } catch (error) {
       if (error instanceof DialError) this.#failed = true;
@@ -166,7 +166,11 @@ export class PooledChannel<K> extends Channel implements CallOwner {
   #usable(lease: Lease<GrpcConn>): Lease<GrpcConn> | undefined {
     try {
       this.#check(lease.conn);
-      if (!lease.conn.draining) return lease;
+      if (!lease.conn.draining) {
+        this.#last = lease.conn;
+        if (this.#watchers.size > 0) this.#watch(lease.conn);
+        return lease;
+      }
     } catch (error) {
       lease.release();
       throw error;
@@ -193,6 +197,7 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     return this.#failed ? connectivityState.TRANSIENT_FAILURE : connectivityState.IDLE;
   }
 
+  /** Only while somebody watches this view: a conn outlives many views, and must not collect them. */
   #watch(conn: GrpcConn): void {
     if (this.#seen.has(conn)) return;
     this.#seen.add(conn);
