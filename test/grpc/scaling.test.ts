@@ -155,6 +155,28 @@ describe("a pooled channel", () => {
     await until(() => pool.stats().streams === 0, "all slots are free");
   });
 
+  test("hazard 6: under load, connections that the server retires by age lose no call and run none twice", async () => {
+    const ages = { "grpc.max_connection_age_ms": 150, "grpc.max_connection_age_grace_ms": 1_000 };
+    await using echo = await startEcho(undefined, ages);
+    const dial = dialGrpc(insecure, {}, { maxStreams: 10 });
+    await using pool = new Pool({ dial });
+    const client = clientOf(pool, echo.address, true);
+    await using other = new Pool();
+    const handle = other.get(echo.address, dial, { retryUnsent: true });
+    const end = Date.now() + 1_000;
+    let calls = 0;
+    const caller = async (number: number): Promise<void> => {
+      while (Date.now() < end) {
+        const text = String(calls++);
+        const answered = await (number % 2 ? call(client, { text }) : handle.invoke(unary, { text }));
+        assert.equal(answered?.text, text);
+      }
+    };
+    await Promise.all(Array.from({ length: 30 }, (_, number) => caller(number)));
+    assert.equal(echo.handled, calls);
+    assert.ok(pool.stats().closed.goaway > 0);
+  });
+
   test("hazard 4: calls that end in every way leave no slot taken", { timeout: 20_000 }, async () => {
     await using echo = await startEcho();
     await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 10 }), maxKeyConns: 5 });
