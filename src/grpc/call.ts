@@ -26,8 +26,8 @@ export interface CallHost {
   unsent(call: GrpcCall, status: StatusObject): Error | undefined;
 }
 
-/** Over this many milliseconds grpc-js cannot write a `grpc-timeout`; it sets no timer for them either. */
-const longestTimeoutMs = 1e14;
+/** For longer times (25 days) grpc-js sets no timer, and its server would take them for a millisecond. */
+const longestTimeoutMs = 2 ** 31 - 1;
 
 /**
  * One RPC on a grpc-js channel, without grpc-js' client and its interceptors: from `start()` to the status, which

@@ -10,7 +10,7 @@ import {
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { GrpcConn } from "./conn.ts";
+import { GrpcConn, usualMaxStreams } from "./conn.ts";
 import { TappedCredentials } from "./credentials.ts";
 import { GrpcError } from "./status.ts";
 import { checkTarget, newChannel } from "./target.ts";
@@ -18,8 +18,9 @@ import { checkTarget, newChannel } from "./target.ts";
 /** Options of `dialGrpc`. */
 export interface GrpcDialOptions {
   /**
-   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. Default: 100, what
-   * servers commonly allow. grpc-js does not show the peer's limit: calls over it would wait in silence.
+   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. Default: as many as
+   * the peer allows, once Node has shown it at the first call (newer than 20), and 100, what servers commonly allow,
+   * otherwise. grpc-js shows no limit: calls over the peer's would wait in silence.
    */
   readonly maxStreams?: number | undefined;
 }
@@ -67,7 +68,7 @@ export function dialGrpc(
     }
     return new GrpcConn(channel, tapped, maxStreams);
   };
-  return Object.assign(dial, { maxStreams });
+  return Object.assign(dial, { maxStreams: maxStreams ?? usualMaxStreams });
 }
 
 /** One attempt to make a channel READY. */
@@ -124,8 +125,9 @@ class Dialing implements AbortWatcher {
   }
 }
 
-function checkOptions({ maxStreams = 100, ...unknown }: GrpcDialOptions): number {
+function checkOptions({ maxStreams, ...unknown }: GrpcDialOptions): number | undefined {
   for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of dialGrpc: ${name}`);
+  if (maxStreams === undefined) return undefined;
   if (typeof maxStreams !== "number") {
     throw new PoolTypeError(`Expected \`maxStreams\` to be a number, got ${typeof maxStreams}`);
   }

@@ -1,7 +1,7 @@
 import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
 import type { Pool } from "../pool.ts";
-import type { GrpcConn } from "./conn.ts";
+import { type GrpcConn, usualMaxStreams } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 import { checkChannelOptions, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
 import { GrpcError } from "./status.ts";
@@ -41,7 +41,7 @@ export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
       const names = Object.keys(options).sort();
       return JSON.stringify([address, identity(credentials), names.map((name) => [name, options[name]])]);
     },
-    dial: Object.assign(dial, { maxStreams: options.maxStreams ?? 100 }),
+    dial: Object.assign(dial, { maxStreams: options.maxStreams ?? usualMaxStreams }),
   };
 }
 
