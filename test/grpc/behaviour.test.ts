@@ -16,7 +16,6 @@ import {
   ServerCredentials,
   type ServerUnaryCall,
   type ServiceError,
-  type sendUnaryData,
   status,
 } from "@grpc/grpc-js";
 import { dialGrpc, pooledChannel } from "../../src/grpc/index.ts";
@@ -40,7 +39,7 @@ const { unary, collect, repeat, chat } = echoService;
 
 function shown(metadata: Metadata): string {
   const entries = Object.entries(metadata.getMap()).filter(([key]) => !["date", "content-type"].includes(key));
-  return JSON.stringify(entries.sort());
+  return JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** A unary call, to its very end. */
@@ -48,9 +47,9 @@ function call(
   { client, log }: Pick<Bench, "client" | "log">,
   ask: Ask,
   options: CallOptions = {},
-  { metadata = new Metadata(), rpc = unary, touch = (_: { cancel(): void }): void => {} } = {},
+  extra: { metadata?: Metadata; rpc?: typeof unary; touch?: (ran: { cancel(): void }) => void } = {},
 ): Promise<void> {
-  const { path, requestSerialize, responseDeserialize } = rpc;
+  const { path, requestSerialize, responseDeserialize } = extra.rpc ?? unary;
   return new Promise((resolve) => {
     let left = 2;
     const done = (): void => {
@@ -61,7 +60,7 @@ function call(
       requestSerialize,
       responseDeserialize,
       ask,
-      metadata,
+      extra.metadata ?? new Metadata(),
       options,
       (error, answer) => {
         if (error) log("error", error.code, error.code === status.DEADLINE_EXCEEDED ? "" : error.details);
@@ -74,7 +73,7 @@ function call(
       log("status", code, shown(trailers));
       done();
     });
-    touch(ran);
+    extra.touch?.(ran);
   });
 }
 
@@ -315,7 +314,7 @@ async function asChildOf(
 ): Promise<void> {
   const server = new Server();
   const child = new Promise<void>((resolve) => {
-    const handler = (parent: ServerUnaryCall<Ask, Answer>, _: sendUnaryData<Answer>): void => {
+    const handler = (parent: ServerUnaryCall<Ask, Answer>): void => {
       void call({ client, log }, { text: "child", delayMs: -1 }, { parent, propagate_flags: flags }).then(resolve);
       if (cancel) setTimeout(() => outer.cancel(), 10);
     };
