@@ -65,8 +65,9 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     const error = new DialTimeoutError(
       `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
     );
-    this.#fail(dialing, error);
+    const ahead = this.#uncount(dialing);
     dialing.abort(error);
+    this.#fail(dialing, error, ahead);
   }
 
   #arrived(dialing: PeerDialing<K, C>, conn: C, generation: number): void {
@@ -108,11 +109,10 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
     const why = cause instanceof Error ? cause.message : show(cause);
     const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
-    this.#fail(dialing, error);
+    this.#fail(dialing, error, this.#uncount(dialing));
   }
 
-  #fail(dialing: PeerDialing<K, C>, error: DialError): void {
-    const ahead = this.#uncount(dialing);
+  #fail(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
     this.#events.dialFailed.emit(() => ({ key: dialing.home.key, error, ms: this.#tookMs(dialing) }));
     this.#owner.dialFailed(dialing, error, ahead);
   }
