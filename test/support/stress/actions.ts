@@ -199,6 +199,7 @@ export const actions = {
     const conn = pick(world.open(), a);
     if (conn === undefined) return;
     conn.maxStreams = b;
+    if (b === 0) world.unsuited.set(conn.key, { burst: world.burst, all: true });
     conn.peakSlots = Math.max(conn.peakSlots, world.slots(conn));
     if (world.plan.notifies) conn.changed();
     else conn.changedSilently = true;
