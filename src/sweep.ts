@@ -23,6 +23,7 @@ export class Sweep<K, C extends PoolConn> {
     for (const peer of peers) {
       peer.alive = false;
       this.#dispatcher.queue.rejectAll(peer, error);
+      this.#dispatcher.keeper.rejectAll(peer, error);
     }
     this.#dispatcher.roster.idle.stop();
     this.#renounce(peers, "the pool was closed");
