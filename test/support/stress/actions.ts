@@ -61,6 +61,7 @@ function endCall(world: World, index: number, error?: unknown): void {
 function configure(world: World, limits: Limits, key: string | undefined): void {
   const { capacity, maxConns, ...keyLimits } = limits;
   const given = key === undefined ? limits : keyLimits;
+  world.configuredAt = world.clock.now();
   world.rules.configure(given, key);
   for (const conn of world.open()) {
     conn.peakSlots = Math.max(conn.peakSlots, world.slots(conn));
@@ -180,6 +181,7 @@ export const actions = {
     const conn = pick([...world.open(), ...world.taken], a);
     if (conn === undefined) return;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
+    conn.diedIn = world.burst;
     conn.die();
     world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
   },

@@ -26,7 +26,8 @@ function checkConn(world: World, conn: StressConn): void {
   const now = world.clock.now();
   if (conn.mustDrain) world.violate(`${name} must drain, runs nothing, and is open`);
   if (world.closing) world.violate(`${name} runs nothing, and is open after close()`);
-  if (world.lifetimeOver(conn, 1)) world.violate(`${name} runs nothing, and has outlived itself`);
+  if (world.lifetimeOver(conn, 1) && world.configuredAt < now)
+    world.violate(`${name} runs nothing, and has outlived itself`);
   const expirationMs = world.rules.of(conn.key, "expirationMs");
   if (now - conn.idleSince > expirationMs * 1.25 + 1) world.violate(`${name} should have expired`);
 }
@@ -121,7 +122,8 @@ function checkStats(world: World): void {
         world.violate(`${name} of ${key ?? "all keys"}: the pool says ${stats[name]}, counted are ${counted[name]}`);
       }
     }
-    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length) world.violate(`${stats.draining} conns drain`);
+    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length)
+      world.violate(`${stats.draining} conns drain`);
     if (stats.leased !== stats.open - stats.idle - stats.draining) world.violate("leased conns do not add up");
   }
   const known = new Set(world.pool.keys());

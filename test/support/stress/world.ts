@@ -85,6 +85,7 @@ export class World implements ConnOwner {
   readonly failedIn = new Map<string, number>();
   /** Counts the groups of actions between which everything settles. */
   burst = 0;
+  configuredAt = 0;
   closing = false;
   graceEnds = Number.POSITIVE_INFINITY;
   closeFailures = 0;
@@ -259,6 +260,8 @@ export class World implements ConnOwner {
     if (!conn.held || conn.taken) this.violate(`${name} is handed out, and is not the pool's`);
     if (conn.unfitSince < this.burst) this.violate(`${name} is handed out, dead or draining`);
     if (conn.blockedSince < this.burst) this.violate(`${name} is handed out, blocked`);
+    const late = conn.openedAt < this.clock.now() && this.configuredAt < this.clock.now();
+    if (late && this.lifetimeOver(conn, 1)) this.violate(`${name} is handed out, too old`);
     if (conn.running > conn.peakSlots) this.violate(`${name} runs ${conn.running} streams on ${conn.peakSlots} slots`);
     if (ask?.key !== undefined && ask.key !== conn.key) this.violate(`${name} is handed out for ${ask.key}`);
     if (ask?.color !== undefined && ask.color !== conn.tags.color) this.violate(`${name} does not pass the filter`);
@@ -294,8 +297,7 @@ export class World implements ConnOwner {
     const name = `conn ${conn.id} of ${conn.key}`;
     if (conn.closes > 1) this.violate(`${name} is closed twice`);
     if (conn.taken) this.violate(`${name} is closed while a caller owns it`);
-    if (conn.held && conn.dead && conn.unfitSince < this.burst)
-      this.violate(`${name} is closed, having died by itself`);
+    if (conn.held && conn.diedIn < this.burst) this.violate(`${name} is closed, having died by itself`);
     if (conn.held && conn.running > 0 && this.clock.now() < this.graceEnds)
       this.violate(`${name} is closed under ${conn.running} streams`);
     if (conn.held && !conn.dead && !this.mayClose(conn)) this.violate(`${name} is closed for no reason`);
