@@ -319,7 +319,10 @@ export class Dispatcher<K, C extends PoolConn>
       const { prev } = waiter;
       waiter.fresh = false;
       const error = this.#refusal(peer, waiter);
-      if (error !== undefined) this.queue.reject(waiter, error);
+      if (error !== undefined) {
+        this.queue.reject(waiter, error);
+        this.#again.add(peer); // a dial may be one too many now
+      }
       waiter = prev;
     }
     if (peer.waiters.size === peer.wanting || peer.dials.size > 0) return;
