@@ -102,7 +102,7 @@ function checkAsk(world: World, asked: Ask): void {
   const waited = world.clock.now() - asked.since;
   if (world.closing) world.violate(`${name} waits after close()`);
   if (asked.abort?.signal.aborted) world.violate(`${name} waits although its caller has aborted`);
-  if (asked.timeoutMs !== undefined && waited > asked.timeoutMs) world.violate(`${name} waits after its timeout`);
+  if (asked.timeoutMs !== undefined && !asked.resent && waited > asked.timeoutMs) world.violate(`${name} waits after its timeout`);
 }
 
 /** What the pool says of itself must be what the conns say. */
