@@ -59,7 +59,7 @@ function endCall(world: World, index: number, error?: unknown): void {
 }
 
 function configure(world: World, limits: Limits, key: string | undefined): void {
-  const { capacity, maxConns, ...keyLimits } = limits;
+  const { capacity: _capacity, maxConns: _maxConns, ...keyLimits } = limits;
   const given = key === undefined ? limits : keyLimits;
   world.configuredAt = world.clock.now();
   world.rules.configure(given, key);
@@ -227,7 +227,9 @@ export const actions = {
   },
   put: (world, action) => put(world, world.makeConn(keyOf(action))),
   take: (world, action) => {
+    world.taking = 1;
     const conn = world.pool.take(keyOf(action));
+    world.taking = 0;
     if (!(conn instanceof StressConn)) return;
     if (!conn.open || conn.running > 0 || conn.unfitSince < world.burst || conn.blockedSince < world.burst) {
       world.violate(`take gave conn ${conn.id}, which is not free`);

@@ -1,5 +1,6 @@
 import type { StressConn } from "./conn.ts";
-import { type Ask, keys, longestBackoffMs, type World } from "./world.ts";
+import { type Ask, keys, longestBackoffMs } from "./plan.ts";
+import type { World } from "./world.ts";
 
 /** Looks at everything that must hold whenever nothing is left to settle. */
 export function check(world: World): void {
@@ -102,7 +103,8 @@ function checkAsk(world: World, asked: Ask): void {
   const waited = world.clock.now() - asked.since;
   if (world.closing) world.violate(`${name} waits after close()`);
   if (asked.abort?.signal.aborted) world.violate(`${name} waits although its caller has aborted`);
-  if (asked.timeoutMs !== undefined && !asked.resent && waited > asked.timeoutMs) world.violate(`${name} waits after its timeout`);
+  if (asked.timeoutMs !== undefined && !asked.resent && waited > asked.timeoutMs)
+    world.violate(`${name} waits after its timeout`);
 }
 
 /** What the pool says of itself must be what the conns say. */
