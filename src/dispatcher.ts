@@ -92,6 +92,8 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** A lease as soon as there is one. `tryLease` has found none. */
   wait(peer: Peer<K, C>, request: Request<K, C>): Promise<Member<K, C>> {
+    // It may have aborted since the call began: in a filter, or before an RPC is sent again.
+    if (request.signal?.aborted) return Promise.reject(request.signal.reason);
     peer.tally.misses++;
     const waiter = this.queue.join(peer, request);
     this.serve(peer);
@@ -336,7 +338,10 @@ export class Dispatcher<K, C extends PoolConn>
       const { prev } = waiter;
       waiter.fresh = false;
       const error = this.#refusal(peer, waiter);
-      if (error !== undefined) this.queue.reject(waiter, error);
+      if (error !== undefined) {
+        this.queue.reject(waiter, error);
+        this.#again.add(peer); // a dial may be one too many now
+      }
       waiter = prev;
     }
     if (peer.waiters.size === peer.wanting || peer.dials.size > 0) return;

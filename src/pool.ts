@@ -12,7 +12,7 @@ import {
   checkTimeout,
 } from "./argument.ts";
 import { systemClock } from "./clock.ts";
-import { type CloseFailure, Closing, shut } from "./closing.ts";
+import { type CloseFailure, Closing } from "./closing.ts";
 import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
 import { Directory } from "./directory.ts";
 import { Dispatcher, type DispatcherOwner } from "./dispatcher.ts";
@@ -151,7 +151,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const hash = this.#directory.hash(key);
     this.#exchange.checkNew(conn);
     if (this.#closing !== undefined) {
-      void shut(() => conn.close());
+      this.#exchange.turnAway(conn);
       return false;
     }
     return this.#exchange.put(() => this.#directory.open(key, hash), conn);

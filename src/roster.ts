@@ -305,14 +305,20 @@ export class Roster<K, C extends PoolConn> {
 
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
-    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
-    if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
+    const left = this.lifeLeft(conn, conn.home);
+    if (!conn.open || left === Number.POSITIVE_INFINITY) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;
     }
     conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
-    const age = this.#schedule.clock.now() - conn.openedAt;
-    this.#schedule.add(conn.lifetime, lifeMs * (1 - Math.random() * lifetimeJitter) - age);
+    this.#schedule.add(conn.lifetime, left);
+  }
+
+  /** How long `conn` has to live as one of `peer`'s, jitter taken off; infinite: for ever. */
+  lifeLeft(conn: Member<K, C>, peer: Peer<K, C>): number {
+    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? peer.rules.maxLifetimeMs;
+    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
+    return lifeMs * (1 - Math.random() * lifetimeJitter) - (this.#schedule.clock.now() - conn.openedAt);
   }
 
   #outlived(conn: Member<K, C>): void {
