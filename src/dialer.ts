@@ -1,10 +1,12 @@
 import { checkConn, show } from "./argument.ts";
+import { shut } from "./closing.ts";
+import { said } from "./conn.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import { Dialing, type DialOwner } from "./dialing.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
 import type { Events } from "./events.ts";
 import type { Member, Peer, PeerDialing } from "./peer.ts";
-import { ask, type Roster, shut } from "./roster.ts";
+import type { Roster } from "./roster.ts";
 import type { Schedule } from "./schedule.ts";
 
 /** Told how a dial ended. By then it does not count any more. */
@@ -37,7 +39,7 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     const dialing = new Dialing<Peer<K, C>>(
       peer,
       dial,
-      peer.expectedSlots(ask(() => dial.maxStreams)),
+      peer.expectedSlots(said(() => dial.maxStreams)),
       background,
       now,
       this,
@@ -97,7 +99,7 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     }
     // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
     queueMicrotask(() => {
-      const draining = ask(() => conn.draining) === true;
+      const draining = said(() => conn.draining) === true;
       if (!dialing.inFlight) {
         if (member.taken) discard(conn);
       } else if (member.taken && !draining) {

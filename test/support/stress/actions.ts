@@ -70,15 +70,8 @@ function configure(world: World, limits: Limits, key: string | undefined): void 
   world.pool.configure(given, key);
 }
 
-/** An orderly end was asked for by the test: no new streams from the next burst on. */
-export function drains(world: World, conn: StressConn): void {
-  conn.mayDrain = true;
-  conn.mustDrain = true;
-  conn.unfitSince = Math.min(conn.unfitSince, world.burst);
-}
-
 function clear(world: World, key: string | undefined): void {
-  for (const conn of world.open(key)) drains(world, conn);
+  for (const conn of world.open(key)) world.drains(conn);
   for (const conn of world.taken) if (key === undefined || conn.key === key) conn.mustDrain = true;
   world.pool.clear(key);
 }
@@ -187,6 +180,7 @@ export const actions = {
     if (conn === undefined) return;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
     conn.die();
+    world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
   },
   goaway: (world, { a, b }) => {
     const conn = pick(world.open(), a);
@@ -195,7 +189,7 @@ export const actions = {
     conn.mayDrain = true;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
     if (bit(b, 0) && world.plan.notifies) {
-      drains(world, conn);
+      world.drains(conn);
       conn.changed();
     }
   },
@@ -223,7 +217,7 @@ export const actions = {
     conn.blockedSince = Number.POSITIVE_INFINITY;
     const asked = conn.answerPending;
     const error = b === 0 ? new Error("still blocked, and will be") : undefined;
-    if (error !== undefined && asked && conn.open) drains(world, conn);
+    if (error !== undefined && asked && conn.open) world.drains(conn);
     conn.unblock(error);
   },
   put: (world, action) => put(world, world.makeConn(keyOf(action))),

@@ -42,7 +42,7 @@ function mayPause(world: World, key: string): boolean {
 
 /** A conn that can carry one more stream, and that the pool knows to be so. */
 function free(world: World, conn: StressConn): boolean {
-  const fit = !conn.mayDrain && !conn.draining && !conn.blocked && !conn.answerPending && !conn.changedSilently;
+  const fit = !world.mayDrain(conn) && !conn.draining && !conn.blocked && !conn.answerPending && !conn.changedSilently;
   return fit && conn.running < world.slots(conn);
 }
 
@@ -56,7 +56,7 @@ function checkKey(world: World, key: string): void {
   if (dialing > waiting.filter(({ dials }) => dials).length) {
     world.violate(`${dialing} dials of ${key} for ${waiting.length} requests`);
   }
-  const sure = open.filter(({ mayDrain }) => !mayDrain).length + dialing;
+  const sure = open.filter((conn) => !world.mayDrain(conn)).length + dialing;
   if (sure > rules.of(key, "maxKeyConns")) world.violate(`${sure} conns of ${key}`);
   const oldest = waiting.find(({ color, resent }) => color === undefined && !resent);
   const served = world.asks.find(
@@ -83,7 +83,7 @@ function checkTotals(world: World): void {
   const open = world.open();
   const idle = open.filter(({ running }) => running === 0).length;
   if (idle > rules.total("capacity")) world.violate(`${idle} idle conns`);
-  const sure = open.filter(({ mayDrain }) => !mayDrain).length + world.dialing().length;
+  const sure = open.filter((conn) => !world.mayDrain(conn)).length + world.dialing().length;
   if (sure > rules.total("maxConns")) world.violate(`${sure} conns`);
 }
 
@@ -112,7 +112,7 @@ function checkStats(world: World): void {
         world.violate(`${name} of ${key ?? "all keys"}: the pool says ${stats[name]}, counted are ${counted[name]}`);
       }
     }
-    if (stats.draining > open.filter(({ mayDrain }) => mayDrain).length) world.violate(`${stats.draining} conns drain`);
+    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length) world.violate(`${stats.draining} conns drain`);
     if (stats.leased !== stats.open - stats.idle - stats.draining) world.violate("leased conns do not add up");
   }
   const known = new Set(world.pool.keys());
