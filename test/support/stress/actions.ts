@@ -188,6 +188,7 @@ export const actions = {
     conn.draining = true;
     conn.mayDrain = true;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
+    world.gaveUp(conn.key); // as above
     if (bit(b, 0) && world.plan.notifies) {
       world.drains(conn);
       conn.changed();
