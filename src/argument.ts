@@ -1,3 +1,4 @@
+import type { Clock } from "./clock.ts";
 import type { PoolConn } from "./contract.ts";
 import { PoolRangeError, PoolTypeError } from "./errors.ts";
 
@@ -23,29 +24,44 @@ export function show(value: unknown): string {
   }
 }
 
+function refusal(name: string, expected: string, value: unknown): string {
+  return `expected \`${name}\` to be ${expected}, got ${show(value)}`;
+}
+
 function refuse(name: string, expected: string, value: unknown): never {
-  const message = `expected \`${name}\` to be ${expected}, got ${show(value)}`;
-  throw typeof value === "number" ? new PoolRangeError(message) : new PoolTypeError(message);
+  throw new PoolTypeError(refusal(name, expected, value));
+}
+
+/** Of a number that was to be another one. */
+function refuseNumber(name: string, expected: string, value: unknown): never {
+  if (typeof value === "number") throw new PoolRangeError(refusal(name, expected, value));
+  refuse(name, expected, value);
 }
 
 export function checkCount(name: string, value: unknown): asserts value is number {
-  if (!Number.isSafeInteger(value)) refuse(name, "an integer (0: unlimited, negative: none)", value);
+  if (!Number.isSafeInteger(value)) refuseNumber(name, "an integer (0: unlimited, negative: none)", value);
 }
 
 export function checkTime(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value >= 0 && value < Number.POSITIVE_INFINITY)) {
-    refuse(name, "a number of milliseconds, 0 or more (0: never)", value);
+    refuseNumber(name, "a number of milliseconds, 0 or more (0: never)", value);
   }
 }
 
 export function checkTimeout(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value > 0 && value < Number.POSITIVE_INFINITY)) {
-    refuse(name, "a finite number of milliseconds over 0 (omit it for no limit)", value);
+    refuseNumber(name, "a finite number of milliseconds over 0 (omit it for no limit)", value);
   }
 }
 
 export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") refuse(name, "a function", value);
+}
+
+export function checkClock(clock: unknown): asserts clock is Clock {
+  if (typeof clock !== "object" || clock === null) refuse("clock", "an object", clock);
+  const given = clock as Partial<Record<string, unknown>>; // any property of it may be missing
+  for (const part of ["now", "setTimeout", "clearTimeout"]) checkFunction(`clock.${part}`, given[part] ?? null);
 }
 
 export function checkBoolean(name: string, value: unknown): void {

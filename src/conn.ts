@@ -184,7 +184,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
 }
 
 /** What a conn or a dial function says of itself; nothing, where its getter throws. */
-export function said<T>(read: () => T): T | undefined {
+export function ask<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch {

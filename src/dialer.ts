@@ -1,6 +1,6 @@
 import { checkConn, show } from "./argument.ts";
 import { shut } from "./closing.ts";
-import { said } from "./conn.ts";
+import { ask } from "./conn.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import { Dialing, type DialOwner } from "./dialing.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
@@ -39,7 +39,7 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     const dialing = new Dialing<Peer<K, C>>(
       peer,
       dial,
-      peer.expectedSlots(said(() => dial.maxStreams)),
+      peer.expectedSlots(ask(() => dial.maxStreams)),
       background,
       now,
       this,
@@ -99,7 +99,7 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     }
     // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
     queueMicrotask(() => {
-      const draining = said(() => conn.draining) === true;
+      const draining = ask(() => conn.draining) === true;
       if (!dialing.inFlight) {
         if (member.taken) discard(conn);
       } else if (member.taken && !draining) {

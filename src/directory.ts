@@ -59,12 +59,14 @@ export class Directory<K, C extends PoolConn> {
   open(key: K, hash: unknown): Peer<K, C> {
     const known = this.#peers.get(hash);
     if (known !== undefined) return known;
-    const rules = this.#rulesOf(key, hash);
+    const { selection, clock, laneFor } = this.#options;
+    const own = this.#options.limits?.(key);
+    const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
     const meanwhile = this.#peers.get(hash); // `limits` may have used the pool
     if (meanwhile !== undefined) return meanwhile;
-    const { selection, clock } = this.#options;
-    const peer = new Peer(key, hash, rules, selection, clock.now(), this.#owner);
-    peer.lane = this.#options.laneFor(rules);
+    const peer = new Peer(key, hash, this.#rulesOf(limits, hash), selection, clock.now(), this.#owner);
+    peer.limits = limits;
+    peer.lane = laneFor(peer.rules);
     this.#peers.set(hash, peer);
     return peer;
   }
@@ -80,15 +82,12 @@ export class Directory<K, C extends PoolConn> {
   configure(limits: Limits, hash: unknown): void {
     if (hash === undefined) this.rules = withLimits(this.rules, limits);
     else this.#configured.set(hash, { ...this.#configured.get(hash), ...keyChanges(limits, "the limits of a key") });
-    // `limits` may use the pool, or throw: first all answers, then all changes.
-    const changes = [...this].map((peer) => ({ peer, rules: this.#rulesOf(peer.key, peer.hash) }));
-    for (const { peer, rules } of changes) peer.rules = rules;
+    for (const peer of this) peer.rules = this.#rulesOf(peer.limits, peer.hash);
   }
 
-  #rulesOf(key: K, hash: unknown): KeyRules {
-    const own = this.#options.limits?.(key);
+  #rulesOf(limits: Partial<KeyRules> | undefined, hash: unknown): KeyRules {
     const configured = this.#configured.get(hash);
-    if (own === undefined && configured === undefined) return this.rules;
-    return { ...this.rules, ...(own === undefined ? {} : keyChanges(own, "what `limits` returned")), ...configured };
+    if (limits === undefined && configured === undefined) return this.rules;
+    return { ...this.rules, ...limits, ...configured };
   }
 }

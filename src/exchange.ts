@@ -18,13 +18,16 @@ export class Exchange<K, C extends PoolConn> {
     this.#dispatcher = dispatcher;
   }
 
-  /** False: there was no place, or a `clear` came while it was out; it is closed. */
+  /** Throws for a conn that is this pool's already. */
+  checkNew(conn: C): void {
+    if (!this.#dispatcher.roster.memberOf(conn)?.open) return;
+    throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
+  }
+
+  /** `conn` is not held. False: there was no place, or a `clear` came while it was out; it is closed. */
   put(open: () => Peer<K, C>, conn: C): boolean {
     const { roster } = this.#dispatcher;
     const known = roster.memberOf(conn);
-    if (known?.open) {
-      throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
-    }
     if (known !== undefined && !known.taken) return false; // it has died meanwhile
     const peer = open();
     try {

@@ -23,6 +23,8 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
 
   readonly key: K;
   readonly hash: unknown;
+  /** What the pool's `limits` said of it when it appeared. */
+  limits: Partial<KeyRules> | undefined = undefined;
   /** The order of idle conns that this key's belong to, where a total order is asked for. */
   lane: Lane<Member<K, C>> | undefined = undefined;
   /** False: forgotten by the pool; who holds it looks the key up again. */

@@ -47,7 +47,7 @@ export class Places<K, C extends PoolConn> {
     if (peer.dials.size >= peer.rules.maxKeyDials || !this.keyHasRoom(peer)) return false;
     if (this.#roster.rules.maxConns === Number.POSITIVE_INFINITY) return true;
     const turn = peer.turn ?? peer.waiters.head?.number ?? this.#queue.next();
-    if ((this.#line.head?.turn ?? turn) >= turn && this.#clear(peer)) return true;
+    if ((this.next?.turn ?? turn) >= turn && this.#clear(peer)) return true;
     this.#join(peer, turn);
     return false;
   }
@@ -62,10 +62,10 @@ export class Places<K, C extends PoolConn> {
     if (!this.#line.has(peer)) peer.turn = undefined;
   }
 
-  /** The key that stands first in line, if there is a place for it. */
+  /** The first in line for which there is a place: where only its own conns are idle, the second may have one. */
   get next(): Peer<K, C> | undefined {
     const { head } = this.#line;
-    return head !== undefined && (this.free || this.#victim(head) !== undefined) ? head : undefined;
+    return [head, head?.next].find((peer) => peer !== undefined && (this.free || this.#victim(peer) !== undefined));
   }
 
   /**

@@ -1,5 +1,6 @@
 import {
   checkBoolean,
+  checkClock,
   checkConn,
   checkCount,
   checkFunction,
@@ -72,7 +73,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     if (typeof selection !== "function")
       checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
     checkString("name", name);
-    for (const part of ["now", "setTimeout", "clearTimeout"] as const) checkFunction(`clock.${part}`, clock[part]);
+    checkClock(clock);
     const rules = withLimits(defaultRules, rest);
     const owner: DispatcherOwner<K, C> = {
       emptied: (peer) => this.#directory.forget(peer),
@@ -152,6 +153,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   put(key: K, conn: C): boolean {
     checkConn("what is put", conn);
     const hash = this.#directory.hash(key);
+    this.#exchange.checkNew(conn);
     if (this.#closing !== undefined) {
       void shut(() => conn.close());
       return false;

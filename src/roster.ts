@@ -1,5 +1,5 @@
 import { type CloseFailure, shut } from "./closing.ts";
-import { PooledConn, said } from "./conn.ts";
+import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder, type Lane } from "./idle.ts";
@@ -160,19 +160,6 @@ export class Roster<K, C extends PoolConn> {
     if (conn.ready) this.#change(conn, () => conn.end(reason));
   }
 
-  /** Ends all before the first `close()` is called, which may ask for one of the others. */
-  endAll(conns: readonly Member<K, C>[], reason: CloseReason): void {
-    const ended = conns.filter((conn) => conn.ready);
-    const left = ended.filter((conn) => this.#move(conn, () => conn.end(reason)));
-    for (const conn of left) {
-      this.#closed(
-        conn,
-        shut(() => conn.conn.close()),
-      );
-    }
-    for (const conn of ended) this.#owner.freed(conn.home);
-  }
-
   /** Closes a conn under its streams. */
   cut(conn: Member<K, C>, reason: CloseReason): void {
     if (conn.open) this.#change(conn, () => conn.cut(reason));
@@ -241,7 +228,7 @@ export class Roster<K, C extends PoolConn> {
 
   #changed(conn: Member<K, C>): void {
     if (!conn.ready) return;
-    if (said(() => conn.conn.draining) === true) {
+    if (ask(() => conn.conn.draining) === true) {
       this.end(conn, "goaway");
       return;
     }
@@ -259,29 +246,21 @@ export class Roster<K, C extends PoolConn> {
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
     const peer = conn.home;
     const wasDraining = conn.draining;
-    if (this.#move(conn, transition)) {
-      if (conn.taken) conn.holdProcess(true);
-      else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
-    }
-    if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
-    if (!conn.ready) this.#owner.freed(peer);
-  }
-
-  /** The part of a change that calls nobody. Returns whether the conn has left. */
-  #move(conn: Member<K, C>, transition: () => void): boolean {
-    const peer = conn.home;
     this.#count(conn, -1);
     transition();
     if (!conn.ready) conn.blocked = false;
     this.#count(conn, 1);
     if (conn.open) {
       peer.place(conn);
-      return false;
+    } else {
+      conn.list?.remove(conn);
+      peer.lane?.forget(conn);
+      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+      if (conn.taken) conn.holdProcess(true);
+      else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
-    conn.list?.remove(conn);
-    peer.lane?.forget(conn);
-    if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
-    return true;
+    if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
+    if (!conn.ready) this.#owner.freed(peer);
   }
 
   #closed(conn: Member<K, C>, closing: Promise<CloseFailure | undefined> | undefined): void {
@@ -321,7 +300,7 @@ export class Roster<K, C extends PoolConn> {
 
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
-    const lifeMs = said(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
+    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
     if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;

@@ -84,6 +84,15 @@ test("row 9: then, at the total cap, the oldest given back of any key is closed"
   assert.deepEqual([...pool.keys()], ["y", "z"]); // x has left no trace
 });
 
+test("row 9: the oldest of any key, also where keys have expirations of their own", (t) => {
+  const { pool } = pooled(t, { capacity: 3, limits: (key) => ({ expirationMs: Number(key) }) });
+  const closed: string[] = [];
+  for (const key of ["20", "0", "10", "20", "10", "0"]) {
+    pool.put(key, new ScriptedConn({ close: () => closed.push(key) }));
+  }
+  assert.deepEqual(closed, ["20", "0", "10"]);
+});
+
 test("row 9: blocked idle conns count, and can be evicted", async (t) => {
   const { put, use, check, conns, pool } = filled(t, { keyCapacity: 2 });
   put("x", "x1");

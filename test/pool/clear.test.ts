@@ -3,7 +3,8 @@ import { test } from "node:test";
 import type { Pool } from "../../src/pool.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome, pooled } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { pooled } from "../support/pooled.ts";
 
 test("row 35: clear drains every conn of before: idle ones close at once, the others after their streams", async (t) => {
   const { pool, lease } = pooled(t);

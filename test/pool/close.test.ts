@@ -4,7 +4,8 @@ import type { Conn } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
 import { deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { call, outcome, pooled, rejection } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { call, pooled, rejection } from "../support/pooled.ts";
 
 test("row 12: close closes idle conns, oldest first, across all keys", async (t) => {
   const { pool } = pooled(t);

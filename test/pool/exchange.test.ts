@@ -66,8 +66,12 @@ test("row 13: a conn that the pool holds already is refused, idle, leased or dra
   refused("k");
   pool.clear();
   refused("k");
-  assert.deepEqual([...pool.keys()], ["k"]);
+  const closing = pool.close();
+  refused("k"); // it finishes its stream, as the pool's close lets it
+  assert.deepEqual([[...pool.keys()], conn.closes], [["k"], 0]);
   lease?.release();
+  await closing;
+  assert.equal(conn.closes, 1);
 });
 
 test("row 13: a conn that has died or was closed is not adopted again", async (t) => {

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome, pooled } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { pooled } from "../support/pooled.ts";
 
 test("row 42: under a total limit, another key's idle conn makes way, the oldest given back first", async (t) => {
   const { pool, lease } = pooled(t, { maxConns: 3 });

@@ -4,7 +4,8 @@ import type { Conn } from "../../src/contract.ts";
 import type { ConnInfo, Filter } from "../../src/options.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { call, outcome, pooled, rejection } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { call, pooled, rejection } from "../support/pooled.ts";
 
 const zone =
   (name: string): Filter<Conn> =>

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Conn, Stream } from "../../src/contract.ts";
+import type { CallOptions, Conn, Rpc, Stream } from "../../src/contract.ts";
 import { isPoolError } from "../../src/errors.ts";
 import { settle } from "../support/clock.ts";
-import { echo, scriptedDial } from "../support/conn.ts";
+import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { call, pooled, rejection } from "../support/pooled.ts";
 
 const answered = { answer: () => "world" };
@@ -37,6 +37,25 @@ for (const [way, end] of Object.entries(ends)) {
     lease?.release();
     await call(handle);
     assert.equal(dial.count, 1);
+  });
+}
+
+/** Its streams end, and their `closed` settles a few microtasks later. */
+class Lagging extends ScriptedConn {
+  override async newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
+    const stream = await super.newStream<I, O>(rpc, options);
+    let { closed } = stream;
+    for (let i = 0; i < 20; i++) closed = closed.then(() => {});
+    return Object.assign(stream, { closed });
+  }
+}
+
+for (const [way, end] of Object.entries(ends)) {
+  test(`row 4: when ${way}, the conn is back, even where the transport takes its time`, async (t) => {
+    const { pool } = pooled<Conn>(t);
+    const handle = pool.get("a", () => new Lagging(answered));
+    await end(await handle.newStream(echo));
+    assert.notEqual(pool.tryAcquire("a"), undefined);
   });
 }
 

@@ -79,7 +79,13 @@ test("row 2: N concurrent RPCs on exclusive conns cause N dials; the capacities 
   await settle();
   assert.equal(dial.count, 5);
   assert.equal(pool.stats().leased, 5); // all at once
-  for (const { calls } of dial.conns) for (const running of calls) running.answer("done");
+  const end = (conns: ScriptedConn[]) => {
+    for (const { calls } of conns) for (const running of calls) running.answer("done");
+  };
+  end(dial.conns.slice(0, 2));
+  await settle();
+  assert.deepEqual([pool.stats().idle, pool.stats().leased], [2, 3]); // five are open, two are cached
+  end(dial.conns);
   await Promise.all(calls);
   assert.equal(pool.stats().idle, 2);
   assert.equal(dial.conns.filter((conn) => conn.closes === 1).length, 3);

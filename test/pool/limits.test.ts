@@ -3,7 +3,8 @@ import { test } from "node:test";
 import type { Limits } from "../../src/options.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome, pooled, rejection } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { pooled, rejection } from "../support/pooled.ts";
 
 test("row 27: the limits of each endpoint are its own: open, idle, uses, lifetime, idle time", async (t) => {
   const own: Record<string, Limits> = {
@@ -33,6 +34,21 @@ test("row 27: the limits of each endpoint are its own: open, idle, uses, lifetim
   assert.deepEqual(await life("uses"), [2, 0, 0]);
   assert.deepEqual(await life("lifetime"), [2, 2, 0]);
   assert.deepEqual(await life("idle time"), [2, 2, 0]);
+});
+
+test("row 27: the limits option is asked once, when a key appears, so that configure cannot fail halfway", async (t) => {
+  let asked = 0;
+  const { pool } = pooled(t, {
+    limits: () => {
+      if (asked++ > 0) throw new Error("asked again");
+      return { maxStreams: 2 };
+    },
+  });
+  pool.put("k", new ScriptedConn({ maxStreams: 5 }));
+  pool.configure({ maxStreams: 4, keyCapacity: 1 });
+  pool.configure({ keyCapacity: 2 }, "k");
+  assert.equal(asked, 1);
+  assert.equal(pool.stats("k").conns?.[0]?.maxStreams, 2); // and its answer still counts
 });
 
 test("row 27: the dial timeout is over everything until usable; what comes later is closed", async (t) => {

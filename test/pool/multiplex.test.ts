@@ -3,7 +3,8 @@ import { test } from "node:test";
 import type { Conn, PoolConn } from "../../src/contract.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { call, outcome, pooled } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { call, pooled } from "../support/pooled.ts";
 
 test("row 39: 1,000 calls at 100 slots: 10 dials, not 1,000", async (t) => {
   for (const announced of [{ maxStreams: 100 }, {}]) {

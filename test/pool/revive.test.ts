@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle } from "../support/clock.ts";
 import { scriptedDial } from "../support/conn.ts";
-import { outcome, pooled, rejection } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { pooled, rejection } from "../support/pooled.ts";
 
 const refused = () => new Error("ECONNREFUSED");
 

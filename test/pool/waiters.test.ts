@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle } from "../support/clock.ts";
 import { scriptedDial } from "../support/conn.ts";
-import { outcome, pooled, rejection } from "../support/pooled.ts";
+import { outcome } from "../support/outcome.ts";
+import { pooled, rejection } from "../support/pooled.ts";
 
 /** A key at its limit of one exclusive conn, and leases that are asked for in the order of their names. */
 function full(t: Parameters<typeof pooled>[0], options: { maxWaiters?: number; waitTimeoutMs?: number } = {}) {

@@ -5,6 +5,7 @@ import type { PoolOptions } from "../../src/options.ts";
 import { Pool } from "../../src/pool.ts";
 import { FakeClock } from "./clock.ts";
 import { echo, type ScriptedConn } from "./conn.ts";
+import { outcome } from "./outcome.ts";
 
 export interface Pooled<K, C extends PoolConn> {
   readonly pool: Pool<K, C>;
@@ -44,18 +45,4 @@ export async function rejection(promise: PromiseLike<unknown>): Promise<Error> {
     return error;
   }
   assert.fail("it did not reject");
-}
-
-/** How a promise stands, for tables. */
-export function outcome(promise: PromiseLike<unknown>): { state: "pending" | "resolved" | "rejected" } {
-  const seen: { state: "pending" | "resolved" | "rejected" } = { state: "pending" };
-  promise.then(
-    () => {
-      seen.state = "resolved";
-    },
-    () => {
-      seen.state = "rejected";
-    },
-  );
-  return seen;
 }

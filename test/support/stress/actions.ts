@@ -78,12 +78,12 @@ function clear(world: World, key: string | undefined): void {
 
 function put(world: World, conn: StressConn): void {
   const { openedAt } = conn;
-  world.hold(conn);
-  if (conn.uses > 0 || conn.taken) conn.openedAt = openedAt; // it keeps its age
+  const known = conn.taken;
+  world.prepare(conn);
+  if (known) conn.openedAt = openedAt; // it keeps its age
   conn.taken = false;
-  if (world.pool.put(conn.key, conn)) return;
-  conn.held = false;
-  if (!conn.dead && conn.closes !== 1) world.violate(`conn ${conn.id} was refused and not closed`);
+  conn.held = world.pool.put(conn.key, conn);
+  if (!conn.held && !conn.dead && conn.closes !== 1) world.violate(`conn ${conn.id} was refused and not closed`);
 }
 
 export const actions = {
@@ -93,7 +93,8 @@ export const actions = {
     const plain = asked.color === undefined && asked.dials && action.c < 4;
     const { dial, filter } = optionsOf(world, asked, action);
     const retryUnsent = !plain && bit(action.c, 2);
-    if (retryUnsent) asked.resent = true;
+    asked.resends = retryUnsent;
+    asked.resent = retryUnsent;
     const { pool } = world;
     const fresh = dial
       ? pool.get(asked.key, dial, { filter, retryUnsent })
@@ -186,6 +187,7 @@ export const actions = {
     const conn = pick(world.open(), a);
     if (conn === undefined) return;
     conn.draining = true;
+    if (conn.uses === 0) world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
     conn.mayDrain = true;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
     world.gaveUp(conn.key); // as above

@@ -46,6 +46,14 @@ function free(world: World, conn: StressConn): boolean {
   return fit && conn.running < world.slots(conn);
 }
 
+/** A dial for these has brought what they cannot use: they are not dialed for again. */
+function markTried(world: World, key: string, waiting: readonly Ask[]): void {
+  const unsuited = world.unsuited.get(key);
+  for (const asked of unsuited?.burst === world.burst ? waiting : []) {
+    if (unsuited?.all || asked.color !== undefined) asked.maybeTried = true;
+  }
+}
+
 function checkKey(world: World, key: string): void {
   const { rules } = world;
   const open = world.open(key);
@@ -68,6 +76,7 @@ function checkKey(world: World, key: string): void {
   const unused = open.find((conn) => free(world, conn));
   if (oldest !== undefined && unused !== undefined)
     world.violate(`request ${oldest.id} waits beside conn ${unused.id}, which is free`);
+  markTried(world, key, waiting);
   if (dialing > 0 || mayPause(world, key) || rules.of(key, "maxKeyDials") === 0) return;
   const wants = waiting.find(({ dials, maybeTried }) => dials && !maybeTried);
   if (wants === undefined || open.length >= rules.of(key, "maxKeyConns")) return;

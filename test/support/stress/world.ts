@@ -1,4 +1,5 @@
 import type { Conn, Dial, Lease } from "../../../src/contract.ts";
+import { ConnClosedError } from "../../../src/errors.ts";
 import type { Limits } from "../../../src/options.ts";
 import { Pool } from "../../../src/pool.ts";
 import { FakeClock } from "../clock.ts";
@@ -41,7 +42,9 @@ export interface Ask {
   state: "waiting" | "granted" | "done";
   /** A conn may have been dialed for it that it could not use. */
   maybeTried: boolean;
-  /** It has been sent twice: its place in the line is not its age. */
+  /** It will be sent again if it was not sent. */
+  resends: boolean;
+  /** It may be sent twice: its place in the line is not its age. */
   resent: boolean;
   grantedIn: number;
 }
@@ -77,6 +80,8 @@ export class World implements ConnOwner {
   readonly handles = new Map<string, Conn>();
   /** When a dial of the key last failed or was given up. */
   readonly failedAt = new Map<string, number>();
+  /** When a dial of the key last brought a conn that some requests cannot use, or none of them. */
+  readonly unsuited = new Map<string, { readonly burst: number; readonly all: boolean }>();
   readonly failedIn = new Map<string, number>();
   /** Counts the groups of actions between which everything settles. */
   burst = 0;
@@ -151,7 +156,12 @@ export class World implements ConnOwner {
 
   /** The pool has it now, if nothing is said to the contrary. */
   hold(conn: StressConn): void {
+    this.prepare(conn);
     conn.held = true;
+  }
+
+  /** The pool is about to have it. */
+  prepare(conn: StressConn): void {
     conn.openedAt = this.clock.now();
     conn.idleSince = conn.openedAt;
     conn.peakSlots = this.slots(conn);
@@ -210,9 +220,8 @@ export class World implements ConnOwner {
     // An abandoned dial's conn is not the pool's: it must be closed, and does not count.
     if (!dial.signal.aborted) {
       this.hold(conn);
-      for (const ask of this.waiting(dial.key)) {
-        if (this.slots(conn) <= 0 || ask.color !== undefined) ask.maybeTried = true;
-      }
+      const useless = this.slots(conn) <= 0;
+      this.unsuited.set(dial.key, { burst: this.burst, all: useless || this.unsuited.get(dial.key)?.all === true });
     }
     dial.signal.addEventListener("abort", () => {
       conn.held = false;
@@ -270,7 +279,13 @@ export class World implements ConnOwner {
     if (conn.closes > 0) this.violate(`conn ${conn.id} is asked after its close`);
   }
 
-  onEnd(conn: StressConn): void {
+  onEnd(conn: StressConn, call?: StressCall, error?: unknown): void {
+    const ask = this.asks[call?.ask ?? -1];
+    const unsent = error instanceof ConnClosedError && !error.sent;
+    if (ask?.resends && unsent) {
+      ask.resends = false; // once
+      ask.state = "waiting";
+    }
     if (conn.running === 0) conn.idleSince = this.clock.now();
     else if (this.rules.total("maxConns") < Number.POSITIVE_INFINITY) conn.mayDrain = true; // for another key, perhaps
   }
