@@ -1,3 +1,4 @@
+import { shut } from "./closing.ts";
 import type { PoolConn } from "./contract.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { PoolTypeError } from "./errors.ts";
@@ -25,24 +26,32 @@ export class Exchange<K, C extends PoolConn> {
   }
 
   /** `conn` is not held. False: there was no place, or a `clear` came while it was out; it is closed. */
-  put(open: () => Peer<K, C>, conn: C): boolean {
+  put(open: () => Peer<K, C> | undefined, conn: C): boolean {
     const { roster } = this.#dispatcher;
     const known = roster.memberOf(conn);
     if (known !== undefined && !known.taken) return false; // it has died meanwhile
     const peer = open();
+    if (peer === undefined) {
+      void shut(() => conn.close());
+      return false;
+    }
     try {
       const member = known ?? roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
-      const stale = member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
-      if (!stale && this.#makeRoom(peer)) {
-        // Making room may have emptied the key, which is forgotten then.
-        this.#dispatcher.admit(member, open());
-        return member.open;
-      }
-      roster.refuse(member, stale ? "cleared" : "evicted");
-      return false;
+      const room = !this.#isStale(member, peer) && this.#makeRoom(peer);
+      // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
+      if (!member.taken) return member.open;
+      const stale = this.#isStale(member, peer);
+      const home = stale || !room ? undefined : open();
+      if (home === undefined) roster.refuse(member, stale ? "cleared" : room ? "pool" : "evicted");
+      else this.#dispatcher.admit(member, home);
+      return member.open;
     } finally {
       this.#dispatcher.serve(peer);
     }
+  }
+
+  #isStale(member: Member<K, C>, peer: Peer<K, C>): boolean {
+    return member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
   }
 
   take(peer: Peer<K, C>): Member<K, C> | undefined {
