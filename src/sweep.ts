@@ -77,7 +77,7 @@ export class Sweep<K, C extends PoolConn> {
   }
 
   #end(all: readonly Member<K, C>[], reason: CloseReason): void {
-    for (const conn of all) this.#dispatcher.roster.end(conn, reason);
+    this.#dispatcher.roster.endAll(all, reason);
   }
 }
 
