@@ -13,7 +13,7 @@ import { call, pooled, rejection } from "../support/pooled.ts";
 function run(program: string): Promise<{ output: string; code: number | null }> {
   const header = `import { Pool } from ${JSON.stringify(new URL("../../src/index.js", import.meta.url).href)};
     const conn = () => ({ close() {}, closed: new Promise(() => {}) });\n`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", header + program], { timeout: 10_000 });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", header + program], { timeout: 5_000 });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += String(data)));
   return new Promise((resolve) => child.on("close", (code) => resolve({ output: output.trim(), code })));
