@@ -46,13 +46,32 @@ export class Sweep<K, C extends PoolConn> {
       roster.limitLife(conn);
       if (conn.idle && conn.stamp < 0) conn.home.lane?.touch(conn);
     }
-    for (const conn of [...all.filter(({ idle }) => idle), ...all.filter(({ idle }) => !idle)]) {
-      const peer = conn.home;
-      const overKey = peer.open - peer.drainingCount > peer.rules.maxKeyConns;
-      if (overKey || roster.open - roster.drainingCount > rules.maxConns) roster.end(conn, "configured");
-    }
+    const used = all.filter(({ idle }) => !idle);
+    for (const conn of all) if (conn.idle) this.#endSurplus(conn);
+    this.#abandonSurplus(peers);
+    for (const conn of used) this.#endSurplus(conn);
     for (const peer of peers) roster.cap(peer, "configured");
     for (const peer of peers) this.#dispatcher.freed(peer);
+  }
+
+  #endSurplus(conn: Member<K, C>): void {
+    const { roster } = this.#dispatcher;
+    const peer = conn.home;
+    const overKey = peer.open - peer.drainingCount > peer.rules.maxKeyConns;
+    if (overKey || roster.open - roster.drainingCount > roster.rules.maxConns) roster.end(conn, "configured");
+  }
+
+  /** Their waiters stay. */
+  #abandonSurplus(peers: readonly Peer<K, C>[]): void {
+    const { roster, dialer } = this.#dispatcher;
+    const dials = peers.flatMap((peer) => [...peer.dials]);
+    dials.reverse().sort((a, b) => b.startedAt - a.startedAt);
+    for (const dialing of dials) {
+      const peer = dialing.home;
+      const { maxKeyDials, maxKeyConns } = peer.rules;
+      const overKey = peer.dials.size > Math.min(maxKeyDials, maxKeyConns - peer.open + peer.drainingCount);
+      if (overKey || roster.open + dialer.count > roster.rules.maxConns) dialer.abandon(dialing, "a limit was lowered");
+    }
   }
 
   #reorder(peer: Peer<K, C>): void {
