@@ -1,6 +1,18 @@
 import { processAnchor } from "./clock.ts";
-import type { CloseFailure } from "./roster.ts";
 import type { Schedule, Task } from "./schedule.ts";
+
+/** What `close()` of a conn threw or rejected with. */
+export interface CloseFailure {
+  readonly error: unknown;
+}
+
+/** Closes something. Whatever `close` does, the promise resolves, or stays pending if that does. */
+export function shut(close: () => unknown): Promise<CloseFailure | undefined> {
+  return new Promise((resolve) => resolve(close())).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+}
 
 /** A conn whose `close()` takes longer counts as failed: one that hangs must not hold up the pool's close. */
 const patienceMs = 5_000;

@@ -1,8 +1,9 @@
 import type { CloseReason, Conn, PoolConn, Stream } from "./contract.ts";
 import { bug } from "./errors.ts";
-import type { Linked } from "./list.ts";
+import type { Linked, List } from "./list.ts";
 import type { ConnInfo } from "./options.ts";
 import type { Task } from "./schedule.ts";
+import type { Latency } from "./selection.ts";
 
 /** Where one conn stands. */
 export type ConnState =
@@ -37,7 +38,7 @@ export interface Settlers {
 export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H>> {
   prev: PooledConn<C, H> | undefined = undefined;
   next: PooledConn<C, H> | undefined = undefined;
-  list: object | undefined = undefined;
+  list: List<PooledConn<C, H>> | undefined = undefined;
 
   readonly conn: C;
   /** The record of its key. */
@@ -52,6 +53,12 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   blocked = false;
   /** It has been blocked since its last stream began. */
   wasBlocked = false;
+  /** Its lifetime is over; it stays until its replacement has come. */
+  outlived = false;
+  /** When it was last known to work, where validation asks for it. */
+  usedAt = 0;
+  /** Measured where selection asks for it. */
+  latency: Latency | undefined = undefined;
   /** Closes it at the end of its lifetime. */
   lifetime: Task | undefined = undefined;
   /** Made once per conn, by the first handle that uses it: closures per call would cost half a call. */
@@ -147,6 +154,21 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
     this.home = home;
   }
 
+  /** A conn that runs no stream must not hold the process, and one that runs some must. */
+  holdProcess(hold: boolean): void {
+    try {
+      if (hold) this.conn.ref?.();
+      else this.conn.unref?.();
+    } catch {
+      // A conn that cannot be held or let go still carries streams.
+    }
+  }
+
+  /** What one more call can expect to take, where that is measured. */
+  cost(now: number): number {
+    return this.latency?.cost(this.streams, now) ?? 0;
+  }
+
   /** What filters and `stats` see of it; `maxStreams` has been capped by the caller. */
   info(now: number, maxStreams: number): ConnInfo {
     return Object.freeze({
@@ -158,5 +180,14 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
       ageMs: now - this.openedAt,
       uses: this.uses,
     });
+  }
+}
+
+/** What a conn or a dial function says of itself; nothing, where its getter throws. */
+export function ask<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
   }
 }

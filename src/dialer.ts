@@ -1,10 +1,12 @@
 import { checkConn, show } from "./argument.ts";
+import { shut } from "./closing.ts";
+import { ask } from "./conn.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import { Dialing, type DialOwner } from "./dialing.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "./errors.ts";
 import type { Events } from "./events.ts";
 import type { Member, Peer, PeerDialing } from "./peer.ts";
-import { type Roster, shut } from "./roster.ts";
+import type { Roster } from "./roster.ts";
 import type { Schedule } from "./schedule.ts";
 
 /** Told how a dial ended. By then it does not count any more. */
@@ -34,7 +36,14 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
 
   start(peer: Peer<K, C>, dial: Dial<K, C>, background: boolean): void {
     const now = this.#schedule.clock.now();
-    const dialing = new Dialing<Peer<K, C>>(peer, dial, peer.expectedSlots(dial.maxStreams), background, now, this);
+    const dialing = new Dialing<Peer<K, C>>(
+      peer,
+      dial,
+      peer.expectedSlots(ask(() => dial.maxStreams)),
+      background,
+      now,
+      this,
+    );
     if (peer.dials.size === 0) peer.dialingSince = now;
     peer.addDial(dialing);
     peer.tally.dials++;
@@ -75,22 +84,25 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       return;
     }
     let member: Member<K, C>;
+    let held = false;
     try {
       checkConn("what the dial function returned", conn);
-      if (this.#roster.memberOf(conn) !== undefined) {
+      held = this.#roster.memberOf(conn) !== undefined;
+      if (held) {
         throw new PoolTypeError("the dial function returned a conn that this pool has already: return a new one");
       }
       member = this.#roster.enlist(conn, dialing.home, generation);
     } catch (error) {
-      if (this.#roster.memberOf(conn) === undefined) discard(conn);
+      if (!held) discard(conn);
       this.#failed(dialing, error);
       return;
     }
     // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
     queueMicrotask(() => {
+      const draining = ask(() => conn.draining) === true;
       if (!dialing.inFlight) {
         if (member.taken) discard(conn);
-      } else if (member.taken && !drains(conn)) {
+      } else if (member.taken && !draining) {
         this.#uncount(dialing);
         this.#events.dialed.emit(() => ({ key: dialing.home.key, conn, ms: this.#tookMs(dialing) }));
         this.#owner.dialed(dialing, member);
@@ -105,10 +117,8 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
 
   #failed(dialing: PeerDialing<K, C>, cause: unknown): void {
     if (!dialing.inFlight) return;
-    const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
-    const why = cause instanceof Error ? cause.message : show(cause);
-    const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
-    this.#fail(dialing, error);
+    const { why, final } = explain(cause);
+    this.#fail(dialing, new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final }));
   }
 
   #fail(dialing: PeerDialing<K, C>, error: DialError): void {
@@ -137,19 +147,23 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
   }
 }
 
-function drains(conn: PoolConn): boolean {
+/** What an error says. It is the caller's: to read it may throw. */
+function explain(cause: unknown): { why: string; final: boolean } {
   try {
-    return conn.draining === true;
+    const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
+    return { why: cause instanceof Error ? String(cause.message) : show(cause), final };
   } catch {
-    return false; // asked again before its first stream
+    return { why: "its error cannot be read", final: false };
   }
 }
 
 /** Closes what a dial brought and nobody can use, conn or not, as well as it can be closed. */
 function discard(brought: { closed?: unknown; close?: unknown; destroy?: unknown }): void {
-  if (typeof brought !== "object" || brought === null) return;
-  const { closed, close, destroy } = brought;
-  Promise.resolve(closed).catch(() => {});
-  const end = typeof close === "function" ? close : destroy;
-  if (typeof end === "function") void shut(() => end.call(brought));
+  if ((typeof brought !== "object" && typeof brought !== "function") || brought === null) return;
+  void shut(() => brought.closed); // heard, should it reject
+  void shut(() => {
+    const { close, destroy } = brought;
+    const end = typeof close === "function" ? close : destroy;
+    return typeof end === "function" ? end.call(brought) : undefined;
+  });
 }

@@ -1,4 +1,4 @@
-import type { Linked } from "./list.ts";
+import type { Linked, List } from "./list.ts";
 import type { Task } from "./schedule.ts";
 
 /** Told when a dial's time is up. */
@@ -11,7 +11,7 @@ export class Dialing<H> implements Linked<Dialing<H>>, Task {
   prev: Dialing<H> | undefined = undefined;
   next: Dialing<H> | undefined = undefined;
   /** In its key's list while it counts; in none once it is done or abandoned. */
-  list: object | undefined = undefined;
+  list: List<Dialing<H>> | undefined = undefined;
   due = 0;
   place = -1;
 

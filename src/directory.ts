@@ -3,22 +3,19 @@ import type { PoolConn } from "./contract.ts";
 import { PoolTypeError } from "./errors.ts";
 import type { Lane } from "./idle.ts";
 import { type KeyRules, keyChanges, type Rules, withLimits } from "./limits.ts";
-import type { KeyLimits, Limits } from "./options.ts";
-import { type Member, Peer, type PeerOwner } from "./peer.ts";
+import type { KeyLimits, Limits, Selection } from "./options.ts";
+import { type Member, Peer } from "./peer.ts";
+import type { ShelfOwner } from "./shelf.ts";
 import { Tally } from "./stats.ts";
 
 /** How the pool's owner told keys apart, and what it said of each. */
-export interface DirectoryOptions<K> {
+export interface DirectoryOptions<K, C extends PoolConn> {
   readonly hashKey: ((key: K) => unknown) | undefined;
   readonly limits: ((key: K) => KeyLimits | undefined) | undefined;
-  readonly newest: boolean;
+  readonly selection: Selection<C>;
   readonly clock: Clock;
-}
-
-/** What the keys' records need. */
-export interface DirectoryOwner<K, C extends PoolConn> extends PeerOwner<K, C> {
   /** The order that the idle conns of a key with these rules stand in, if any. */
-  laneFor(rules: KeyRules): Lane<Member<K, C>> | undefined;
+  readonly laneFor: (rules: KeyRules) => Lane<Member<K, C>> | undefined;
 }
 
 /** The keys that have something open, dialing or waiting, and the rules of each. Emptied keys leave no trace. */
@@ -26,13 +23,13 @@ export class Directory<K, C extends PoolConn> {
   rules: Rules;
   /** What the keys counted that are gone. */
   readonly gone: Tally = new Tally();
-  readonly #options: DirectoryOptions<K>;
-  readonly #owner: DirectoryOwner<K, C>;
+  readonly #options: DirectoryOptions<K, C>;
+  readonly #owner: ShelfOwner<Member<K, C>>;
   readonly #peers = new Map<unknown, Peer<K, C>>();
   /** What `configure` said of single keys; it outlives them. */
   readonly #configured = new Map<unknown, Partial<KeyRules>>();
 
-  constructor(rules: Rules, options: DirectoryOptions<K>, owner: DirectoryOwner<K, C>) {
+  constructor(rules: Rules, options: DirectoryOptions<K, C>, owner: ShelfOwner<Member<K, C>>) {
     this.rules = rules;
     this.#options = options;
     this.#owner = owner;
@@ -60,16 +57,17 @@ export class Directory<K, C extends PoolConn> {
   }
 
   open(key: K, hash: unknown): Peer<K, C> {
-    let peer = this.#peers.get(hash);
-    if (peer === undefined) {
-      const { newest, clock } = this.#options;
-      const own = this.#options.limits?.(key);
-      const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
-      peer = new Peer(key, hash, this.#rulesOf(limits, hash), newest, clock.now(), this.#owner);
-      peer.limits = limits;
-      peer.lane = this.#owner.laneFor(peer.rules);
-      this.#peers.set(hash, peer);
-    }
+    const known = this.#peers.get(hash);
+    if (known !== undefined) return known;
+    const { selection, clock, laneFor } = this.#options;
+    const own = this.#options.limits?.(key);
+    const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
+    const meanwhile = this.#peers.get(hash); // `limits` may have used the pool
+    if (meanwhile !== undefined) return meanwhile;
+    const peer = new Peer(key, hash, this.#rulesOf(limits, hash), selection, clock.now(), this.#owner);
+    peer.limits = limits;
+    peer.lane = laneFor(peer.rules);
+    this.#peers.set(hash, peer);
     return peer;
   }
 

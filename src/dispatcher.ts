@@ -1,17 +1,29 @@
 import { show } from "./argument.ts";
 import { pauseMs } from "./backoff.ts";
-import type { PoolConn } from "./contract.ts";
+import type { CloseFailure } from "./closing.ts";
+import type { CloseReason, Dial, PoolConn } from "./contract.ts";
 import { Dialer, type DialerOwner } from "./dialer.ts";
 import { type DialError, NoConnError, NoMatchError, type PoolError, QueueFullError } from "./errors.ts";
 import type { Events } from "./events.ts";
+import { Health, type HealthOwner } from "./health.ts";
+import { Keeper } from "./keeper.ts";
 import type { Rules } from "./limits.ts";
-import { Line } from "./line.ts";
-import type { Filter } from "./options.ts";
+import type { Filter, Reset, Validate } from "./options.ts";
 import type { Member, Peer, PeerDialing, PeerWaiter } from "./peer.ts";
+import { Places } from "./places.ts";
 import { Queue, type QueueOwner } from "./queue.ts";
-import { type CloseFailure, Roster, type RosterOwner } from "./roster.ts";
+import { Roster, type RosterOwner } from "./roster.ts";
 import type { Schedule, Task } from "./schedule.ts";
+import type { ShelfOwner } from "./shelf.ts";
 import type { Request } from "./waiter.ts";
+
+/** What the pool's owner said that concerns the dispatcher. */
+export interface DispatcherOptions<K, C extends PoolConn> {
+  readonly rules: Rules;
+  readonly dial?: Dial<K, C> | undefined;
+  readonly validate?: Validate<C> | undefined;
+  readonly reset?: Reset<C> | undefined;
+}
 
 /** What the dispatcher tells the pool. */
 export interface DispatcherOwner<K, C extends PoolConn> {
@@ -22,33 +34,46 @@ export interface DispatcherOwner<K, C extends PoolConn> {
 
 /** Waiters served in one go; I/O gets its turn between two. */
 const batch = 1000;
-/** Streams that may end inside one key while another waits for a place. */
-const fairHandOffs = 16;
 
 /**
  * Hands conns to waiters. Whatever happens to a conn, a dial or a limit ends by calling `serve`, which does for
  * each waiter of a key, in order, what is possible: a conn with a free slot; else a dial; else an idle conn of
  * another key is evicted to make room for one; else it waits.
  */
-export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C> {
+export class Dispatcher<K, C extends PoolConn>
+  implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C>, HealthOwner<K, C>, ShelfOwner<Member<K, C>>
+{
   readonly roster: Roster<K, C>;
   readonly dialer: Dialer<K, C>;
   readonly queue: Queue<K, C>;
   readonly now: () => number;
   readonly #schedule: Schedule;
   readonly #owner: DispatcherOwner<K, C>;
-  readonly #line: Line<Peer<K, C>> = new Line();
+  readonly places: Places<K, C>;
+  readonly health: Health<K, C>;
+  readonly keeper: Keeper<K, C>;
+  readonly isDue: ((conn: Member<K, C>) => boolean) | undefined;
   #serving = false;
   /** Keys to serve after the one being served: a callback of the caller's may cause any. */
   readonly #again = new Set<Peer<K, C>>();
 
-  constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: DispatcherOwner<K, C>) {
+  constructor(
+    options: DispatcherOptions<K, C>,
+    schedule: Schedule,
+    events: Events<K, C>,
+    owner: DispatcherOwner<K, C>,
+  ) {
     this.#schedule = schedule;
     this.#owner = owner;
     this.now = () => schedule.clock.now();
-    this.roster = new Roster(rules, schedule, events, this);
+    this.roster = new Roster(options.rules, schedule, events, this);
     this.dialer = new Dialer(this.roster, schedule, events, this);
     this.queue = new Queue(schedule, events, this);
+    this.places = new Places(this.roster, this.dialer, this.queue);
+    this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places);
+    const health = new Health(options, schedule, this.roster, this);
+    this.health = health;
+    this.isDue = health.validates ? (conn) => health.isDue(conn) : undefined;
   }
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
@@ -60,7 +85,7 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     // Slots that a conn has gained silently are for those who wait.
     const conn = peer.pick(filter, this.now, peer.waiters.size === 0);
     if (conn === undefined) return undefined;
-    this.roster.lease(conn);
+    this.#lease(conn);
     peer.tally.hits++;
     return conn;
   }
@@ -73,18 +98,29 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     return waiter.promise;
   }
 
+  #lease(conn: Member<K, C>): void {
+    this.roster.lease(conn);
+    const peer = conn.home;
+    if (peer.rules.minIdle === 0) return;
+    this.keeper.used(peer);
+    this.serve(peer);
+  }
+
   /** A stream has ended. Its slot is free before the caller learns of the end. */
   release(conn: Member<K, C>): void {
     if (!this.roster.release(conn)) return;
+    if (this.isDue !== undefined) this.health.used(conn);
+    if (conn.home.rules.minIdle > 0) this.keeper.used(conn.home);
+    this.health.reset(conn);
     if (this.queue.size !== 0) {
-      if (this.#mustYield(conn)) {
+      if (this.places.mustYield(conn)) {
         this.roster.end(conn, "evicted");
         return;
       }
       this.available(conn.home);
     }
     this.roster.settle(conn);
-    if (this.#line.size !== 0) this.#feed();
+    this.#feed();
   }
 
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
@@ -103,6 +139,7 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     const peer = dialing.home;
     peer.failures = 0;
     peer.lastError = undefined;
+    this.endPause(peer);
     this.roster.add(conn, peer);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
     for (const waiter of peer.waitersFor(dialing, 0)) {
@@ -117,12 +154,13 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     peer.failures++;
     peer.lastError = error;
     const { backoff } = peer.rules;
-    const spent = error.final || peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
+    const spent = peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
     for (const waiter of spent ? [...peer.waiters] : peer.waitersFor(dialing, ahead)) {
-      if (spent || !waiter.waitForReady) this.queue.reject(waiter, error);
+      if (spent || error.final || !waiter.waitForReady) this.queue.reject(waiter, error);
     }
     if (backoff !== undefined) this.#pause(peer, pauseMs(backoff, peer.failures));
-    else if (peer.wanting > 0) this.#pause(peer, undefined);
+    else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.#pause(peer, undefined);
+    if (dialing.background) this.keeper.failed(peer, error);
     this.freed(peer);
   }
 
@@ -162,7 +200,31 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
     this.serve(peer);
   }
 
+  end(conn: Member<K, C>, reason: CloseReason): void {
+    this.roster.end(conn, reason);
+  }
+
+  block(conn: Member<K, C>, until: PromiseLike<unknown>): void {
+    this.roster.block(conn, until);
+  }
+
+  keeps(conn: Member<K, C>): boolean {
+    return this.keeper.keeps(conn);
+  }
+
+  replaces(conn: Member<K, C>): boolean {
+    return this.keeper.replaces(conn);
+  }
+
+  /** Gives a place that has become free to the key that stands first in line for one. */
+  #feed(): void {
+    const { next } = this.places;
+    if (next !== undefined) this.serve(next);
+  }
+
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void {
+    // What was evicted is refilled on the key's next use, not before: another wanted its place.
+    if (conn.reason === "evicted") conn.home.kept = false;
     this.#owner.closed(conn, closing);
   }
 
@@ -175,11 +237,13 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
       for (const next of this.#again) {
         this.#again.delete(next);
         this.#handOut(next);
+        this.#validate(next);
         this.#dial(next);
+        this.keeper.tend(next);
         this.#screen(next);
         if (next.empty) this.#owner.emptied(next);
-        const { first } = this.#line;
-        if (first !== undefined && this.#hasRoom(first)) this.#again.add(first);
+        const waiting = this.places.next;
+        if (waiting !== undefined) this.#again.add(waiting);
       }
     } finally {
       this.#serving = false;
@@ -194,8 +258,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
       if (waiter.list === undefined) {
         waiter = peer.waiters.head; // a callback removed it
       } else if (conn !== undefined) {
-        this.roster.lease(conn);
-        this.queue.serve(waiter, conn);
+        this.queue.serve(waiter, conn); // it hears of it when the slot has been counted
+        this.#lease(conn);
         waiter = next;
         if (--left === 0) {
           this.#continue(peer);
@@ -205,6 +269,21 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
         return; // nothing is free, so nothing is free for those behind it
       } else waiter = next;
     }
+  }
+
+  /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
+  #validate(peer: Peer<K, C>): void {
+    if (this.isDue === undefined) return;
+    for (let waiter = peer.waiters.head; waiter !== undefined && peer.validating < peer.waiters.size; ) {
+      const conn = peer.pickDue(waiter.filter, this.now);
+      if (conn !== undefined) this.health.begin(conn);
+      else waiter = waiter.next;
+    }
+  }
+
+  validated(conn: Member<K, C>): void {
+    this.release(conn);
+    this.serve(conn.home);
   }
 
   #continue(peer: Peer<K, C>): void {
@@ -217,8 +296,8 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
 
   /** Starts the dials that the waiters need and the limits allow; abandons those that nobody needs, newest first. */
   #dial(peer: Peer<K, C>): void {
-    this.#line.leave(peer);
-    while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.#mayDial(peer)) {
+    this.places.leave(peer);
+    while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.places.mayDial(peer)) {
       const dial = peer.nextToDial()?.dial;
       if (dial === undefined) break;
       peer.turn = undefined;
@@ -231,54 +310,7 @@ export class Dispatcher<K, C extends PoolConn> implements RosterOwner<K, C>, Dia
       }
       dialing = older;
     }
-    if (!this.#line.has(peer)) peer.turn = undefined;
-  }
-
-  #mayDial(peer: Peer<K, C>): boolean {
-    const { rules } = peer;
-    if (peer.dials.size >= rules.maxKeyDials) return false;
-    if (peer.open - peer.drainingCount + peer.dials.size >= rules.maxKeyConns) return false;
-    if (this.roster.rules.maxConns === Number.POSITIVE_INFINITY) return true;
-    const turn = peer.turn ?? peer.waiters.head?.number ?? this.queue.next();
-    const first = this.#line.first;
-    if ((first?.turn ?? turn) >= turn && this.makeRoom(peer)) return true;
-    this.#line.join(peer, turn);
-    return false;
-  }
-
-  /** Whether `maxConns` has a place for one more conn of `peer`; idle ones of other keys make way, the oldest first. */
-  makeRoom(peer: Peer<K, C>): boolean {
-    while (this.roster.open + this.dialer.count >= this.roster.rules.maxConns) {
-      const victim = this.roster.idle.oldest((conn) => conn.home !== peer);
-      if (victim === undefined) return false;
-      this.roster.end(victim, "evicted");
-    }
-    return true;
-  }
-
-  #hasRoom(peer: Peer<K, C>): boolean {
-    return (
-      this.roster.open + this.dialer.count < this.roster.rules.maxConns ||
-      this.roster.idle.oldest((conn) => conn.home !== peer) !== undefined
-    );
-  }
-
-  /** Gives a place that has become free to the key that stands first in line for one. */
-  #feed(): void {
-    const { first } = this.#line;
-    if (first !== undefined && this.#hasRoom(first)) this.serve(first);
-  }
-
-  /** Under a total limit a busy key would keep its conns for ever: after so many streams it goes behind and gives one up. */
-  #mustYield(conn: Member<K, C>): boolean {
-    const peer = conn.home;
-    if (this.#line.firstBut(peer) === undefined || ++peer.handOffs <= fairHandOffs) return false;
-    // Enough is on its way already; but what is free at once may not wait for streams that never end.
-    if (conn.streams > 0 && this.roster.yieldingCount >= this.#line.size) return false;
-    peer.handOffs = 0;
-    peer.turn = this.queue.next();
-    this.#line.leave(peer);
-    return true;
+    this.places.settle(peer);
   }
 
   /** Turns away newcomers that may not wait, and those whom nothing can serve. */

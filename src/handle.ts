@@ -168,7 +168,14 @@ export class Handle<K, C extends PoolConn> implements Conn {
         release();
         throw error;
       },
-      streamed: (stream) => new PooledStream(stream, release),
+      streamed: (stream) => {
+        try {
+          return new PooledStream(stream, release);
+        } catch (error) {
+          release(); // what newStream brought is no stream
+          throw error;
+        }
+      },
     };
     member.settlers = settlers;
     return settlers;

@@ -1,8 +1,8 @@
 /** A node of an intrusive list: it is in one list or in none. The list alone writes these fields. */
-export interface Linked<T> {
+export interface Linked<T extends Linked<T>> {
   prev: T | undefined;
   next: T | undefined;
-  list: object | undefined;
+  list: List<T> | undefined;
 }
 
 /** A doubly linked list through its nodes: push and remove are O(1) and allocate nothing. */

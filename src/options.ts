@@ -73,7 +73,28 @@ export interface ConnInfo {
 }
 
 /** Whether a request may run on `conn`. Called often: keep it cheap. One that throws refuses the conn. */
-export type Filter<C> = (conn: C, info: ConnInfo) => boolean;
+export type Filter<C> = Filtering<C>["passes"];
+
+/** A method's parameters are compared both ways, so that a `Pool<K, GrpcConn>` is a `Pool<K, Conn>`. */
+interface Filtering<C> {
+  passes(conn: C, info: ConnInfo): boolean;
+}
+
+/** Picks one of `conns`, which have room; `infos` are what is known of each. One that throws gets the first. */
+export type Select<C> = (conns: readonly C[], infos: readonly ConnInfo[]) => C | undefined;
+
+/**
+ * How a conn is chosen. `"oldest"`: conns that run streams first, the one longest with room, then idle ones, oldest
+ * given back first: the others go idle and expire. `"newest"`: the same from the other end. `"least-loaded"`: the
+ * fewest streams. `"fastest"`: the least expected time, mean call time (peak EWMA) times streams. Or a function.
+ */
+export type Selection<C> = "oldest" | "newest" | "least-loaded" | "fastest" | Select<C>;
+
+/** Says whether a conn still works; throwing or rejecting says no. `signal` aborts when the answer is no longer waited for. */
+export type Validate<C> = (conn: C, options: { signal: AbortSignal }) => Promise<boolean>;
+
+/** Makes a conn ready for its next use; throwing or rejecting closes it. */
+export type Reset<C> = (conn: C) => unknown;
 
 /** Options of a `Pool`; all are optional. */
 export interface PoolOptions<K, C extends PoolConn> extends Limits {
@@ -86,11 +107,16 @@ export interface PoolOptions<K, C extends PoolConn> extends Limits {
   readonly hashKey?: ((key: K) => unknown) | undefined;
   /** Overrides for one key, read when the key appears. */
   readonly limits?: ((key: K) => KeyLimits | undefined) | undefined;
+  /** Which of a key's conns with room is taken. Default `"oldest"`. */
+  readonly selection?: Selection<C> | undefined;
   /**
-   * Which of a key's conns with room is taken. `"oldest"` (default): conns that run streams first, the one longest
-   * with room, then idle ones, oldest given back first. `"newest"`: the same from the other end.
+   * Asked before a conn is used again that was not used for `validateAfterMs`; it holds a slot meanwhile, and the conn
+   * gets no other stream. False, an error, or no answer within `dialTimeoutMs` closes the conn, and the caller gets
+   * another. Default: none.
    */
-  readonly selection?: "oldest" | "newest" | undefined;
+  readonly validate?: Validate<C> | undefined;
+  /** Called when a conn's last stream has ended; the conn counts as blocked until it is done. Default: none. */
+  readonly reset?: Reset<C> | undefined;
   /** For metrics. Default: "pool". */
   readonly name?: string | undefined;
   /** Default: the machine's monotonic clock. */

@@ -2,6 +2,7 @@ import {
   checkBoolean,
   checkClock,
   checkConn,
+  checkCount,
   checkFunction,
   checkOneOf,
   checkOptions,
@@ -11,7 +12,7 @@ import {
   checkTimeout,
 } from "./argument.ts";
 import { systemClock } from "./clock.ts";
-import { Closing } from "./closing.ts";
+import { type CloseFailure, Closing, shut } from "./closing.ts";
 import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
 import { Directory } from "./directory.ts";
 import { Dispatcher, type DispatcherOwner } from "./dispatcher.ts";
@@ -23,12 +24,11 @@ import { PoolLease } from "./lease.ts";
 import { defaultRules, limitNames, withLimits } from "./limits.ts";
 import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
-import { type CloseFailure, shut } from "./roster.ts";
 import { Schedule } from "./schedule.ts";
 import { type PoolStats, statsOf } from "./stats.ts";
 import { Sweep } from "./sweep.ts";
 
-const optionNames = [...limitNames, "dial", "hashKey", "limits", "selection", "name", "clock"];
+const optionNames = [...limitNames, "dial", "hashKey", "limits", "selection", "validate", "reset", "name", "clock"];
 const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
 const acquireOptionNames = ["dial", "signal", "timeoutMs", "filter", "waitForReady"];
 
@@ -54,11 +54,24 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
   constructor(options: PoolOptions<K, C> = {}) {
     checkOptions("the pool's options", options, optionNames);
-    const { dial, hashKey, limits, selection, name = "pool", clock = systemClock, ...rest } = options;
+    const {
+      dial,
+      hashKey,
+      limits,
+      selection = "oldest",
+      validate,
+      reset,
+      name = "pool",
+      clock = systemClock,
+      ...rest
+    } = options;
     checkFunction("dial", dial);
     checkFunction("hashKey", hashKey);
     checkFunction("limits", limits);
-    checkOneOf("selection", selection, ["oldest", "newest"]);
+    checkFunction("validate", validate);
+    checkFunction("reset", reset);
+    if (typeof selection !== "function")
+      checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
     checkString("name", name);
     checkClock(clock);
     const rules = withLimits(defaultRules, rest);
@@ -71,11 +84,11 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#schedule = new Schedule(clock);
     this.#events = makeEvents(name);
     this.#started = clock.now();
-    this.#dispatcher = new Dispatcher(rules, this.#schedule, this.#events, owner);
+    this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
     this.#directory = new Directory(
       rules,
-      { hashKey, limits, newest: selection === "newest", clock },
-      this.#dispatcher.roster,
+      { hashKey, limits, selection, clock, laneFor: (keyRules) => this.#dispatcher.roster.laneFor(keyRules) },
+      this.#dispatcher,
     );
     this.#exchange = new Exchange(this.#dispatcher);
     this.#sweep = new Sweep(this.#dispatcher);
@@ -155,6 +168,21 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   }
 
   /**
+   * Resolves when the key has `count` conns (default 1), idle or in use, dialing those that are missing; as many as
+   * the limits allow, where that is less. Rejects with the last dial error, at once unless `waitForReady`.
+   */
+  async warm(key: K, count = 1, options: AcquireOptions<K, C> = {}): Promise<void> {
+    checkCount("count", count);
+    checkOptions("warm's options", options, acquireOptionNames);
+    checkAcquire(options);
+    const peer = this.#peer(key, this.#directory.hash(key));
+    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
+    const warm = this.#dispatcher.keeper.warm(peer, count, { ...options, dial, timeoutMs });
+    this.#dispatcher.serve(peer);
+    await warm;
+  }
+
+  /**
    * Every conn dialed so far drains, of one key or of all, and backoffs end; waiters stay and are dialed anew. For
    * use after an outage, a failover, a rotation of credentials.
    */
@@ -226,10 +254,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   async #acquire(key: K, options: AcquireOptions<K, C>): Promise<Member<K, C>> {
     checkOptions("acquire's options", options, acquireOptionNames);
-    checkRequest(options);
-    checkFunction("dial", options.dial);
-    if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
-    options.signal?.throwIfAborted();
+    checkAcquire(options);
     const hash = this.#directory.hash(key);
     const member = this.#dispatcher.tryLease(this.#peer(key, hash), options.filter);
     if (member !== undefined) return member;
@@ -240,7 +265,10 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   #peer(key: K, hash: unknown): Peer<K, C> {
     if (this.#closing !== undefined) throw new PoolClosedError();
-    return this.#directory.open(key, hash);
+    const peer = this.#directory.open(key, hash);
+    if (this.#closing === undefined) return peer;
+    this.#dispatcher.serve(peer); // `limits` closed the pool: nothing may be left of the key
+    throw new PoolClosedError();
   }
 
   #beginClose(): void {
@@ -255,6 +283,13 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     if (closing !== undefined) this.#closing.watch(closing);
     if (this.#dispatcher.roster.open === 0) this.#closing.allClosed();
   }
+}
+
+function checkAcquire<K, C extends PoolConn>(options: AcquireOptions<K, C>): void {
+  checkRequest(options);
+  checkFunction("dial", options.dial);
+  if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
+  options.signal?.throwIfAborted();
 }
 
 function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {

@@ -1,10 +1,12 @@
-import { PooledConn } from "./conn.ts";
+import { type CloseFailure, shut } from "./closing.ts";
+import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder, type Lane } from "./idle.ts";
 import type { KeyRules, Rules } from "./limits.ts";
-import type { Member, Peer, PeerOwner } from "./peer.ts";
+import type { Member, Peer } from "./peer.ts";
 import type { Schedule } from "./schedule.ts";
+import { Latency } from "./selection.ts";
 
 /** Told when something may have become possible for a waiter. */
 export interface RosterOwner<K, C extends PoolConn> {
@@ -12,23 +14,24 @@ export interface RosterOwner<K, C extends PoolConn> {
   available(peer: Peer<K, C>): void;
   /** A conn has gone, or will not take streams any more. */
   freed(peer: Peer<K, C>): void;
+  /** Whether a conn whose idle time is over stays. */
+  keeps(conn: Member<K, C>): boolean;
+  /** Whether a conn whose lifetime is over stays until its replacement has come. */
+  replaces(conn: Member<K, C>): boolean;
   /** A conn has been closed. `closing` is what its `close()` brought; it never rejects. Absent: it died. */
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
 }
 
-/** What `close()` of a conn threw or rejected with. */
-export interface CloseFailure {
-  readonly error: unknown;
-}
-
 /** Conns of one age should not all go at once: HikariCP's variance, 2.5 % at most, and only earlier. */
 const lifetimeJitter = 0.025;
+/** A conn that waits for its replacement is closed without one after this. */
+const replacementMs = 1000;
 
 /**
  * The conns that the pool holds: which list each is in, how many there are, and how they come and leave. Every
  * counter that a limit reads is changed by `#count` and `#countIdle`, and nowhere else.
  */
-export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
+export class Roster<K, C extends PoolConn> {
   rules: Rules;
   /** Open conns, draining ones included. */
   open = 0;
@@ -49,7 +52,10 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     this.#schedule = schedule;
     this.#events = events;
     this.#owner = owner;
-    this.idle = new IdleOrder(schedule, (conn) => this.end(conn, "expired"));
+    this.idle = new IdleOrder(schedule, (conn) => {
+      if (owner.keeps(conn)) conn.home.lane?.touch(conn);
+      else this.end(conn, "expired");
+    });
   }
 
   memberOf(conn: C): Member<K, C> | undefined {
@@ -60,9 +66,15 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
     this.#members.set(conn, member);
+    if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
-    conn.closed.then(died, died);
-    conn.onChange?.(() => this.#changed(member));
+    try {
+      conn.closed.then(died, died);
+      conn.onChange?.(() => this.#changed(member));
+    } catch (error) {
+      this.#members.delete(conn); // not the pool's: it cannot be watched
+      throw error;
+    }
     return member;
   }
 
@@ -74,7 +86,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     peer.place(conn);
     peer.learn(conn);
     this.limitLife(conn);
-    holdProcess(conn.conn, false);
+    conn.holdProcess(false);
   }
 
   /** Total order costs a little at each give-back: it is kept only where something asks for the oldest of all. */
@@ -90,11 +102,12 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   lease(conn: Member<K, C>): void {
     const first = conn.streams === 0;
     if (first) this.#countIdle(conn, -1);
+    conn.latency?.changed(conn.streams, this.#schedule.clock.now());
     conn.lease();
     const peer = conn.home;
     if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
     else peer.place(conn);
-    if (first) holdProcess(conn.conn, true);
+    if (first) conn.holdProcess(true);
     if (this.#events.leased.active) this.#events.leased.emit(() => ({ key: peer.key, conn: conn.conn }));
   }
 
@@ -105,13 +118,18 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
       if (conn.open) this.#change(conn, () => conn.release());
       return false;
     }
+    if (conn.latency !== undefined) {
+      const now = this.#schedule.clock.now();
+      conn.latency.changed(conn.streams, now);
+      conn.latency.ended(now);
+    }
     conn.release();
     if (conn.streams === 0) {
       this.#countIdle(conn, 1);
       conn.givenBack = ++this.#giveBacks;
     }
     conn.home.place(conn);
-    if (conn.streams === 0) holdProcess(conn.conn, false);
+    if (conn.streams === 0) conn.holdProcess(false);
     return true;
   }
 
@@ -163,20 +181,42 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   }
 
   /** Skipped until `until` settles; a rejection closes the conn. */
-  block(conn: Member<K, C>, until: PromiseLike<unknown>, reason: CloseReason = "blocked"): void {
-    this.#setBlocked(conn, true);
+  block(conn: Member<K, C>, until: PromiseLike<unknown>): void {
+    if (!conn.ready) {
+      Promise.resolve(until).catch(() => {}); // it has gone while it was asked
+      return;
+    }
     // A conn that answers each question with a new promise must not starve the event loop.
     const again = conn.wasBlocked;
-    conn.wasBlocked = true;
-    const free = () => {
-      if (!conn.blocked) return;
-      this.#setBlocked(conn, false);
-      this.#owner.available(conn.home);
-    };
-    Promise.resolve(until).then(
-      () => void (again ? setImmediate(free) : free()),
-      () => this.end(conn, reason),
+    const settled = again ? Promise.resolve(until).then(() => new Promise((resolve) => setImmediate(resolve))) : until;
+    this.hold(
+      conn,
+      () => settled,
+      "blocked",
+      () => this.#owner.available(conn.home),
     );
+    conn.wasBlocked = true;
+  }
+
+  /** Skipped until what `ask` returns has settled; `done` is called then. A failure closes the conn. */
+  hold(conn: Member<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
+    this.#setBlocked(conn, true);
+    const finish = (failed: boolean) => {
+      if (conn.blocked) this.#setBlocked(conn, false);
+      if (failed) this.end(conn, reason);
+      done();
+    };
+    try {
+      const until = ask();
+      if (typeof until === "object" && until !== null && "then" in until) {
+        Promise.resolve(until).then(
+          () => finish(false),
+          () => finish(true),
+        );
+      } else finish(false);
+    } catch {
+      finish(true);
+    }
   }
 
   #setBlocked(conn: Member<K, C>, blocked: boolean): void {
@@ -188,7 +228,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   #changed(conn: Member<K, C>): void {
     if (!conn.ready) return;
-    if (conn.conn.draining === true) {
+    if (ask(() => conn.conn.draining) === true) {
       this.end(conn, "goaway");
       return;
     }
@@ -213,10 +253,10 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     if (conn.open) {
       peer.place(conn);
     } else {
-      peer.unlist(conn);
+      conn.list?.remove(conn);
       peer.lane?.forget(conn);
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
-      if (conn.taken) holdProcess(conn.conn, true);
+      if (conn.taken) conn.holdProcess(true);
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
     if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
@@ -243,6 +283,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   #count(conn: Member<K, C>, by: 1 | -1): void {
     if (!conn.open) return;
     this.open += by;
+    conn.home.open += by;
     if (conn.idle) this.#countIdle(conn, by);
     if (conn.draining) {
       this.drainingCount += by;
@@ -259,31 +300,19 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
-    const lifeMs = conn.conn.maxLifetimeMs ?? conn.home.rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
+    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
+    if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;
     }
-    conn.lifetime ??= { due: 0, place: -1, run: () => this.end(conn, "retired") };
+    conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
     const age = this.#schedule.clock.now() - conn.openedAt;
     this.#schedule.add(conn.lifetime, lifeMs * (1 - Math.random() * lifetimeJitter) - age);
   }
-}
 
-/** A conn that runs no stream must not hold the process, and one that runs some must. */
-function holdProcess(conn: PoolConn, hold: boolean): void {
-  try {
-    if (hold) conn.ref?.();
-    else conn.unref?.();
-  } catch {
-    // A conn that cannot be held or let go still carries streams.
+  #outlived(conn: Member<K, C>): void {
+    const { lifetime } = conn;
+    if (lifetime !== undefined && this.#owner.replaces(conn)) this.#schedule.add(lifetime, replacementMs);
+    else this.end(conn, "retired");
   }
-}
-
-/** Closes something. Whatever `close` does, the promise resolves, or stays pending if that does. */
-export function shut(close: () => unknown): Promise<CloseFailure | undefined> {
-  return new Promise((resolve) => resolve(close())).then(
-    () => undefined,
-    (error: unknown) => ({ error }),
-  );
 }

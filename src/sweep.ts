@@ -23,6 +23,7 @@ export class Sweep<K, C extends PoolConn> {
     for (const peer of peers) {
       peer.alive = false;
       this.#dispatcher.queue.rejectAll(peer, error);
+      this.#dispatcher.keeper.rejectAll(peer, error);
     }
     this.#dispatcher.roster.idle.stop();
     this.#renounce(peers, "the pool was closed");
@@ -35,42 +36,35 @@ export class Sweep<K, C extends PoolConn> {
     for (const conn of conns(peers)) this.#dispatcher.roster.cut(conn, "pool");
   }
 
-  /** The rules have changed: what is over them and idle is closed, what is over them and in use drains. */
+  /** The rules have changed: what is over them and idle is closed, what is over them and in use drains; dials are abandoned. */
   reconfigure(peers: readonly Peer<K, C>[], rules: Rules): void {
     const { roster } = this.#dispatcher;
     roster.rules = rules;
     const all = conns(peers);
     for (const peer of peers) this.#reorder(peer);
+    this.#shedDials(peers);
     for (const conn of all) {
       conn.home.place(conn);
       roster.limitLife(conn);
       if (conn.idle && conn.stamp < 0) conn.home.lane?.touch(conn);
     }
-    const used = all.filter(({ idle }) => !idle);
-    for (const conn of all) if (conn.idle) this.#endSurplus(conn);
-    this.#abandonSurplus(peers);
-    for (const conn of used) this.#endSurplus(conn);
+    for (const conn of [...all.filter(({ idle }) => idle), ...all.filter(({ idle }) => !idle)]) {
+      const peer = conn.home;
+      const overKey = peer.open - peer.drainingCount > peer.rules.maxKeyConns;
+      if (overKey || roster.open - roster.drainingCount > rules.maxConns) roster.end(conn, "configured");
+    }
     for (const peer of peers) roster.cap(peer, "configured");
     for (const peer of peers) this.#dispatcher.freed(peer);
   }
 
-  #endSurplus(conn: Member<K, C>): void {
-    const { roster } = this.#dispatcher;
-    const peer = conn.home;
-    const overKey = peer.open - peer.drainingCount > peer.rules.maxKeyConns;
-    if (overKey || roster.open - roster.drainingCount > roster.rules.maxConns) roster.end(conn, "configured");
-  }
-
-  /** Their waiters stay. */
-  #abandonSurplus(peers: readonly Peer<K, C>[]): void {
+  /** Nobody uses a dial yet, so dials over the limits go first, newest first; their waiters stay. */
+  #shedDials(peers: readonly Peer<K, C>[]): void {
     const { roster, dialer } = this.#dispatcher;
-    const dials = peers.flatMap((peer) => [...peer.dials]);
-    dials.reverse().sort((a, b) => b.startedAt - a.startedAt);
-    for (const dialing of dials) {
-      const peer = dialing.home;
-      const { maxKeyDials, maxKeyConns } = peer.rules;
-      const overKey = peer.dials.size > Math.min(maxKeyDials, maxKeyConns - peer.open + peer.drainingCount);
-      if (overKey || roster.open + dialer.count > roster.rules.maxConns) dialer.abandon(dialing, "a limit was lowered");
+    const dials = peers.flatMap((peer) => [...peer.dials]).sort((a, b) => a.startedAt - b.startedAt);
+    for (const dialing of dials.reverse()) {
+      const { home } = dialing;
+      const overKey = home.open - home.drainingCount + home.dials.size > home.rules.maxKeyConns;
+      if (overKey || roster.open + dialer.count > roster.rules.maxConns) dialer.abandon(dialing, "limits were lowered");
     }
   }
 

@@ -1,7 +1,7 @@
 import type { AbortWatcher } from "./abort.ts";
 import { unwatchAbort, watchAbort } from "./abort.ts";
 import type { Dial, PoolConn } from "./contract.ts";
-import type { Linked } from "./list.ts";
+import type { Linked, List } from "./list.ts";
 import type { Filter } from "./options.ts";
 import type { Schedule, Task } from "./schedule.ts";
 
@@ -25,7 +25,7 @@ export interface WaiterOwner<W> {
 export class Waiter<K, C extends PoolConn, M, H> implements Linked<Waiter<K, C, M, H>>, Task, AbortWatcher {
   prev: Waiter<K, C, M, H> | undefined = undefined;
   next: Waiter<K, C, M, H> | undefined = undefined;
-  list: object | undefined = undefined;
+  list: List<Waiter<K, C, M, H>> | undefined = undefined;
   due = 0;
   place = -1;
 

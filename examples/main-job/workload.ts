@@ -21,7 +21,7 @@ export const requestBytes = 100;
  * warm-up of half as long.
  */
 export async function run(
-  { name, call, close }: Contestant,
+  contestant: Contestant,
   fleet: Fleet,
   measuredMs: number,
   onProgress: (calls: number, share: number) => void,
@@ -39,7 +39,7 @@ export async function run(
       const peer = fleet.peers[turn % fleet.peers.length];
       if (peer === undefined) throw new Error("there are no servers");
       const started = performance.now();
-      await call(peer, request);
+      await contestant.call(peer, request);
       const ended = performance.now();
       calls++;
       if (started >= from && ended <= until) tookMs.push(ended - started);
@@ -50,7 +50,7 @@ export async function run(
     const { accepted, peak } = await fleet.count();
     tookMs.sort((a, b) => a - b);
     return {
-      name,
+      name: contestant.name,
       callsPerSecond: tookMs.length / (measuredMs / 1_000),
       p50Ms: percentile(tookMs, 0.5),
       p99Ms: percentile(tookMs, 0.99),
@@ -59,7 +59,7 @@ export async function run(
     };
   } finally {
     clearInterval(timer);
-    await close();
+    await contestant.close();
     await fleet.quiet();
   }
 }

@@ -13,6 +13,8 @@ export interface TaskOwner {
   onTaskEnd(): void;
 }
 
+const NO_REQUEST = Buffer.alloc(0);
+
 /** One RPC at the server, with its handler. */
 export class Task implements Receiver {
   readonly exchange: Exchange;
@@ -20,7 +22,8 @@ export class Task implements Receiver {
   readonly #served: ServedMethod;
   readonly #context: DrpcContext;
   readonly #inbox: Inbox;
-  #request: Buffer | undefined;
+  /** The one request of an RPC that takes one; it is there from "ready" on. */
+  #request: Buffer = NO_REQUEST;
   #state: "waiting" | "ready" | "started" = "waiting";
   #failure: Failure | undefined;
   #abort: AbortController | undefined;
@@ -64,7 +67,8 @@ export class Task implements Receiver {
     this.#state = "started";
     const { method } = this.#served;
     try {
-      const response = this.#served.handle(this.#takeRequest(method), this.#context);
+      const request = method.requestStream ? this.#requests(method) : method.requestDeserialize(this.#request);
+      const response = this.#served.handle(request, this.#context);
       if (!method.responseStream) {
         this.exchange.finish(method.responseSerialize(await response));
       } else {
@@ -78,7 +82,7 @@ export class Task implements Receiver {
     } finally {
       // Nobody reads any more: what still comes must not stop the socket.
       this.#inbox.drop(undefined);
-      this.#request = undefined;
+      this.#request = NO_REQUEST;
     }
   }
 
@@ -101,11 +105,6 @@ export class Task implements Receiver {
     this.#failure = failure;
     if (failure !== undefined) this.#abort?.abort(failure.error);
     this.#inbox.drop(failure);
-  }
-
-  #takeRequest(method: DrpcMethod<unknown, unknown>): unknown {
-    if (method.requestStream) return this.#requests(method);
-    return method.requestDeserialize(this.#request as Buffer); // there is one in the state "ready"
   }
 
   async *#requests(method: DrpcMethod<unknown, unknown>): AsyncGenerator<unknown, void, void> {

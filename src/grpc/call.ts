@@ -26,8 +26,8 @@ export interface CallHost {
   unsent(call: GrpcCall, status: StatusObject): Error | undefined;
 }
 
-/** Over this many milliseconds grpc-js cannot write a `grpc-timeout`; it sets no timer for them either. */
-const longestTimeoutMs = 1e14;
+/** For longer times (25 days) grpc-js sets no timer, and its server would take them for a millisecond. */
+const longestTimeoutMs = 2 ** 31 - 1;
 
 /**
  * One RPC on a grpc-js channel, without grpc-js' client and its interceptors: from `start()` to the status, which
@@ -39,6 +39,7 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
   readonly #options: CallOptions;
   readonly #metadata: GrpcMetadata;
   #failure: { readonly error: unknown } | undefined;
+  #cancelled = false;
 
   /** Throws what is wrong with the options. */
   constructor(host: CallHost, rpc: Rpc<never, unknown>, options: CallOptions) {
@@ -52,8 +53,8 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
 
   /** Follows the constructor in the same tick: grpc-js waits for ever for a call that it has created. */
   protected start(): void {
-    this.#host.begin(this);
     this.call.start(this.#metadata, this);
+    this.#host.begin(this);
     if (this.#options.signal !== undefined) watchAbort(this.#options.signal, this);
   }
 
@@ -68,6 +69,7 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
 
   /** The one way to end a call early. Its status comes in a later tick, so that there is one way out, too. */
   cancel(code: status, details: string): void {
+    this.#cancelled = true;
     this.call.cancelWithStatus(code, details);
   }
 
@@ -82,14 +84,12 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
   onReceiveStatus(result: StatusObject): void {
     const { signal, onTrailer } = this.#options;
     if (signal !== undefined) unwatchAbort(signal, this);
-    if (onTrailer !== undefined) this.#tell("onTrailer", result.metadata);
-    if (result.code !== status.OK) this.#failure ??= { error: this.#errorOf(result) };
+    const unsent = this.#host.unsent(this.call, result);
+    if (result.code !== status.OK)
+      this.#failure ??= { error: signal?.aborted ? signal.reason : (unsent ?? statusError(result)) };
+    // What was not sent has no trailers, and may be sent again; what was cancelled has none of the peer's.
+    if (onTrailer !== undefined && unsent === undefined && !this.#cancelled) this.#tell("onTrailer", result.metadata);
     this.#host.end(this, result);
-  }
-
-  #errorOf(result: StatusObject): unknown {
-    if (this.#options.signal?.aborted) return this.#options.signal.reason;
-    return this.#host.unsent(this.call, result) ?? statusError(result);
   }
 
   /** A callback that throws fails its own RPC, with what it threw, and nothing else. */

@@ -1,10 +1,20 @@
-import { type ChannelInterface, connectivityState, type StatusObject, status } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  type ChannelInterface,
+  connectivityState,
+  type StatusObject,
+  status,
+} from "@grpc/grpc-js";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import type { CallHost, GrpcCall, HostedCall } from "./call.ts";
 import type { TappedCredentials } from "./credentials.ts";
+import { learnLimit } from "./limit.ts";
 import { GrpcStream } from "./stream.ts";
 import { serialize, UnaryCall } from "./unary.ts";
+
+/** What servers commonly allow; a dial counts as many until more is known. */
+export const usualMaxStreams = 100;
 
 /** After a close, the peer has this long to close its side. */
 const lingerMs = 1_000;
@@ -23,13 +33,13 @@ const noOptions: CallOptions = {};
 export class GrpcConn implements Conn, CallHost {
   /** The real grpc-js channel, for what a conn does not offer. Closing it closes the conn. */
   readonly channel: ChannelInterface;
-  /** How many RPCs may run at once: as `dialGrpc` was told, 100 by default. */
-  readonly maxStreams: number;
   /** Settles when the conn has closed for good, before the RPCs that die with it reject. */
   readonly closed: Promise<void>;
 
   #state: "ready" | "leaving" | "closed" = "ready";
   #reason: CloseReason = "goaway";
+  #maxStreams: number;
+  readonly #forgetLimit: () => void;
   readonly #credentials: TappedCredentials;
   readonly #running = new Set<HostedCall>();
   readonly #listeners: (() => void)[] = [];
@@ -37,16 +47,28 @@ export class GrpcConn implements Conn, CallHost {
   #markClosed!: () => void;
 
   /** @internal Of a channel that has become READY. */
-  constructor(channel: ChannelInterface, credentials: TappedCredentials, maxStreams: number) {
+  constructor(channel: ChannelInterface, credentials: TappedCredentials, maxStreams: number | undefined) {
     this.channel = channel;
-    this.maxStreams = maxStreams;
+    this.#maxStreams = maxStreams ?? usualMaxStreams;
     this.#credentials = credentials;
     this.closed = new Promise((resolve) => {
       this.#markClosed = resolve;
     });
+    this.#forgetLimit = learnLimit(credentials.sockets, (limit) => {
+      this.#forgetLimit();
+      this.#limitStreams(Math.min(maxStreams ?? Number.POSITIVE_INFINITY, limit ?? maxStreams ?? usualMaxStreams));
+    });
     // An `Infinity` deadline sets no timer, which would hold the process.
     channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, () => this.#leave());
     if (channel.getConnectivityState(false) !== connectivityState.READY) this.#leave();
+  }
+
+  /**
+   * How many RPCs may run at once: what the peer allows, as soon as the first RPC has shown it (newer Nodes), at most
+   * what `dialGrpc` was told; until then, and where Node does not show it, what `dialGrpc` was told, else 100.
+   */
+  get maxStreams(): number {
+    return this.#maxStreams;
   }
 
   /** True once a GOAWAY has come or the connection is lost. */
@@ -54,7 +76,7 @@ export class GrpcConn implements Conn, CallHost {
     return this.#state !== "ready";
   }
 
-  /** Calls `listener` when `draining` has changed. */
+  /** Calls `listener` when `draining` or `maxStreams` has changed. */
   onChange(listener: () => void): void {
     this.#listeners.push(listener);
   }
@@ -130,8 +152,21 @@ export class GrpcConn implements Conn, CallHost {
     return new ConnClosedError(this.#reason, false, undefined, { cause: new Error(details) });
   }
 
+  /** @internal */
+  isDialedWith(credentials: ChannelCredentials): boolean {
+    return this.#credentials.standFor(credentials);
+  }
+
   #assertReady(): void {
     if (this.#state !== "ready") throw new ConnClosedError(this.#reason, false);
+  }
+
+  #limitStreams(limit: number): void {
+    // A limit of 0 would be for ever: no stream, no news of another limit.
+    const maxStreams = Math.max(limit, 1);
+    if (maxStreams === this.#maxStreams) return;
+    this.#maxStreams = maxStreams;
+    this.#tellListeners();
   }
 
   #leave(): void {
@@ -139,7 +174,7 @@ export class GrpcConn implements Conn, CallHost {
     this.#state = "leaving";
     this.#reason = this.#credentials.connected ? "goaway" : "died";
     // Of a lost conn that runs nothing, `closed` says it all.
-    if (this.#reason === "goaway" || this.#running.size > 0) for (const listener of this.#listeners) listener();
+    if (this.#reason === "goaway" || this.#running.size > 0) this.#tellListeners();
     if (this.#running.size === 0) this.#shutDown(this.#reason);
   }
 
@@ -147,9 +182,14 @@ export class GrpcConn implements Conn, CallHost {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#reason = reason;
+    this.#forgetLimit();
     this.channel.close();
     this.#markClosed();
     setTimeout(() => this.#credentials.destroySockets(), lingerMs).unref();
+  }
+
+  #tellListeners(): void {
+    for (const listener of this.#listeners) listener();
   }
 
   #settleFailing(): void {

@@ -13,7 +13,7 @@ type CreateConnector = ChannelCredentials["_createSecureConnector"];
  */
 export class TappedCredentials extends ChannelCredentials {
   readonly #inner: ChannelCredentials;
-  readonly #sockets = new Set<Socket>();
+  readonly sockets: Set<Socket> = new Set();
   #destroyed = false;
 
   constructor(inner: ChannelCredentials) {
@@ -42,21 +42,26 @@ export class TappedCredentials extends ChannelCredentials {
     };
   }
 
+  /** Whether these are `credentials`; all that are insecure are the same. */
+  standFor(credentials: ChannelCredentials): boolean {
+    return this.#inner === credentials || !(this.#inner._isSecure() || credentials._isSecure());
+  }
+
   /** Whether a socket is open. */
   get connected(): boolean {
-    for (const socket of this.#sockets) if (!socket.destroyed) return true;
+    for (const socket of this.sockets) if (!socket.destroyed) return true;
     return false;
   }
 
   /** Destroys every socket that is open, and from now on each that still connects. */
   destroySockets(): void {
     this.#destroyed = true;
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.sockets) socket.destroy();
   }
 
   #add(socket: Socket): void {
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
+    this.sockets.add(socket);
+    socket.once("close", () => this.sockets.delete(socket));
     if (this.#destroyed) socket.destroy();
   }
 }

@@ -1,4 +1,5 @@
 import {
+  Channel,
   type ChannelCredentials,
   type ChannelInterface,
   type ChannelOptions,
@@ -9,7 +10,7 @@ import {
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { GrpcConn } from "./conn.ts";
+import { GrpcConn, usualMaxStreams } from "./conn.ts";
 import { TappedCredentials } from "./credentials.ts";
 import { GrpcError } from "./status.ts";
 import { checkTarget, newChannel } from "./target.ts";
@@ -17,8 +18,9 @@ import { checkTarget, newChannel } from "./target.ts";
 /** Options of `dialGrpc`. */
 export interface GrpcDialOptions {
   /**
-   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. Default: 100, what
-   * servers commonly allow. grpc-js does not show the peer's limit: calls over it would wait in silence.
+   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. Default: as many as
+   * the peer allows, once Node has shown it at the first call (newer than 20), and 100, what servers commonly allow,
+   * otherwise. grpc-js shows no limit: calls over the peer's would wait in silence.
    */
   readonly maxStreams?: number | undefined;
 }
@@ -51,11 +53,11 @@ export function dialGrpc(
     "grpc.use_local_subchannel_pool": 1,
   };
   // grpc-js checks its arguments when a channel is made; a channel that nobody asks to connect opens nothing.
-  newChannel("localhost:443", credentials, ownOptions).close();
+  newChannel(() => new Channel("localhost:443", credentials, ownOptions)).close();
   const dial: Dial<string, GrpcConn> = async (key, { signal }) => {
     signal.throwIfAborted();
     const tapped = new TappedCredentials(credentials);
-    const channel = newChannel(key, tapped, ownOptions);
+    const channel = newChannel(() => new Channel(key, tapped, ownOptions));
     try {
       checkTarget(channel.getTarget());
       await new Dialing(channel, signal).ready;
@@ -66,7 +68,7 @@ export function dialGrpc(
     }
     return new GrpcConn(channel, tapped, maxStreams);
   };
-  return Object.assign(dial, { maxStreams });
+  return Object.assign(dial, { maxStreams: maxStreams ?? usualMaxStreams });
 }
 
 /** One attempt to make a channel READY. */
@@ -123,8 +125,9 @@ class Dialing implements AbortWatcher {
   }
 }
 
-function checkOptions({ maxStreams = 100, ...unknown }: GrpcDialOptions): number {
+function checkOptions({ maxStreams, ...unknown }: GrpcDialOptions): number | undefined {
   for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of dialGrpc: ${name}`);
+  if (maxStreams === undefined) return undefined;
   if (typeof maxStreams !== "number") {
     throw new PoolTypeError(`Expected \`maxStreams\` to be a number, got ${typeof maxStreams}`);
   }

@@ -158,8 +158,8 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     const real = lease.conn.channel.createCall(...this.#arguments);
     this.#real = real;
     if (this.#credentials !== undefined) real.setCredentials(this.#credentials);
-    lease.conn.begin(this);
     real.start(this.#metadata, this);
+    lease.conn.begin(this);
     if (this.#reading) real.startRead();
     if (this.#message !== undefined) real.sendMessageWithContext(this.#message.context, this.#message.bytes);
     if (!this.#repeatable) this.#message = undefined;

@@ -1,4 +1,4 @@
-import { type ChannelInterface, connectivityState, credentials, status } from "@grpc/grpc-js";
+import { Channel, connectivityState, credentials, status } from "@grpc/grpc-js";
 import type { Lease } from "../contract.ts";
 import { DialError, PoolTypeError, WaitTimeoutError } from "../errors.ts";
 import type { Pool } from "../pool.ts";
@@ -32,39 +32,47 @@ export interface PooledChannelOptions {
  *
  * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
  */
-export function pooledChannel<K>(
-  pool: Pool<K, GrpcConn>,
-  key: K,
-  options: PooledChannelOptions = {},
-): ChannelInterface {
-  const { retryUnsent = false, ...unknown } = options;
-  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of pooledChannel: ${name}`);
-  if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");
-  return new PooledChannel(pool, key, retryUnsent);
+export function pooledChannel<K>(pool: Pool<K, GrpcConn>, key: K, options: PooledChannelOptions = {}): Channel {
+  const { retryUnsent } = checkChannelOptions(options);
+  const target = typeof key === "string" ? key : "pool";
+  return newChannel(() => new PooledChannel(pool, key, target, retryUnsent, () => {}));
 }
 
-class PooledChannel<K> implements ChannelInterface, CallOwner {
+/** The options, checked and complete. */
+export function checkChannelOptions(options: PooledChannelOptions): { retryUnsent: boolean } {
+  const { retryUnsent = false, ...unknown } = options;
+  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of a pooled channel: ${name}`);
+  if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");
+  return { retryUnsent };
+}
+
+/**
+ * One client's view of a key. By inheritance it is a grpc-js `Channel`, as nice-grpc wants; the channel that it inherits
+ * never connects.
+ */
+export class PooledChannel<K> extends Channel implements CallOwner {
   readonly retryUnsent: boolean;
   readonly #pool: Pool<K, GrpcConn>;
   readonly #key: K;
-  /** Never connects. It says how grpc-js writes the target. */
-  readonly #blank: ChannelInterface;
+  readonly #check: (conn: GrpcConn) => void;
   readonly #waiting = new Set<PooledCall>();
   readonly #watchers = new Watchers();
   readonly #seen = new WeakSet<GrpcConn>();
+  #last: GrpcConn | undefined;
   #connecting = 0;
   #failed = false;
   #closed = false;
 
-  constructor(pool: Pool<K, GrpcConn>, key: K, retryUnsent: boolean) {
+  /** `check` throws for a conn that must not be used. */
+  constructor(pool: Pool<K, GrpcConn>, key: K, target: string, retryUnsent: boolean, check: (conn: GrpcConn) => void) {
+    super(target, insecure, { "grpc.enable_channelz": 0 });
     this.#pool = pool;
     this.#key = key;
-    this.#blank = newChannel(typeof key === "string" ? key : "pool", insecure, { "grpc.enable_channelz": 0 });
-    this.#blank.close();
     this.retryUnsent = retryUnsent;
+    this.#check = check;
   }
 
-  createCall(...args: CreateCall): PooledCall {
+  override createCall(...args: CreateCall): PooledCall {
     const [method, deadline] = args;
     if (typeof method !== "string") throw new PoolTypeError("Channel#createCall: method must be a string");
     // grpc-js would throw for NaN where nobody can catch it.
@@ -75,43 +83,42 @@ class PooledChannel<K> implements ChannelInterface, CallOwner {
     return new PooledCall(this, args);
   }
 
-  close(): void {
+  override close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    super.close();
     for (const call of this.#waiting) call.cancelWithStatus(status.UNAVAILABLE, "Channel closed before call started");
     this.#changed();
   }
 
-  getTarget(): string {
-    return this.#blank.getTarget();
-  }
-
   /** As grpc-js: the state before anything that `tryToConnect` begins. */
-  getConnectivityState(tryToConnect: boolean): connectivityState {
+  override getConnectivityState(tryToConnect: boolean): connectivityState {
     const state = this.#state();
     const { IDLE, TRANSIENT_FAILURE } = connectivityState;
     if (tryToConnect && (state === IDLE || state === TRANSIENT_FAILURE)) void this.#connect();
     return state;
   }
 
-  watchConnectivityState(current: connectivityState, deadline: Date | number, callback: (error?: Error) => void): void {
+  override watchConnectivityState(
+    current: connectivityState,
+    deadline: Date | number,
+    callback: (error?: Error) => void,
+  ): void {
     if (this.#closed) throw new Error("Channel has been shut down");
     this.#watchers.add(current, deadline, callback);
-    using lease = this.tryLease();
-    if (lease !== undefined) this.#watch(lease.conn);
+    // A view that has made no call yet looks for a conn that other views have dialed.
+    if (this.#last === undefined) this.tryLease()?.release();
+    else this.#watch(this.#last);
   }
 
-  /** Of one of the pool's channels, if one has room; of nothing else. */
-  getChannelzRef(): ReturnType<ChannelInterface["getChannelzRef"]> {
-    using lease = this.tryLease();
-    return lease?.conn.channel.getChannelzRef() ?? this.#blank.getChannelzRef();
+  /** Of the channel that the last call got; of nothing, before the first. */
+  override getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
+    return this.#last?.channel.getChannelzRef() ?? super.getChannelzRef();
   }
 
   tryLease(): Lease<GrpcConn> | undefined {
     const lease = this.#pool.tryAcquire(this.#key);
-    if (lease === undefined || !lease.conn.draining) return lease;
-    lease.release();
-    return undefined;
+    return lease === undefined ? undefined : this.#usable(lease);
   }
 
   async lease(options: { signal: AbortSignal; deadline: number; waitForReady: boolean }): Promise<Lease<GrpcConn>> {
@@ -122,7 +129,6 @@ class PooledChannel<K> implements ChannelInterface, CallOwner {
     try {
       const lease = await acquiring;
       this.#failed = false;
-      this.#watch(lease.conn);
       return lease;
     } catch (error) {
       if (error instanceof DialError) this.#failed = true;
@@ -147,15 +153,30 @@ class PooledChannel<K> implements ChannelInterface, CallOwner {
       const timeoutMs = deadline === Number.POSITIVE_INFINITY ? undefined : deadline - Date.now();
       if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
       try {
-        const lease = await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady });
-        // It may have begun to leave in the tick in which the pool handed it out.
-        if (!lease.conn.draining) return lease;
-        lease.release();
+        const lease = this.#usable(await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady }));
+        if (lease !== undefined) return lease;
       } catch (error) {
         if (timeoutMs !== undefined && error instanceof WaitTimeoutError) throw exceeded(begun, error.message);
         throw error;
       }
     }
+  }
+
+  /** A conn may begin to leave in the tick in which the pool hands it out. */
+  #usable(lease: Lease<GrpcConn>): Lease<GrpcConn> | undefined {
+    try {
+      this.#check(lease.conn);
+      if (!lease.conn.draining) {
+        this.#last = lease.conn;
+        if (this.#watchers.size > 0) this.#watch(lease.conn);
+        return lease;
+      }
+    } catch (error) {
+      lease.release();
+      throw error;
+    }
+    lease.release();
+    return undefined;
   }
 
   async #connect(): Promise<void> {
@@ -176,6 +197,7 @@ class PooledChannel<K> implements ChannelInterface, CallOwner {
     return this.#failed ? connectivityState.TRANSIENT_FAILURE : connectivityState.IDLE;
   }
 
+  /** Only while somebody watches this view: a conn outlives many views, and must not collect them. */
   #watch(conn: GrpcConn): void {
     if (this.#seen.has(conn)) return;
     this.#seen.add(conn);

@@ -1,12 +1,12 @@
 import { isIPv6 } from "node:net";
-import { Channel, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
+import type { Channel } from "@grpc/grpc-js";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import { messageOf } from "./status.ts";
 
-/** A grpc-js channel; what is wrong with its arguments is a `PoolTypeError`. */
-export function newChannel(target: string, credentials: ChannelCredentials, options: ChannelOptions): Channel {
+/** Makes a grpc-js channel; what grpc-js says is wrong with its arguments is thrown as a `PoolTypeError`. */
+export function newChannel<C extends Channel>(make: () => C): C {
   try {
-    return new Channel(target, credentials, options);
+    return make();
   } catch (cause) {
     throw new PoolTypeError(`grpc-js cannot make a channel of these arguments: ${messageOf(cause)}`, { cause });
   }

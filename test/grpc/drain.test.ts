@@ -141,9 +141,11 @@ describe("a gRPC conn that leaves", () => {
   test("a call whose credentials come after the close was not sent", async () => {
     await using echo = await startEcho();
     const conn = await dial(echo.address, { signal: never });
-    const call = conn.invoke(echoService.unary, { text: "x" });
+    let trailers = 0;
+    const call = conn.invoke(echoService.unary, { text: "x" }, { onTrailer: () => trailers++ });
     conn.channel.close();
     await assert.rejects(call, { name: "ConnClosedError", sent: false });
+    assert.equal(trailers, 0);
     assert.equal(echo.handled, 0);
   });
 

@@ -23,28 +23,28 @@ function call(client: Client, ask: Ask, options: CallOptions = {}): Promise<Answ
 }
 
 describe("a pooled channel", () => {
-  test("row 43: 100 calls on a server limited to 10 streams take about one round, on 10 connections", async () => {
+  test("row 43: 100 calls on a server limited to 10 streams run in one round, on 10 connections", async () => {
     await using echo = await startEcho(undefined, { "grpc.max_concurrent_streams": 10 });
     await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 10 }), maxKeyConns: 10 });
     const client = clientOf(pool, echo.address);
-    await Promise.all(Array.from({ length: 100 }, () => call(client, { text: "warm" })));
-    let most = 0;
-    const timer = setInterval(() => {
-      most = Math.max(most, echo.running);
-    }, 1);
-    await Promise.all(Array.from({ length: 100 }, () => call(client, { text: "x", delayMs: 50 })));
-    clearInterval(timer);
-    assert.equal(most, 100);
-    assert.ok(echo.sockets.size <= 10);
+    const calls = Array.from({ length: 100 }, () => rejection(call(client, { text: "x", delayMs: -1 })));
+    await until(() => echo.running === 100, "all run at once");
+    assert.equal(echo.sockets.size, 10);
+    await pool.close({ graceMs: 0 });
+    await Promise.all(calls);
   });
 
   test("row 39: 1,000 calls at once at 100 slots dial 10 connections", async () => {
     await using echo = await startEcho();
     await using pool = new Pool({ dial: dialGrpc(insecure) });
     const client = clientOf(pool, echo.address);
-    await Promise.all(Array.from({ length: 1_000 }, () => call(client, { text: "x", delayMs: 300 })));
+    const calls = Array.from({ length: 1_000 }, () => rejection(call(client, { text: "x", delayMs: -1 })));
+    await until(() => echo.running === 1_000, "all run at once");
     assert.equal(pool.stats().dials, 10);
     assert.equal(echo.sockets.size, 10);
+    await pool.close({ graceMs: 0 });
+    for (const error of await Promise.all(calls)) assert.equal(Object(error).code, status.CANCELLED);
+    assert.equal(pool.stats().streams, 0);
   });
 
   test("calls that wait keep to their deadline, and can be cancelled", async () => {
@@ -153,6 +153,28 @@ describe("a pooled channel", () => {
     await Promise.all([caller(), caller(), caller(), caller()]);
     assert.equal(answered, 200);
     await until(() => pool.stats().streams === 0, "all slots are free");
+  });
+
+  test("hazard 6: under load, connections that the server retires by age lose no call and run none twice", async () => {
+    const ages = { "grpc.max_connection_age_ms": 150, "grpc.max_connection_age_grace_ms": 1_000 };
+    await using echo = await startEcho(undefined, ages);
+    const dial = dialGrpc(insecure, {}, { maxStreams: 10 });
+    await using pool = new Pool({ dial });
+    const client = clientOf(pool, echo.address, true);
+    await using other = new Pool();
+    const handle = other.get(echo.address, dial, { retryUnsent: true });
+    const end = Date.now() + 1_000;
+    let calls = 0;
+    const caller = async (number: number): Promise<void> => {
+      while (Date.now() < end) {
+        const text = String(calls++);
+        const answered = await (number % 2 ? call(client, { text }) : handle.invoke(unary, { text }));
+        assert.equal(answered?.text, text);
+      }
+    };
+    await Promise.all(Array.from({ length: 30 }, (_, number) => caller(number)));
+    assert.equal(echo.handled, calls);
+    assert.ok(pool.stats().closed.goaway > 0);
   });
 
   test("hazard 4: calls that end in every way leave no slot taken", { timeout: 20_000 }, async () => {

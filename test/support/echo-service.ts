@@ -10,6 +10,7 @@ import {
   type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type ServiceDefinition,
   type sendUnaryData,
   type status,
 } from "@grpc/grpc-js";
@@ -37,7 +38,11 @@ function json<T>(): { serialize: (value: T) => Buffer; deserialize: (bytes: Buff
   };
 }
 
-function method(name: string, requestStream: boolean, responseStream: boolean): MethodDefinition<Ask, Answer> {
+function method<Q extends boolean, S extends boolean>(
+  name: string,
+  requestStream: Q,
+  responseStream: S,
+): MethodDefinition<Ask, Answer> & { requestStream: Q; responseStream: S } {
   const path = `/test.Echo/${name}`;
   const { serialize: requestSerialize, deserialize: requestDeserialize } = json<Ask>();
   const { serialize: responseSerialize, deserialize: responseDeserialize } = json<Answer>();
@@ -53,7 +58,7 @@ export const echoService = {
   chat: method("Chat", true, true),
 };
 
-/** A real grpc-js server, whose sockets a test can count and cut. */
+/** A real grpc-js server, of JSON unless `service` says otherwise, whose sockets a test can count and cut. */
 export interface EchoServer extends AsyncDisposable {
   readonly address: string;
   readonly port: number;
@@ -76,6 +81,7 @@ type AnyCall =
 export async function startEcho(
   credentials: ServerCredentials = ServerCredentials.createInsecure(),
   options: ServerOptions = {},
+  service: ServiceDefinition = echoService,
 ): Promise<EchoServer> {
   const server = new Server(options);
   const sockets = new Set<Socket>();
@@ -102,7 +108,7 @@ export async function startEcho(
       await new Promise((resolve) => listener.close(resolve));
     },
   };
-  server.addService(echoService, handlers(echo));
+  server.addService(service, handlers(echo));
   return echo;
 }
 

@@ -1,5 +1,13 @@
 import { Duplex } from "node:stream";
-import { encodePackets, Kind, type Packet, PacketReader, type Uint64 } from "../../src/drpc/index.ts";
+import {
+  DrpcConn,
+  type DrpcConnOptions,
+  encodePackets,
+  Kind,
+  type Packet,
+  PacketReader,
+  type Uint64,
+} from "../../src/drpc/index.ts";
 
 /** A packet, with the rest filled in. */
 export function packet(
@@ -142,4 +150,9 @@ export async function holding<T>(promise: PromiseLike<T>): Promise<T> {
   } finally {
     clearInterval(timer);
   }
+}
+
+/** A conn whose far end is driven by hand. */
+export function connect(options?: DrpcConnOptions, far: Far = new Far()): { far: Far; conn: DrpcConn } {
+  return { far, conn: new DrpcConn(far.near, options) };
 }

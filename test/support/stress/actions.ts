@@ -70,27 +70,20 @@ function configure(world: World, limits: Limits, key: string | undefined): void 
   world.pool.configure(given, key);
 }
 
-/** An orderly end was asked for by the test: no new streams from the next burst on. */
-export function drains(world: World, conn: StressConn): void {
-  conn.mayDrain = true;
-  conn.mustDrain = true;
-  conn.unfitSince = Math.min(conn.unfitSince, world.burst);
-}
-
 function clear(world: World, key: string | undefined): void {
-  for (const conn of world.open(key)) drains(world, conn);
+  for (const conn of world.open(key)) world.drains(conn);
   for (const conn of world.taken) if (key === undefined || conn.key === key) conn.mustDrain = true;
   world.pool.clear(key);
 }
 
 function put(world: World, conn: StressConn): void {
   const { openedAt } = conn;
-  world.hold(conn);
-  if (conn.uses > 0 || conn.taken) conn.openedAt = openedAt; // it keeps its age
+  const known = conn.taken;
+  world.prepare(conn);
+  if (known) conn.openedAt = openedAt; // it keeps its age
   conn.taken = false;
-  if (world.pool.put(conn.key, conn)) return;
-  conn.held = false;
-  if (!conn.dead && conn.closes !== 1) world.violate(`conn ${conn.id} was refused and not closed`);
+  conn.held = world.pool.put(conn.key, conn);
+  if (!conn.held && !conn.dead && conn.closes !== 1) world.violate(`conn ${conn.id} was refused and not closed`);
 }
 
 export const actions = {
@@ -100,7 +93,8 @@ export const actions = {
     const plain = asked.color === undefined && asked.dials && action.c < 4;
     const { dial, filter } = optionsOf(world, asked, action);
     const retryUnsent = !plain && bit(action.c, 2);
-    if (retryUnsent) asked.resent = true;
+    asked.resends = retryUnsent;
+    asked.resent = retryUnsent;
     const { pool } = world;
     const fresh = dial
       ? pool.get(asked.key, dial, { filter, retryUnsent })
@@ -187,15 +181,17 @@ export const actions = {
     if (conn === undefined) return;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
     conn.die();
+    world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
   },
   goaway: (world, { a, b }) => {
     const conn = pick(world.open(), a);
     if (conn === undefined) return;
     conn.draining = true;
+    if (conn.uses === 0) world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
     conn.mayDrain = true;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
     if (bit(b, 0) && world.plan.notifies) {
-      drains(world, conn);
+      world.drains(conn);
       conn.changed();
     }
   },
@@ -223,7 +219,7 @@ export const actions = {
     conn.blockedSince = Number.POSITIVE_INFINITY;
     const asked = conn.answerPending;
     const error = b === 0 ? new Error("still blocked, and will be") : undefined;
-    if (error !== undefined && asked && conn.open) drains(world, conn);
+    if (error !== undefined && asked && conn.open) world.drains(conn);
     conn.unblock(error);
   },
   put: (world, action) => put(world, world.makeConn(keyOf(action))),

@@ -28,6 +28,7 @@ export function makeAsk(world: World, action: Action, kind: Ask["kind"]): Ask {
     since: world.clock.now(),
     state: "waiting",
     maybeTried: false,
+    resends: false,
     resent: false,
     grantedIn: -1,
   };
@@ -101,6 +102,7 @@ const blank: Ask = {
   since: 0,
   state: "done",
   maybeTried: false,
+  resends: false,
   resent: false,
   grantedIn: -1,
 };

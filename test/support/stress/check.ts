@@ -42,8 +42,16 @@ function mayPause(world: World, key: string): boolean {
 
 /** A conn that can carry one more stream, and that the pool knows to be so. */
 function free(world: World, conn: StressConn): boolean {
-  const fit = !conn.mayDrain && !conn.draining && !conn.blocked && !conn.answerPending && !conn.changedSilently;
+  const fit = !world.mayDrain(conn) && !conn.draining && !conn.blocked && !conn.answerPending && !conn.changedSilently;
   return fit && conn.running < world.slots(conn);
+}
+
+/** A dial for these has brought what they cannot use: they are not dialed for again. */
+function markTried(world: World, key: string, waiting: readonly Ask[]): void {
+  const unsuited = world.unsuited.get(key);
+  for (const asked of unsuited?.burst === world.burst ? waiting : []) {
+    if (unsuited?.all || asked.color !== undefined) asked.maybeTried = true;
+  }
 }
 
 function checkKey(world: World, key: string): void {
@@ -56,7 +64,7 @@ function checkKey(world: World, key: string): void {
   if (dialing > waiting.filter(({ dials }) => dials).length) {
     world.violate(`${dialing} dials of ${key} for ${waiting.length} requests`);
   }
-  const sure = open.filter(({ mayDrain }) => !mayDrain).length + dialing;
+  const sure = open.filter((conn) => !world.mayDrain(conn)).length + dialing;
   if (sure > rules.of(key, "maxKeyConns")) world.violate(`${sure} conns of ${key}`);
   const oldest = waiting.find(({ color, resent }) => color === undefined && !resent);
   const served = world.asks.find(
@@ -68,6 +76,7 @@ function checkKey(world: World, key: string): void {
   const unused = open.find((conn) => free(world, conn));
   if (oldest !== undefined && unused !== undefined)
     world.violate(`request ${oldest.id} waits beside conn ${unused.id}, which is free`);
+  markTried(world, key, waiting);
   if (dialing > 0 || mayPause(world, key) || rules.of(key, "maxKeyDials") === 0) return;
   const wants = waiting.find(({ dials, maybeTried }) => dials && !maybeTried);
   if (wants === undefined || open.length >= rules.of(key, "maxKeyConns")) return;
@@ -83,7 +92,7 @@ function checkTotals(world: World): void {
   const open = world.open();
   const idle = open.filter(({ running }) => running === 0).length;
   if (idle > rules.total("capacity")) world.violate(`${idle} idle conns`);
-  const sure = open.filter(({ mayDrain }) => !mayDrain).length + world.dialing().length;
+  const sure = open.filter((conn) => !world.mayDrain(conn)).length + world.dialing().length;
   if (sure > rules.total("maxConns")) world.violate(`${sure} conns`);
 }
 
@@ -112,7 +121,7 @@ function checkStats(world: World): void {
         world.violate(`${name} of ${key ?? "all keys"}: the pool says ${stats[name]}, counted are ${counted[name]}`);
       }
     }
-    if (stats.draining > open.filter(({ mayDrain }) => mayDrain).length) world.violate(`${stats.draining} conns drain`);
+    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length) world.violate(`${stats.draining} conns drain`);
     if (stats.leased !== stats.open - stats.idle - stats.draining) world.violate("leased conns do not add up");
   }
   const known = new Set(world.pool.keys());

@@ -7,7 +7,7 @@ export interface ConnOwner {
   /** The pool runs an RPC on it. */
   onStart(conn: StressConn, call: StressCall): void;
   /** A stream on it has ended. */
-  onEnd(conn: StressConn): void;
+  onEnd(conn: StressConn, call?: StressCall, error?: unknown): void;
   /** The pool calls `close()`. */
   onClose(conn: StressConn): unknown;
   /** The pool asks whether it is free. */
@@ -40,7 +40,7 @@ export class StressCall {
   /** Ends the RPC; without an error, well. */
   end(error?: unknown): void {
     if (!this.conn.calls.delete(this)) return;
-    this.conn.streamEnded();
+    this.conn.streamEnded(this, error);
     this.#signal?.removeEventListener("abort", this.#abort);
     if (error === undefined) this.#done.resolve();
     else this.#done.reject(error);
@@ -174,9 +174,9 @@ export class StressConn implements Conn {
     return block.promise;
   }
 
-  streamEnded(): void {
+  streamEnded(call?: StressCall, error?: unknown): void {
     this.ended++;
-    this.#owner.onEnd(this);
+    this.#owner.onEnd(this, call, error);
   }
 
   block(): void {

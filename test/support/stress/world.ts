@@ -1,4 +1,5 @@
 import type { Conn, Dial, Lease } from "../../../src/contract.ts";
+import { ConnClosedError } from "../../../src/errors.ts";
 import type { Limits } from "../../../src/options.ts";
 import { Pool } from "../../../src/pool.ts";
 import { FakeClock } from "../clock.ts";
@@ -41,7 +42,9 @@ export interface Ask {
   state: "waiting" | "granted" | "done";
   /** A conn may have been dialed for it that it could not use. */
   maybeTried: boolean;
-  /** It has been sent twice: its place in the line is not its age. */
+  /** It will be sent again if it was not sent. */
+  resends: boolean;
+  /** It may be sent twice: its place in the line is not its age. */
   resent: boolean;
   grantedIn: number;
 }
@@ -77,21 +80,39 @@ export class World implements ConnOwner {
   readonly handles = new Map<string, Conn>();
   /** When a dial of the key last failed or was given up. */
   readonly failedAt = new Map<string, number>();
+  /** When a dial of the key last brought a conn that some requests cannot use, or none of them. */
+  readonly unsuited = new Map<string, { readonly burst: number; readonly all: boolean }>();
   readonly failedIn = new Map<string, number>();
   /** Counts the groups of actions between which everything settles. */
   burst = 0;
   closing = false;
-  graceOver = false;
+  graceEnds = Number.POSITIVE_INFINITY;
   closeFailures = 0;
   violation: string | undefined;
-  trail: string[] = [];
   #dialed = 0;
+  readonly #leaving = new Set<StressConn>();
 
   constructor(plan: Plan) {
     this.plan = plan;
     this.rules = new StressRules(plan.limits);
     this.pool = new Pool({ ...plan.limits, selection: plan.selection, clock: this.clock });
     if (plan.announced !== undefined) Object.assign(this.dial, { maxStreams: plan.announced });
+  }
+
+  /** The pool is about to be closed: how the closing of these goes, its `close()` will say. */
+  leave(): void {
+    this.closing = true;
+    for (const conn of this.open()) {
+      this.#leaving.add(conn);
+      this.drains(conn);
+    }
+  }
+
+  /** An orderly end was asked for by the test: no new streams from the next burst on. */
+  drains(conn: StressConn): void {
+    conn.mayDrain = true;
+    conn.mustDrain = true;
+    conn.unfitSince = Math.min(conn.unfitSince, this.burst);
   }
 
   /** The first violation counts: those that follow are its consequences. */
@@ -135,10 +156,17 @@ export class World implements ConnOwner {
 
   /** The pool has it now, if nothing is said to the contrary. */
   hold(conn: StressConn): void {
+    this.prepare(conn);
     conn.held = true;
+  }
+
+  /** The pool is about to have it. */
+  prepare(conn: StressConn): void {
     conn.openedAt = this.clock.now();
     conn.idleSince = conn.openedAt;
     conn.peakSlots = this.slots(conn);
+    // It drains with its last use, which the pool counts earlier than the test.
+    if (this.rules.maxUses(conn.key) < Number.POSITIVE_INFINITY) conn.mayDrain = true;
   }
 
   readonly dial: Dial<string, Conn> = (key, { signal }) => {
@@ -146,7 +174,7 @@ export class World implements ConnOwner {
     const mode = dials[this.#dialed++ % dials.length] ?? "at once";
     const dial: StressDial = { key, signal, mode, result: deferred(), settled: false };
     this.dials.push(dial);
-    signal.addEventListener("abort", () => this.#gaveUp(key), { once: true });
+    signal.addEventListener("abort", () => this.gaveUp(key), { once: true });
     this.#checkGrowth(key);
     if (this.closing) this.violate(`dialed ${key} after close()`);
     switch (mode) {
@@ -163,25 +191,26 @@ export class World implements ConnOwner {
         dial.settled = true;
         const conn = this.#arrived(dial);
         conn.die();
-        this.#gaveUp(key);
+        this.gaveUp(key);
         return conn;
       }
       case "throws":
         dial.settled = true;
-        this.#gaveUp(key);
+        this.gaveUp(key);
         throw new Error("the dial throws");
       case "garbage":
         dial.settled = true;
-        this.#gaveUp(key);
+        this.gaveUp(key);
         return JSON.parse("null");
       default:
         dial.settled = true;
-        this.#gaveUp(key);
+        this.gaveUp(key);
         return Promise.reject(Object.assign(new Error("the dial rejects"), { final: mode === "final" }));
     }
   };
 
-  #gaveUp(key: string): void {
+  /** A dial has failed: nothing is dialed for a while, perhaps. */
+  gaveUp(key: string): void {
     this.failedAt.set(key, this.clock.now());
     this.failedIn.set(key, this.burst);
   }
@@ -191,9 +220,8 @@ export class World implements ConnOwner {
     // An abandoned dial's conn is not the pool's: it must be closed, and does not count.
     if (!dial.signal.aborted) {
       this.hold(conn);
-      for (const ask of this.waiting(dial.key)) {
-        if (this.slots(conn) <= 0 || ask.color !== undefined) ask.maybeTried = true;
-      }
+      const useless = this.slots(conn) <= 0;
+      this.unsuited.set(dial.key, { burst: this.burst, all: useless || this.unsuited.get(dial.key)?.all === true });
     }
     dial.signal.addEventListener("abort", () => {
       conn.held = false;
@@ -210,7 +238,7 @@ export class World implements ConnOwner {
   fail(dial: StressDial, final: boolean): void {
     if (dial.settled) return;
     dial.settled = true;
-    this.#gaveUp(dial.key);
+    this.gaveUp(dial.key);
     dial.result.reject(Object.assign(new Error("the dial failed"), { final }));
   }
 
@@ -218,7 +246,7 @@ export class World implements ConnOwner {
   #checkGrowth(key: string): void {
     const total = this.open().length + this.dialing().length;
     if (total > this.rules.total("maxConns")) this.violate(`a dial of ${key} makes ${total} conns`);
-    const inKey = this.open(key).filter((conn) => !conn.mayDrain).length + this.dialing(key).length;
+    const inKey = this.open(key).filter((conn) => !this.mayDrain(conn)).length + this.dialing(key).length;
     if (inKey > this.rules.of(key, "maxKeyConns")) this.violate(`a dial makes ${inKey} conns of ${key}`);
     const dialing = this.dialing(key).length;
     if (dialing > this.rules.of(key, "maxKeyDials")) this.violate(`${dialing} dials of ${key}`);
@@ -234,7 +262,6 @@ export class World implements ConnOwner {
     if (conn.running > conn.peakSlots) this.violate(`${name} runs ${conn.running} streams on ${conn.peakSlots} slots`);
     if (ask?.key !== undefined && ask.key !== conn.key) this.violate(`${name} is handed out for ${ask.key}`);
     if (ask?.color !== undefined && ask.color !== conn.tags.color) this.violate(`${name} does not pass the filter`);
-    if (conn.uses >= this.rules.maxUses(conn.key)) conn.mayDrain = true;
   }
 
   onStart(conn: StressConn, call: StressCall): void {
@@ -252,7 +279,13 @@ export class World implements ConnOwner {
     if (conn.closes > 0) this.violate(`conn ${conn.id} is asked after its close`);
   }
 
-  onEnd(conn: StressConn): void {
+  onEnd(conn: StressConn, call?: StressCall, error?: unknown): void {
+    const ask = this.asks[call?.ask ?? -1];
+    const unsent = error instanceof ConnClosedError && !error.sent;
+    if (ask?.resends && unsent) {
+      ask.resends = false; // once
+      ask.state = "waiting";
+    }
     if (conn.running === 0) conn.idleSince = this.clock.now();
     else if (this.rules.total("maxConns") < Number.POSITIVE_INFINITY) conn.mayDrain = true; // for another key, perhaps
   }
@@ -263,12 +296,12 @@ export class World implements ConnOwner {
     if (conn.taken) this.violate(`${name} is closed while a caller owns it`);
     if (conn.held && conn.dead && conn.unfitSince < this.burst)
       this.violate(`${name} is closed, having died by itself`);
-    if (conn.held && conn.running > 0 && !this.graceOver)
+    if (conn.held && conn.running > 0 && this.clock.now() < this.graceEnds)
       this.violate(`${name} is closed under ${conn.running} streams`);
     if (conn.held && !conn.dead && !this.mayClose(conn)) this.violate(`${name} is closed for no reason`);
     const { closes } = this.plan;
     const mode = closes[conn.id % closes.length] ?? "closes";
-    if (this.closing && conn.held && mode !== "closes") this.closeFailures++;
+    if (this.#leaving.has(conn) && mode !== "closes") this.closeFailures++;
     if (mode === "throws") throw new Error("close throws");
     if (mode === "rejects") return Promise.reject(new Error("close rejects"));
     if (mode === "hangs") return new Promise(() => {});
@@ -284,12 +317,16 @@ export class World implements ConnOwner {
     return (
       this.closing ||
       conn.mustDrain ||
-      conn.mayDrain ||
+      this.mayDrain(conn) ||
       conn.draining ||
       Math.min(limited, rules.of(key, "maxKeyConns")) < Number.POSITIVE_INFINITY ||
-      idleMs >= rules.of(key, "expirationMs") ||
-      this.lifetimeOver(conn)
+      idleMs >= rules.of(key, "expirationMs")
     );
+  }
+
+  /** The pool may be draining it, or about to. */
+  mayDrain(conn: StressConn): boolean {
+    return conn.mayDrain || this.lifetimeOver(conn);
   }
 
   lifetimeOver(conn: StressConn, share = 0.975): boolean {

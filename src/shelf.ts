@@ -1,0 +1,258 @@
+import type { PooledConn } from "./conn.ts";
+import type { CloseReason, PoolConn } from "./contract.ts";
+import type { KeyRules } from "./limits.ts";
+import { List } from "./list.ts";
+import type { ConnInfo, Filter, Select, Selection } from "./options.ts";
+import { Loads } from "./selection.ts";
+
+/** What a shelf reports when it meets a conn that cannot be handed out. */
+export interface ShelfOwner<M> {
+  end(conn: M, reason: CloseReason): void;
+  block(conn: M, until: PromiseLike<unknown>): void;
+  /** Conns are validated before reuse: is this one due? Absent: none ever is. */
+  readonly isDue: ((conn: M) => boolean) | undefined;
+}
+
+/** Conns without `onChange` whose slots are read again when nothing has room; bounded, so that a miss stays O(1). */
+const rereads = 8;
+/** Conns that `"fastest"` compares at a choice; those that lose go to the end, so that each has its turn. */
+const compared = 16;
+
+/** The open conns of one key, arranged for choosing one. */
+export abstract class Shelf<C extends PoolConn, H> {
+  rules: KeyRules;
+  /** Free, no stream: the one longest idle first. */
+  readonly idle: List<PooledConn<C, H>> = new List();
+  /** Free, with streams: the one longest with room first. */
+  readonly roomy: List<PooledConn<C, H>> = new List();
+  /** Instead of `roomy`, where the load decides. */
+  readonly #loads: Loads<PooledConn<C, H>> | undefined;
+  /** Full, blocked or draining. */
+  readonly rest: List<PooledConn<C, H>> = new List();
+  /** Open conns, draining ones included. */
+  open = 0;
+  /** Idle conns, blocked ones among them. */
+  idleCount = 0;
+  blockedCount = 0;
+  drainingCount = 0;
+  readonly #selection: Selection<C>;
+  readonly #owner: ShelfOwner<PooledConn<C, H>>;
+
+  constructor(rules: KeyRules, selection: Selection<C>, owner: ShelfOwner<PooledConn<C, H>>) {
+    this.rules = rules;
+    this.#selection = selection;
+    this.#loads = selection === "least-loaded" ? new Loads() : undefined;
+    this.#owner = owner;
+  }
+
+  /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
+  slots(conn: PooledConn<C, H>): number {
+    try {
+      return Math.min(conn.conn.maxStreams ?? 1, this.rules.maxStreams);
+    } catch {
+      return 0; // a getter that throws: none now
+    }
+  }
+
+  /** Puts `conn` into the list that its state asks for. */
+  place(conn: PooledConn<C, H>): void {
+    if (conn.list === undefined) this.rest.push(conn);
+    const slots = conn.ready && !conn.blocked ? this.slots(conn) : 0;
+    if (!conn.open) return; // to ask for its slots has closed it
+    const free = conn.ready && !conn.blocked && conn.streams < slots;
+    const list = !free ? this.rest : conn.streams === 0 ? this.idle : (this.#loads?.of(conn.streams) ?? this.roomy);
+    if (list.has(conn)) return;
+    conn.list?.remove(conn);
+    if (list === this.idle) this.#pushIdle(conn);
+    else list.push(conn);
+  }
+
+  /** A conn that was blocked goes back to the place that its give-back earned. */
+  #pushIdle(conn: PooledConn<C, H>): void {
+    const { tail } = this.idle;
+    if (tail === undefined || tail.givenBack <= conn.givenBack) {
+      this.idle.push(conn);
+      return;
+    }
+    let next = this.idle.head;
+    while (next !== undefined && next.givenBack < conn.givenBack) next = next.next;
+    if (next === undefined) this.idle.push(conn);
+    else this.idle.insert(conn, next);
+  }
+
+  /** The conn to use next; the caller leases it before anything else happens. */
+  pick(filter: Filter<C> | undefined, now: () => number, reread = true): PooledConn<C, H> | undefined {
+    if (filter !== undefined || this.#owner.isDue !== undefined) return this.#search(filter, now, false);
+    for (;;) {
+      const conn = this.#selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.#choose(now);
+      if (conn === undefined) {
+        if (!reread || this.rest.size === 0 || !this.#reread()) return undefined;
+      } else if (this.#free(conn)) return conn;
+    }
+  }
+
+  #choose(now: () => number): PooledConn<C, H> | undefined {
+    switch (this.#selection) {
+      case "oldest":
+        return this.roomy.head ?? this.idle.head;
+      case "newest":
+        return this.roomy.tail ?? this.idle.tail;
+      case "least-loaded":
+        return this.idle.head ?? this.#loads?.least;
+      case "fastest":
+        return this.#fastest(now());
+      default:
+        return this.#inOrder(now)[0];
+    }
+  }
+
+  #fastest(now: number): PooledConn<C, H> | undefined {
+    let best: PooledConn<C, H> | undefined;
+    for (const list of [this.roomy, this.idle]) {
+      for (let left = Math.min(compared, list.size); left > 0; left--) {
+        const conn = list.head;
+        if (conn === undefined) break;
+        list.remove(conn);
+        list.push(conn);
+        if (best === undefined || conn.cost(now) < best.cost(now)) best = conn;
+      }
+    }
+    return best;
+  }
+
+  /** A copy of what is free, best first. */
+  #inOrder(now: () => number): PooledConn<C, H>[] {
+    const conns = [...this.roomy, ...this.idle];
+    switch (this.#selection) {
+      case "oldest":
+        return conns;
+      case "newest":
+        return conns.reverse();
+      case "least-loaded":
+        return [...this.idle, ...(this.#loads ?? [])];
+      case "fastest": {
+        const at = now();
+        return conns.sort((a, b) => a.cost(at) - b.cost(at));
+      }
+      default:
+        return this.#ask(this.#selection, conns, now());
+    }
+  }
+
+  /** What the caller's function chose goes first. If it throws, or chooses none of them, the order stays. */
+  #ask(select: Select<C>, conns: PooledConn<C, H>[], now: number): PooledConn<C, H>[] {
+    if (conns.length === 0) return conns;
+    try {
+      const infos = conns.map((conn) => this.info(conn, now));
+      const chosen = select(
+        conns.map(({ conn }) => conn),
+        infos,
+      );
+      return conns
+        .sort((a, b) => Number(b.conn === chosen) - Number(a.conn === chosen))
+        .filter((conn) => this.#listed(conn));
+    } catch {
+      return conns.filter((conn) => this.#listed(conn));
+    }
+  }
+
+  /** The same, but for a conn that runs no stream. */
+  pickIdle(): PooledConn<C, H> | undefined {
+    for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) {
+      if (this.#free(conn) && conn.idle) return conn;
+    }
+    return undefined;
+  }
+
+  /** A conn that may be used once it has been validated. */
+  pickDue(filter: Filter<C> | undefined, now: () => number): PooledConn<C, H> | undefined {
+    return this.#owner.isDue === undefined ? undefined : this.#search(filter, now, true);
+  }
+
+  /** Filters may change anything, so a copy is walked, and each conn is looked at again after its filter. */
+  #search(filter: Filter<C> | undefined, now: () => number, due: boolean): PooledConn<C, H> | undefined {
+    const isDue = this.#owner.isDue ?? (() => false);
+    for (const conn of this.#inOrder(now)) {
+      if (!this.#listed(conn) || isDue(conn) !== due || !this.passes(conn, filter, now)) continue;
+      if (this.#listed(conn) && this.#free(conn)) return conn;
+    }
+    return undefined;
+  }
+
+  passes(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
+    if (filter === undefined) return true;
+    try {
+      const verdict: unknown = filter(conn.conn, this.info(conn, now()));
+      if (typeof verdict === "object") Promise.resolve(verdict).catch(() => {}); // an async filter passes nothing
+      return verdict === true;
+    } catch {
+      return false;
+    }
+  }
+
+  #listed(conn: PooledConn<C, H>): boolean {
+    return conn.list !== undefined && conn.list !== this.rest;
+  }
+
+  /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
+  #free(conn: PooledConn<C, H>): boolean {
+    try {
+      if (conn.conn.draining === true) {
+        this.#owner.end(conn, "goaway");
+        return false;
+      }
+      // A conn just dialed is free: only after its first stream is it asked.
+      if (conn.uses > conn.streams && conn.conn.unblocked !== undefined) {
+        const until = conn.conn.unblocked();
+        if (until !== undefined) {
+          this.#owner.block(conn, until);
+          return false;
+        }
+        if (!this.#listed(conn)) return false;
+      }
+    } catch {
+      this.#owner.end(conn, "blocked");
+      return false;
+    }
+    const slots = this.slots(conn);
+    if (!this.#listed(conn)) return false; // to ask it has changed it
+    if (conn.streams < slots) return true;
+    this.place(conn);
+    return false;
+  }
+
+  /** Looks for slots that a conn without `onChange` has gained. */
+  #reread(): boolean {
+    for (let left = Math.min(rereads, this.rest.size); left > 0; left--) {
+      const conn = this.rest.head;
+      if (conn === undefined) return false;
+      if (conn.conn.onChange === undefined && conn.conn.maxStreams !== undefined) {
+        this.place(conn);
+        if (this.#listed(conn)) return true;
+      }
+      this.rest.remove(conn);
+      this.rest.push(conn);
+    }
+    return false;
+  }
+
+  /** The idle conn that was given back first, blocked ones included. */
+  oldestIdle(): PooledConn<C, H> | undefined {
+    let oldest = this.idle.head;
+    if (this.idleCount > this.idle.size) {
+      for (const conn of this.rest) {
+        if (conn.idle && (oldest === undefined || conn.givenBack < oldest.givenBack)) oldest = conn;
+      }
+    }
+    return oldest;
+  }
+
+  /** A copy: what is done to one conn may close others. */
+  conns(): PooledConn<C, H>[] {
+    return [...this.idle, ...this.roomy, ...(this.#loads ?? []), ...this.rest];
+  }
+
+  info(conn: PooledConn<C, H>, now: number): ConnInfo {
+    return conn.info(now, this.slots(conn));
+  }
+}

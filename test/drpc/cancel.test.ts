@@ -1,0 +1,142 @@
+import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
+import { test } from "node:test";
+import { type DrpcError, DrpcTimeoutError } from "../../src/drpc/index.ts";
+import { ConnClosedError } from "../../src/errors.ts";
+import { peer } from "../support/peer.ts";
+import { connect, Far, packet, rejection, turns } from "../support/wire.ts";
+
+const hello = Buffer.from("hello");
+
+test("row 45: an abort rejects with the signal's reason, untouched, and a soft cancel leaves the conn free", async () => {
+  const { far, conn } = connect();
+  for (const reason of [new Error("enough"), null, "text"]) {
+    const controller = new AbortController();
+    const response = conn.invoke(peer.echo, hello, { signal: controller.signal });
+    controller.abort(reason);
+    assert.equal(conn.unblocked(), undefined);
+    assert.equal(await rejection(response), reason);
+  }
+  assert.equal((await far.got(12))[3], "cancel! 1/4");
+  const aborted = await rejection(conn.invoke(peer.echo, hello, { signal: AbortSignal.abort("before") }));
+  assert.equal(aborted, "before");
+  assert.equal(far.packets.length, 12, "nothing was sent");
+});
+
+test("a signal that outlives its calls collects no listeners", async () => {
+  const { far, conn } = connect();
+  const { signal } = new AbortController();
+  for (let stream = 1; stream <= 20; stream++) {
+    const response = conn.invoke(peer.echo, hello, { signal, timeoutMs: 10_000 });
+    assert.equal(getEventListeners(signal, "abort").length, 1);
+    far.send(packet("message", stream, 1), packet("closeSend", stream, 2));
+    await response;
+    assert.equal(getEventListeners(signal, "abort").length, 0);
+  }
+});
+
+test("an abort drops what has come, and late packets of what was cancelled are ignored", async () => {
+  const { far, conn } = connect();
+  const controller = new AbortController();
+  const stream = await conn.newStream(peer.count, { signal: controller.signal });
+  far.send(packet("message", 1, 1, "a"), packet("message", 1, 2, "b"));
+  await turns();
+  controller.abort("enough");
+  assert.equal(await rejection(stream[Symbol.asyncIterator]().next()), "enough");
+  await stream.closed;
+  const next = conn.invoke(peer.echo, hello);
+  far.send(packet("message", 1, 3, "late"), packet("closeSend", 1, 4));
+  far.send(packet("message", 2, 1, "mine"), packet("closeSend", 2, 2));
+  assert.equal((await next).toString(), "mine");
+});
+
+test("a hard cancel closes the conn, which is closed before the RPC rejects", async () => {
+  const { conn } = connect({ cancel: "hard" });
+  const controller = new AbortController();
+  const order: string[] = [];
+  const response = conn.invoke(peer.echo, hello, { signal: controller.signal });
+  void conn.closed.then(() => order.push("closed"));
+  void response.catch((reason) => order.push(reason));
+  controller.abort("enough");
+  await turns();
+  assert.deepEqual(order, ["closed", "enough"]);
+  const error = await rejection(conn.invoke(peer.echo, hello));
+  assert(error instanceof ConnClosedError);
+  assert.equal(error.sent, false);
+});
+
+test("timeoutMs cancels the RPC with a DrpcTimeoutError", async () => {
+  const { far, conn } = connect();
+  const error = await rejection(conn.invoke(peer.echo, hello, { timeoutMs: 5 }));
+  assert(error instanceof DrpcTimeoutError);
+  assert.equal((await far.got(4)).at(-1), "cancel! 1/4");
+  const stream = await conn.newStream(peer.chat, { timeoutMs: 5 });
+  assert((await rejection(stream[Symbol.asyncIterator]().next())) instanceof DrpcTimeoutError);
+  await stream.closed;
+  for (const timeoutMs of [0, -1, Number.NaN]) {
+    await assert.rejects(conn.invoke(peer.echo, hello, { timeoutMs }), { code: "ERR_POOL_ARGUMENT" });
+  }
+  assert.equal(conn.unblocked(), undefined);
+});
+
+test("hazard 5: a conn is blocked until a cancelled RPC's bytes have left", async () => {
+  const { far, conn } = connect({}, new Far({ deaf: true, highWaterMark: 1024 }));
+  const stream = await conn.newStream(peer.collect);
+  const sent = stream.send(Buffer.alloc(100_000));
+  await stream.close();
+  await assert.rejects(sent, { message: /close\(\) cancelled/ });
+  await stream.closed;
+  const free = conn.unblocked();
+  assert(free);
+  let settled = false;
+  void free.then(() => {
+    settled = true;
+  });
+  await turns();
+  assert.equal(settled, false);
+  far.listen();
+  await free;
+  assert.equal(conn.unblocked(), undefined);
+  assert.equal(far.packets.at(-1), "cancel! 1/3");
+});
+
+test("hazard 5: a conn that stays blocked is closed after maxBlockedMs", async () => {
+  const { conn } = connect({ maxBlockedMs: 20 }, new Far({ deaf: true, highWaterMark: 1024 }));
+  const stream = await conn.newStream(peer.collect);
+  void stream.send(Buffer.alloc(100_000)).catch(() => {});
+  await stream.close();
+  const free = conn.unblocked();
+  assert(free);
+  const alive = setTimeout(() => {}, 5000); // the conn's own timer keeps nothing alive
+  await free;
+  clearTimeout(alive);
+  await conn.closed;
+  const error = await rejection(conn.invoke(peer.echo, hello));
+  assert(error instanceof ConnClosedError);
+  assert.deepEqual([error.reason, error.sent], ["blocked", false]);
+});
+
+test("breaking out of the loop cancels the RPC, and so does `return` before the first `next` or while it waits", async () => {
+  const { far, conn } = connect();
+  const first = await conn.newStream(peer.count);
+  far.send(packet("message", 1, 1), packet("message", 1, 2));
+  for await (const _ of first) break;
+  await first.closed;
+  assert.equal((await far.got(2))[1], "cancel! 1/2");
+
+  const second = await conn.newStream(peer.count);
+  await second[Symbol.asyncIterator]().return?.();
+  await second.closed;
+
+  const third = await conn.newStream(peer.count);
+  const iterator = third[Symbol.asyncIterator]();
+  const waiting = rejection(iterator.next());
+  await iterator.return?.();
+  assert.equal(((await waiting) as DrpcError).code, 1);
+  {
+    await using fourth = await conn.newStream(peer.count);
+    void fourth;
+  }
+  assert.equal((await far.got(8)).at(-1), "cancel! 4/2");
+  assert.equal(conn.unblocked(), undefined);
+});
