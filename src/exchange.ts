@@ -1,3 +1,4 @@
+import { shut } from "./closing.ts";
 import type { PoolConn } from "./contract.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { PoolTypeError } from "./errors.ts";
@@ -24,7 +25,7 @@ export class Exchange<K, C extends PoolConn> {
     throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
   }
 
-  /** `conn` is not held. False: there was no place, or a `clear` came while it was out; it is closed. */
+  /** `conn` is not held. False: there was no place, a `clear` came while it was out, or its lifetime is over; it is closed. */
   put(open: () => Peer<K, C>, conn: C): boolean {
     const { roster } = this.#dispatcher;
     const known = roster.memberOf(conn);
@@ -33,16 +34,25 @@ export class Exchange<K, C extends PoolConn> {
     try {
       const member = known ?? roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
       const stale = member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
-      if (!stale && this.#makeRoom(peer)) {
+      const outlived = roster.lifeLeft(member, peer) <= 0;
+      if (!stale && !outlived && this.#makeRoom(peer)) {
         // Making room may have emptied the key, which is forgotten then.
         this.#dispatcher.admit(member, open());
         return member.open;
       }
-      roster.refuse(member, stale ? "cleared" : "evicted");
+      roster.refuse(member, stale ? "cleared" : outlived ? "retired" : "evicted");
       return false;
     } finally {
       this.#dispatcher.serve(peer);
     }
+  }
+
+  /** The pool is closed, and so is what is put into it, unless it has died already. */
+  turnAway(conn: C): void {
+    const known = this.#dispatcher.roster.memberOf(conn);
+    if (known !== undefined && !known.taken) return;
+    known?.cut("pool");
+    void shut(() => conn.close());
   }
 
   take(peer: Peer<K, C>): Member<K, C> | undefined {

@@ -12,7 +12,7 @@ import {
   checkTimeout,
 } from "./argument.ts";
 import { systemClock } from "./clock.ts";
-import { type CloseFailure, Closing, shut } from "./closing.ts";
+import { type CloseFailure, Closing } from "./closing.ts";
 import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
 import { Directory } from "./directory.ts";
 import { Dispatcher, type DispatcherOwner } from "./dispatcher.ts";
@@ -85,11 +85,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#events = makeEvents(name);
     this.#started = clock.now();
     this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
-    this.#directory = new Directory(
-      rules,
-      { hashKey, limits, selection, clock, laneFor: (keyRules) => this.#dispatcher.roster.laneFor(keyRules) },
-      this.#dispatcher,
-    );
+    this.#directory = new Directory(rules, { hashKey, limits, selection, clock }, this.#dispatcher);
     this.#exchange = new Exchange(this.#dispatcher);
     this.#sweep = new Sweep(this.#dispatcher);
     this.#handleOwner = { dispatcher: this.#dispatcher, peer: (key, hash) => this.#peer(key, hash) };
@@ -155,7 +151,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const hash = this.#directory.hash(key);
     this.#exchange.checkNew(conn);
     if (this.#closing !== undefined) {
-      void shut(() => conn.close());
+      this.#exchange.turnAway(conn);
       return false;
     }
     return this.#exchange.put(() => this.#directory.open(key, hash), conn);
