@@ -122,7 +122,8 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
   }
 
   #fail(dialing: PeerDialing<K, C>, error: DialError): void {
-    const ahead = this.#uncount(dialing);
+    const ahead = this.#ahead(dialing);
+    this.#uncount(dialing);
     this.#events.dialFailed.emit(() => ({ key: dialing.home.key, error, ms: this.#tookMs(dialing) }));
     this.#owner.dialFailed(dialing, error, ahead);
   }
@@ -131,11 +132,16 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     return this.#schedule.clock.now() - dialing.startedAt;
   }
 
-  /** Returns how many waiters the dials started before it will serve. */
-  #uncount(dialing: PeerDialing<K, C>): number {
-    const { dials } = dialing.home;
+  /** How many waiters the dials started before it will serve. */
+  #ahead(dialing: PeerDialing<K, C>): number {
+    if (dialing.next === undefined) return dialing.home.promised(dialing);
     let ahead = 0;
     for (let older = dialing.prev; older !== undefined; older = older.prev) ahead += older.slots;
+    return ahead;
+  }
+
+  #uncount(dialing: PeerDialing<K, C>): void {
+    const { dials } = dialing.home;
     dialing.home.removeDial(dialing);
     this.count--;
     this.#schedule.cancel(dialing);
@@ -143,7 +149,6 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       const { home } = dialing;
       home.dialedMs += this.#schedule.clock.now() - home.dialingSince;
     }
-    return ahead;
   }
 }
 

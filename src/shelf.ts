@@ -221,6 +221,11 @@ export abstract class Shelf<C extends PoolConn, H> {
     return false;
   }
 
+  /** Whether any conn is worth asking for. Where none is, a long queue need not be walked. */
+  hasFree(): boolean {
+    return this.open > this.rest.size || this.#reread();
+  }
+
   /** Looks for slots that a conn without `onChange` has gained. */
   #reread(): boolean {
     for (let left = Math.min(rereads, this.rest.size); left > 0; left--) {
