@@ -2,8 +2,8 @@ import { type CloseFailure, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
-import { IdleOrder, type Lane } from "./idle.ts";
-import { type KeyRules, type Rules, unlimited } from "./limits.ts";
+import { IdleOrder } from "./idle.ts";
+import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
@@ -91,18 +91,20 @@ export class Roster<K, C extends PoolConn> {
   }
 
   /** Total order costs a little at each give-back: it is kept only where something asks for the oldest of all. */
-  laneFor(rules: KeyRules): Lane<Member<K, C>> | undefined {
+  order(peer: Peer<K, C>): void {
     const { capacity, maxConns } = this.rules;
-    const { expirationMs } = rules;
+    const { expirationMs } = peer.rules;
     const ordered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
-    return ordered ? this.idle.lane(expirationMs) : undefined;
+    const lane = ordered ? this.idle.lane(expirationMs) : undefined;
+    if (lane === peer.lane) return;
+    for (const conn of peer.conns()) peer.lane?.forget(conn);
+    peer.lane = lane;
   }
 
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
   lease(conn: Member<K, C>): void {
     const first = conn.streams === 0;
     if (first) this.#countIdle(conn, -1);
-    conn.latency?.changed(conn.streams, this.#schedule.clock.now());
     conn.lease();
     const peer = conn.home;
     if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
@@ -117,11 +119,6 @@ export class Roster<K, C extends PoolConn> {
     if (!conn.ready) {
       this.#releaseLast(conn);
       return false;
-    }
-    if (conn.latency !== undefined) {
-      const now = this.#schedule.clock.now();
-      conn.latency.changed(conn.streams, now);
-      conn.latency.ended(now);
     }
     conn.release();
     if (conn.streams === 0) {

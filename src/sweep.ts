@@ -41,7 +41,7 @@ export class Sweep<K, C extends PoolConn> {
     const { roster } = this.#dispatcher;
     roster.rules = rules;
     const all = conns(peers);
-    for (const peer of peers) this.#reorder(peer);
+    for (const peer of peers) this.#dispatcher.equip(peer);
     this.#shedDials(peers);
     for (const conn of all) {
       conn.home.place(conn);
@@ -66,13 +66,6 @@ export class Sweep<K, C extends PoolConn> {
       const overKey = home.open - home.drainingCount + home.dials.size > home.rules.maxKeyConns;
       if (overKey || roster.open + dialer.count > roster.rules.maxConns) dialer.abandon(dialing, "limits were lowered");
     }
-  }
-
-  #reorder(peer: Peer<K, C>): void {
-    const lane = this.#dispatcher.roster.laneFor(peer.rules);
-    if (lane === peer.lane) return;
-    for (const conn of peer.conns()) peer.lane?.forget(conn);
-    peer.lane = lane;
   }
 
   #renounce(peers: readonly Peer<K, C>[], why: string): void {
