@@ -40,7 +40,7 @@ export class Keeper<K, C extends PoolConn> {
   /** A key with `minIdle` is in use: its idle conns do not expire, and are refilled. */
   used(peer: Peer<K, C>): void {
     peer.usedAt = this.#schedule.clock.now();
-    if (peer.kept || this.#dial === undefined) return;
+    if (peer.kept || !peer.alive || this.#dial === undefined) return;
     peer.kept = true;
     this.#watch(peer, keptFor(peer));
   }
