@@ -239,6 +239,7 @@ export class Dispatcher<K, C extends PoolConn>
   #feed(): void {
     const { next } = this.places;
     if (next !== undefined) this.serve(next);
+    else if (this.places.free) for (const peer of this.keeper.warming) this.serve(peer);
   }
 
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void {
@@ -260,7 +261,10 @@ export class Dispatcher<K, C extends PoolConn>
         this.#dial(next);
         this.keeper.tend(next);
         this.#screen(next);
-        if (next.empty) this.#owner.emptied(next);
+        if (next.empty && !this.keeper.isWarming(next)) {
+          this.keeper.forget(next);
+          this.#owner.emptied(next);
+        }
         const waiting = this.places.next;
         if (waiting !== undefined) this.#again.add(waiting);
       }

@@ -110,9 +110,14 @@ export class Keeper<K, C extends PoolConn> {
     return warmer.promise;
   }
 
-  rejectAll(peer: Peer<K, C>, error: unknown): void {
+  /** Nothing is left of the key. */
+  forget(peer: Peer<K, C>): void {
     peer.kept = false;
     this.#unwatch(peer);
+  }
+
+  rejectAll(peer: Peer<K, C>, error: unknown): void {
+    this.forget(peer);
     for (const warmer of this.#warmers.get(peer) ?? []) this.#settle(peer, warmer, () => warmer.reject(error));
   }
 
