@@ -71,7 +71,8 @@ function reachable(file: string, seen = new Set<string>()): Set<string> {
   seen.add(file);
   if (!existsSync(join(root, file))) return seen;
   const declares = file.endsWith(".d.ts");
-  for (const { target } of importsOf(file)) reachable(declares ? target.replace(/(\.d)?\.[jt]s$/, ".d.ts") : target, seen);
+  for (const { target } of importsOf(file))
+    reachable(declares ? target.replace(/(\.d)?\.[jt]s$/, ".d.ts") : target, seen);
   return seen;
 }
 
