@@ -93,7 +93,10 @@ export class Dispatcher<K, C extends PoolConn>
   /** A lease as soon as there is one. `tryLease` has found none. */
   wait(peer: Peer<K, C>, request: Request<K, C>): Promise<Member<K, C>> {
     // It may have aborted since the call began: in a filter, or before an RPC is sent again.
-    if (request.signal?.aborted) return Promise.reject(request.signal.reason);
+    if (request.signal?.aborted) {
+      this.serve(peer); // nothing may be left of its key
+      return Promise.reject(request.signal.reason);
+    }
     peer.tally.misses++;
     const waiter = this.queue.join(peer, request);
     this.serve(peer);
