@@ -150,11 +150,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkConn("what is put", conn);
     const hash = this.#directory.hash(key);
     this.#exchange.checkNew(conn);
-    if (this.#closing !== undefined) {
-      this.#exchange.turnAway(conn);
-      return false;
-    }
-    return this.#exchange.put(() => this.#directory.open(key, hash), conn);
+    return this.#exchange.put(() => this.#open(key, hash), conn);
   }
 
   /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */
@@ -264,11 +260,18 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   }
 
   #peer(key: K, hash: unknown): Peer<K, C> {
-    if (this.#closing !== undefined) throw new PoolClosedError();
+    const peer = this.#open(key, hash);
+    if (peer === undefined) throw new PoolClosedError();
+    return peer;
+  }
+
+  /** The record of a key; none once the pool is closed. */
+  #open(key: K, hash: unknown): Peer<K, C> | undefined {
+    if (this.#closing !== undefined) return undefined;
     const peer = this.#directory.open(key, hash);
     if (this.#closing === undefined) return peer;
     this.#dispatcher.serve(peer); // `limits` closed the pool: nothing may be left of the key
-    throw new PoolClosedError();
+    return undefined;
   }
 
   #beginClose(): void {

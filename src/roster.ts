@@ -166,6 +166,19 @@ export class Roster<K, C extends PoolConn> {
     if (conn.ready) this.#change(conn, () => conn.end(reason));
   }
 
+  /** Ends all before the first `close()` is called, which may ask for one of the others. */
+  endAll(conns: readonly Member<K, C>[], reason: CloseReason): void {
+    const ended = conns.filter((conn) => conn.ready);
+    const left = ended.filter((conn) => this.#move(conn, () => conn.end(reason)));
+    for (const conn of left) {
+      this.#closed(
+        conn,
+        shut(() => conn.conn.close()),
+      );
+    }
+    for (const conn of ended) this.#owner.freed(conn.home);
+  }
+
   /** Closes a conn under its streams. */
   cut(conn: Member<K, C>, reason: CloseReason): void {
     if (conn.open) this.#change(conn, () => conn.cut(reason));
@@ -252,21 +265,28 @@ export class Roster<K, C extends PoolConn> {
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
     const peer = conn.home;
     const wasDraining = conn.draining;
-    this.#count(conn, -1);
-    transition();
-    if (!conn.ready) conn.blocked = false;
-    this.#count(conn, 1);
-    if (conn.open) {
-      peer.place(conn);
-    } else {
-      peer.leave(conn);
-      peer.lane?.forget(conn);
-      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    if (this.#move(conn, transition)) {
       if (conn.taken) conn.holdProcess(true);
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
     if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
     if (!conn.ready) this.#owner.freed(peer);
+  }
+
+  /** The part of a change that calls nobody. Returns whether the conn has left. */
+  #move(conn: Member<K, C>, transition: () => void): boolean {
+    this.#count(conn, -1);
+    transition();
+    if (!conn.ready) conn.blocked = false;
+    this.#count(conn, 1);
+    if (conn.open) {
+      conn.home.place(conn);
+      return false;
+    }
+    conn.home.leave(conn);
+    conn.home.lane?.forget(conn);
+    if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    return true;
   }
 
   #closed(conn: Member<K, C>, closing: Promise<CloseFailure | undefined> | undefined): void {

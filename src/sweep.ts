@@ -63,7 +63,8 @@ export class Sweep<K, C extends PoolConn> {
     const dials = peers.flatMap((peer) => [...peer.dials]).sort((a, b) => a.startedAt - b.startedAt);
     for (const dialing of dials.reverse()) {
       const { home } = dialing;
-      const overKey = home.open - home.drainingCount + home.dials.size > home.rules.maxKeyConns;
+      const { maxKeyConns, maxKeyDials } = home.rules;
+      const overKey = home.dials.size > Math.min(maxKeyDials, maxKeyConns - home.open + home.drainingCount);
       if (overKey || roster.open + dialer.count > roster.rules.maxConns) dialer.abandon(dialing, "limits were lowered");
     }
   }
@@ -77,7 +78,7 @@ export class Sweep<K, C extends PoolConn> {
   }
 
   #end(all: readonly Member<K, C>[], reason: CloseReason): void {
-    for (const conn of all) this.#dispatcher.roster.end(conn, reason);
+    this.#dispatcher.roster.endAll(all, reason);
   }
 }
 

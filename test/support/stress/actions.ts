@@ -203,6 +203,7 @@ export const actions = {
     if (conn.uses === 0) world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
     conn.mayDrain = true;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
+    world.gaveUp(conn.key); // as above
     if (bit(b, 0) && world.plan.notifies) {
       world.drains(conn);
       conn.changed();
