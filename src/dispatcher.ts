@@ -118,9 +118,9 @@ export class Dispatcher<K, C extends PoolConn>
         return;
       }
       this.available(conn.home);
-    }
-    this.roster.settle(conn);
-    this.#feed();
+      this.roster.settle(conn);
+      this.#feed();
+    } else this.roster.settle(conn);
   }
 
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */

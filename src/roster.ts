@@ -3,7 +3,7 @@ import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder, type Lane } from "./idle.ts";
-import type { KeyRules, Rules } from "./limits.ts";
+import { type KeyRules, type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
@@ -83,6 +83,7 @@ export class Roster<K, C extends PoolConn> {
     conn.put(peer);
     this.#count(conn, 1);
     conn.givenBack = ++this.#giveBacks;
+    peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
     this.limitLife(conn);
@@ -93,9 +94,8 @@ export class Roster<K, C extends PoolConn> {
   laneFor(rules: KeyRules): Lane<Member<K, C>> | undefined {
     const { capacity, maxConns } = this.rules;
     const { expirationMs } = rules;
-    return Math.min(capacity, maxConns, expirationMs) < Number.POSITIVE_INFINITY
-      ? this.idle.lane(expirationMs)
-      : undefined;
+    const ordered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
+    return ordered ? this.idle.lane(expirationMs) : undefined;
   }
 
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
@@ -106,16 +106,16 @@ export class Roster<K, C extends PoolConn> {
     conn.lease();
     const peer = conn.home;
     if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
-    else peer.place(conn);
-    if (first) conn.holdProcess(true);
-    if (this.#events.leased.active) this.#events.leased.emit(() => ({ key: peer.key, conn: conn.conn }));
+    else peer.begun(conn);
+    if (first && conn.holds) conn.holdProcess(true);
+    if (this.#events.leased.active) this.#tell("leased", conn);
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
   release(conn: Member<K, C>): boolean {
-    if (this.#events.released.active) this.#events.released.emit(() => ({ key: conn.home.key, conn: conn.conn }));
+    if (this.#events.released.active) this.#tell("released", conn);
     if (!conn.ready) {
-      if (conn.open) this.#change(conn, () => conn.release());
+      this.#releaseLast(conn);
       return false;
     }
     if (conn.latency !== undefined) {
@@ -128,9 +128,18 @@ export class Roster<K, C extends PoolConn> {
       this.#countIdle(conn, 1);
       conn.givenBack = ++this.#giveBacks;
     }
-    conn.home.place(conn);
-    if (conn.streams === 0) conn.holdProcess(false);
+    conn.home.ended(conn);
+    if (conn.holds && conn.streams === 0) conn.holdProcess(false);
     return true;
+  }
+
+  #releaseLast(conn: Member<K, C>): void {
+    if (conn.open) this.#change(conn, () => conn.release());
+  }
+
+  /** Apart from its callers: a closure in them would cost an allocation at each call, made or not. */
+  #tell(name: "leased" | "released", conn: Member<K, C>): void {
+    this.#events[name].emit(() => ({ key: conn.home.key, conn: conn.conn }));
   }
 
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
@@ -253,7 +262,7 @@ export class Roster<K, C extends PoolConn> {
     if (conn.open) {
       peer.place(conn);
     } else {
-      conn.list?.remove(conn);
+      peer.leave(conn);
       peer.lane?.forget(conn);
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       if (conn.taken) conn.holdProcess(true);
@@ -283,7 +292,6 @@ export class Roster<K, C extends PoolConn> {
   #count(conn: Member<K, C>, by: 1 | -1): void {
     if (!conn.open) return;
     this.open += by;
-    conn.home.open += by;
     if (conn.idle) this.#countIdle(conn, by);
     if (conn.draining) {
       this.drainingCount += by;
