@@ -44,23 +44,29 @@ export class Handle<K, C extends PoolConn> implements Conn {
   }
 
   invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
+    let member: Member<K, C> | undefined;
     try {
       const call = this.#callOptions(options);
-      const member = this.#retryUnsent ? undefined : this.#tryLease();
-      if (member !== undefined) return this.#invokeOn(member, rpc, request, call);
-      return this.#invokeLater(rpc, request, call);
+      member = this.#retryUnsent ? undefined : this.#tryLease();
+      if (member === undefined) return this.#invokeLater(rpc, request, call);
+      const { conn, done, failed } = member.settlers ?? this.#settlers(member);
+      return conn.invoke(rpc, request, call).then(done, failed);
     } catch (error) {
+      if (member !== undefined) this.#dispatcher.release(member);
       return Promise.reject(error);
     }
   }
 
   newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
+    let member: Member<K, C> | undefined;
     try {
       const call = this.#callOptions(options);
-      const member = this.#retryUnsent ? undefined : this.#tryLease();
-      if (member !== undefined) return this.#streamOn(member, rpc, call);
-      return this.#streamLater(rpc, call);
+      member = this.#retryUnsent ? undefined : this.#tryLease();
+      if (member === undefined) return this.#streamLater(rpc, call);
+      const { conn, streamed, failed } = member.settlers ?? this.#settlers(member);
+      return conn.newStream(rpc, call).then(streamed, failed);
     } catch (error) {
+      if (member !== undefined) this.#dispatcher.release(member);
       return Promise.reject(error);
     }
   }
@@ -108,54 +114,43 @@ export class Handle<K, C extends PoolConn> implements Conn {
     return this.#dispatcher.tryLease(peer, this.#filter);
   }
 
-  #invokeOn<I, O>(
-    member: Member<K, C>,
-    rpc: Rpc<I, O>,
-    request: NoInfer<I>,
-    options: CallOptions | undefined,
-  ): Promise<O> {
-    try {
-      const { conn, done, failed } = member.settlers ?? this.#settlers(member);
-      return conn.invoke(rpc, request, options).then(done, failed);
-    } catch (error) {
-      this.#dispatcher.release(member);
-      throw error;
-    }
-  }
-
-  #streamOn<I, O>(member: Member<K, C>, rpc: Rpc<I, O>, options: CallOptions | undefined): Promise<Stream<I, O>> {
-    try {
-      const { conn, streamed, failed } = member.settlers ?? this.#settlers(member);
-      return conn.newStream(rpc, options).then(streamed, failed);
-    } catch (error) {
-      this.#dispatcher.release(member);
-      throw error;
-    }
-  }
+  // Apart from their callers, since a closure in those would cost an allocation at each call.
 
   #invokeLater<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions | undefined): Promise<O> {
-    return this.#later(options, (conn, rest) => this.#invokeOn(conn, rpc, request, rest));
+    return this.#later(options, ({ conn, done, failed }, rest) => conn.invoke(rpc, request, rest).then(done, failed));
   }
 
   #streamLater<I, O>(rpc: Rpc<I, O>, options: CallOptions | undefined): Promise<Stream<I, O>> {
-    return this.#later(options, (conn, rest) => this.#streamOn(conn, rpc, rest));
+    return this.#later(options, ({ conn, streamed, failed }, rest) => conn.newStream(rpc, rest).then(streamed, failed));
   }
 
   /** Waits for a conn, and sends again what was certainly not sent, both within the one budget of the call. */
   async #later<T>(
     options: CallOptions | undefined,
-    run: (conn: Member<K, C>, options: CallOptions | undefined) => Promise<T>,
+    run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
   ): Promise<T> {
     const { now } = this.#dispatcher;
     const started = now();
     for (let retries = this.#retryUnsent ? 1 : 0; ; retries--) {
-      const left = rest(options, started, now());
-      const member = this.#tryLease() ?? (await this.#wait(left));
+      const member = this.#tryLease() ?? (await this.#wait(rest(options, started, now())));
       try {
-        return await run(member, rest(options, started, now()));
+        return await this.#run(member, rest(options, started, now()), run);
       } catch (error) {
         if (retries === 0 || !unsent(error)) throw error;
       }
+    }
+  }
+
+  #run<T>(
+    member: Member<K, C>,
+    options: CallOptions | undefined,
+    run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
+  ): Promise<T> {
+    try {
+      return run(member.settlers ?? this.#settlers(member), options);
+    } catch (error) {
+      this.#dispatcher.release(member); // what throws has begun nothing
+      throw error;
     }
   }
 
@@ -184,7 +179,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
       },
       streamed: (stream) => {
         try {
-          return new PooledStream(stream, () => dispatcher.release(member));
+          return new PooledStream(stream, member, dispatcher);
         } catch (error) {
           dispatcher.release(member); // what newStream brought is no stream
           throw error;

@@ -76,12 +76,14 @@ export abstract class Shelf<C extends PoolConn, H> {
   /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
   slots(conn: PooledConn<C, H>): number {
     try {
-      const own = conn.conn.maxStreams;
-      const { maxStreams } = this.rules;
-      return own === undefined ? Math.min(1, maxStreams) : Math.min(own, maxStreams);
+      return this.#slots(conn.conn);
     } catch {
       return 0; // a getter that throws: none now
     }
+  }
+
+  #slots({ maxStreams = 1 }: C): number {
+    return Math.min(maxStreams, this.rules.maxStreams);
   }
 
   /** Puts a conn into the list that its state asks for: one that is full, blocked or draining into none. */
@@ -242,29 +244,29 @@ export abstract class Shelf<C extends PoolConn, H> {
   }
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
-  #free(conn: PooledConn<C, H>): boolean {
+  #free(member: PooledConn<C, H>): boolean {
+    const { conn } = member;
     try {
-      if (conn.conn.draining === true) {
-        this.#owner.end(conn, "goaway");
+      if (conn.draining === true) {
+        this.#owner.end(member, "goaway");
         return false;
       }
       // A conn just dialed is free: only after its first stream is it asked.
-      if (conn.uses > conn.streams && conn.conn.unblocked !== undefined) {
-        const until = conn.conn.unblocked();
+      if (member.uses > member.streams) {
+        const until = conn.unblocked?.();
         if (until !== undefined) {
-          this.#owner.block(conn, until);
+          this.#owner.block(member, until);
           return false;
         }
-        if (!this.#listed(conn)) return false;
       }
+      member.slots = this.#slots(conn);
     } catch {
-      this.#owner.end(conn, "blocked");
+      this.#owner.end(member, "blocked");
       return false;
     }
-    conn.slots = this.slots(conn);
-    if (!this.#listed(conn)) return false; // to ask it has changed it
-    if (conn.streams < conn.slots) return true;
-    this.place(conn);
+    if (!this.#listed(member)) return false; // to ask it has changed it
+    if (member.streams < member.slots) return true;
+    this.place(member);
     return false;
   }
 
