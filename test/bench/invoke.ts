@@ -1,7 +1,8 @@
-import { Effect, Exit, Scope, Pool as EffectPool } from "effect";
+import { Effect, Pool as EffectPool, Scope } from "effect";
 import { createPool as createGenericPool } from "generic-pool";
 import { createPool as createLightningPool } from "lightning-pool";
 import { Pool as TarnPool } from "tarn";
+import type { Conn } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
 import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";
@@ -10,7 +11,7 @@ import { race } from "./race.ts";
 import { atLeast, atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
 
 const key = "peer:1";
-const dial = () => new NoopConn();
+const dial = (): Conn => new NoopConn();
 
 const contenders = {
   direct: (): Contender => {
@@ -45,23 +46,11 @@ const contenders = {
 
   /** Many streams on one conn, as gRPC has them. */
   multiplexed: (): Contender => {
-    const conn = new Pool({ dial: () => new NoopConn(100) }).get(key);
+    const conn = new Pool({ dial: (): Conn => new NoopConn(100) }).get(key);
     return {
       name: "multiplexed",
       run: async (n) => {
         for (let i = 0; i < n; i++) await conn.invoke(rpc, "request");
-      },
-    };
-  },
-
-  /** The options without a signal, to compare with. */
-  optioned: (): Contender => {
-    const conn = new Pool({ dial }).get(key);
-    const options = {};
-    return {
-      name: "optioned",
-      run: async (n) => {
-        for (let i = 0; i < n; i++) await conn.invoke(rpc, "request", options);
       },
     };
   },
@@ -78,12 +67,12 @@ const contenders = {
   },
 
   "lightning-pool": (): Contender => {
-    const pool = createLightningPool({ create: dial, destroy: (conn: NoopConn) => conn.close() }, { max: 10 });
+    const pool = createLightningPool({ create: dial, destroy: (conn: Conn) => conn.close() }, { max: 10 });
     return {
       name: "lightning-pool",
       run: async (n) => {
         for (let i = 0; i < n; i++) {
-          const conn: NoopConn = await pool.acquire();
+          const conn: Conn = await pool.acquire();
           try {
             await conn.invoke(rpc, "request");
           } finally {
@@ -95,7 +84,7 @@ const contenders = {
   },
 
   "generic-pool": (): Contender => {
-    const pool = createGenericPool<NoopConn>({ create: async () => dial(), destroy: (conn) => conn.close() }, { max: 10 });
+    const pool = createGenericPool<Conn>({ create: async () => dial(), destroy: (conn) => conn.close() }, { max: 10 });
     return {
       name: "generic-pool",
       run: async (n) => {
@@ -112,7 +101,7 @@ const contenders = {
   },
 
   "generic-pool use": (): Contender => {
-    const pool = createGenericPool<NoopConn>({ create: async () => dial(), destroy: (conn) => conn.close() }, { max: 10 });
+    const pool = createGenericPool<Conn>({ create: async () => dial(), destroy: (conn) => conn.close() }, { max: 10 });
     return {
       name: "generic-pool use",
       run: async (n) => {
@@ -122,7 +111,7 @@ const contenders = {
   },
 
   tarn: (): Contender => {
-    const pool = new TarnPool<NoopConn>({
+    const pool = new TarnPool<Conn>({
       create: async () => dial(),
       validate: () => true,
       destroy: (conn) => conn.close(),
@@ -161,7 +150,6 @@ const contenders = {
     };
   },
 };
-void Exit;
 
 async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const all = await Promise.all(Object.values(contenders).map((make) => make()));
@@ -192,7 +180,6 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   yield { name: "generic-pool, use()", ...row("generic-pool use"), ratio: toDirect("generic-pool use") };
   yield { name: "tarn", ...row("tarn"), ratio: toDirect("tarn"), target: atLeast(18, faster("tarn")) };
   yield { name: "effect", ...row("effect"), ratio: toDirect("effect") };
-  yield { name: "optioned", ...row("optioned"), ratio: toDirect("optioned") };
 
   const bytes = new Map<string, number>();
   for (const contender of all) bytes.set(contender.name, await bytesPerOperation(contender));

@@ -1,11 +1,12 @@
-import { child } from "./fresh.ts";
 import { invoke } from "./invoke.ts";
+import { lease } from "./lease.ts";
 import { race } from "./race.ts";
 import { long, type Line, type Section, short } from "./row.ts";
+import { stream } from "./stream.ts";
 import { format } from "./table.ts";
 
-const sections: readonly Section[] = [invoke];
-void child;
+const sections: readonly Section[] = [invoke, lease, waiters, stream];
+import { waiters } from "./waiters.ts";
 
 const args = process.argv.slice(2);
 const pace = args.includes("--short") ? short : long;
@@ -27,3 +28,4 @@ if (args.includes("--race")) {
     for await (const line of section.run(pace)) console.log(format(line satisfies Line));
   }
 }
+process.exit();

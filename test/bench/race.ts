@@ -44,7 +44,8 @@ export async function race(contenders: readonly Contender[], pace: Pace): Promis
   for (let round = 0; round < pace.rounds; round++) {
     for (const contender of shuffled(contenders)) {
       const count = counts.get(contender) ?? 1;
-      samples.get(contender.name)?.push(((await timed(contender, count)) * 1e6) / count);
+      const ms = await timed(contender, count);
+      samples.get(contender.name)?.push((ms * 1e6) / count / (contender.together ?? 1));
     }
   }
   return new Race(samples);
@@ -52,20 +53,21 @@ export async function race(contenders: readonly Contender[], pace: Pace): Promis
 
 /** How often it must run for a slice, found once it is warm. */
 async function calibrate(contender: Contender, sliceMs: number): Promise<number> {
-  let count = 100;
+  let count = 1;
   for (let warm = 0; ; ) {
     const ms = await timed(contender, count);
     if (ms < sliceMs / 4) count *= 2;
-    else count = Math.max(Math.round((count * sliceMs) / ms), 1);
-    if (ms >= sliceMs / 4 && ++warm === 20) return count;
+    else if (++warm === 30) return Math.max(Math.round((count * sliceMs) / ms), 1);
   }
 }
 
+/** Milliseconds of processor time, V8's helpers included: while another process has the processor, no time passes. */
 async function timed(contender: Contender, count: number): Promise<number> {
-  const start = performance.now();
+  const before = process.cpuUsage();
   const running = contender.run(count);
   if (running !== undefined) await running;
-  return performance.now() - start;
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
 }
 
 export function median(samples: readonly number[]): number {

@@ -53,6 +53,8 @@ export interface Section {
 /** Something that can do one operation many times. */
 export interface Contender {
   readonly name: string;
+  /** Operations that it counts as one, since it does them together. Default: 1. */
+  readonly together?: number;
   /** Does it `n` times, in a loop of its own: shared call sites would mix what V8 learns of each. */
   run(n: number): Promise<void> | void;
 }
