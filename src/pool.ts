@@ -85,11 +85,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#events = makeEvents(name);
     this.#started = clock.now();
     this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
-    this.#directory = new Directory(
-      rules,
-      { hashKey, limits, selection, clock, laneFor: (keyRules) => this.#dispatcher.roster.laneFor(keyRules) },
-      this.#dispatcher,
-    );
+    this.#directory = new Directory(rules, { hashKey, limits, selection, clock }, this.#dispatcher);
     this.#exchange = new Exchange(this.#dispatcher);
     this.#sweep = new Sweep(this.#dispatcher);
     this.#handleOwner = { dispatcher: this.#dispatcher, peer: (key, hash) => this.#peer(key, hash) };
@@ -175,7 +171,11 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
     const warm = this.#dispatcher.keeper.warm(peer, count, { ...options, dial, timeoutMs });
     this.#dispatcher.serve(peer);
-    await warm;
+    try {
+      await warm;
+    } finally {
+      this.#dispatcher.serve(peer); // nothing may be left of its key
+    }
   }
 
   /**

@@ -2,9 +2,10 @@ import { type CloseFailure, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
-import { IdleOrder, type Lane } from "./idle.ts";
-import type { KeyRules, Rules } from "./limits.ts";
+import { IdleOrder } from "./idle.ts";
+import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
+import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
 
@@ -43,8 +44,7 @@ export class Roster<K, C extends PoolConn> {
   readonly #schedule: Schedule;
   readonly #events: Events<K, C>;
   readonly #owner: RosterOwner<K, C>;
-  /** Every conn ever held, as long as it exists: each is watched once, and none is held twice. */
-  readonly #members = new WeakMap<C, Member<K, C>>();
+  readonly #register = new Register<C, Member<K, C>>();
   #giveBacks = 0;
 
   constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: RosterOwner<K, C>) {
@@ -59,20 +59,20 @@ export class Roster<K, C extends PoolConn> {
   }
 
   memberOf(conn: C): Member<K, C> | undefined {
-    return this.#members.get(conn);
+    return this.#register.find(conn);
   }
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
-    this.#members.set(conn, member);
+    this.#register.lend(conn, member);
     if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
     try {
       conn.closed.then(died, died);
       conn.onChange?.(() => this.#changed(member));
     } catch (error) {
-      this.#members.delete(conn); // not the pool's: it cannot be watched
+      this.#register.forget(conn); // not the pool's: it cannot be watched
       throw error;
     }
     return member;
@@ -81,8 +81,10 @@ export class Roster<K, C extends PoolConn> {
   /** The one way in for what was dialed, adopted or put back. The caller dispatches and then calls `settle`. */
   add(conn: Member<K, C>, peer: Peer<K, C>): void {
     conn.put(peer);
+    this.#register.hold(conn.conn, conn);
     this.#count(conn, 1);
     conn.givenBack = ++this.#giveBacks;
+    peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
     this.limitLife(conn);
@@ -90,47 +92,52 @@ export class Roster<K, C extends PoolConn> {
   }
 
   /** Total order costs a little at each give-back: it is kept only where something asks for the oldest of all. */
-  laneFor(rules: KeyRules): Lane<Member<K, C>> | undefined {
+  order(peer: Peer<K, C>): void {
     const { capacity, maxConns } = this.rules;
-    const { expirationMs } = rules;
-    return Math.min(capacity, maxConns, expirationMs) < Number.POSITIVE_INFINITY
-      ? this.idle.lane(expirationMs)
-      : undefined;
+    const { expirationMs } = peer.rules;
+    const ordered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
+    const lane = ordered ? this.idle.lane(expirationMs) : undefined;
+    if (lane === peer.lane) return;
+    for (const conn of peer.conns()) peer.lane?.forget(conn);
+    peer.lane = lane;
   }
 
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
   lease(conn: Member<K, C>): void {
     const first = conn.streams === 0;
     if (first) this.#countIdle(conn, -1);
-    conn.latency?.changed(conn.streams, this.#schedule.clock.now());
     conn.lease();
     const peer = conn.home;
     if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
-    else peer.place(conn);
-    if (first) conn.holdProcess(true);
-    if (this.#events.leased.active) this.#events.leased.emit(() => ({ key: peer.key, conn: conn.conn }));
+    else peer.begun(conn);
+    if (first && conn.holds) conn.holdProcess(true);
+    if (this.#events.leased.active) this.#tell("leased", conn);
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
   release(conn: Member<K, C>): boolean {
-    if (this.#events.released.active) this.#events.released.emit(() => ({ key: conn.home.key, conn: conn.conn }));
+    if (this.#events.released.active) this.#tell("released", conn);
     if (!conn.ready) {
-      if (conn.open) this.#change(conn, () => conn.release());
+      this.#releaseLast(conn);
       return false;
-    }
-    if (conn.latency !== undefined) {
-      const now = this.#schedule.clock.now();
-      conn.latency.changed(conn.streams, now);
-      conn.latency.ended(now);
     }
     conn.release();
     if (conn.streams === 0) {
       this.#countIdle(conn, 1);
       conn.givenBack = ++this.#giveBacks;
     }
-    conn.home.place(conn);
-    if (conn.streams === 0) conn.holdProcess(false);
+    conn.home.ended(conn);
+    if (conn.holds && conn.streams === 0) conn.holdProcess(false);
     return true;
+  }
+
+  #releaseLast(conn: Member<K, C>): void {
+    if (conn.open) this.#change(conn, () => conn.release());
+  }
+
+  /** Apart from its callers: a closure in them would cost an allocation at each call, made or not. */
+  #tell(name: "leased" | "released", conn: Member<K, C>): void {
+    this.#events[name].emit(() => ({ key: conn.home.key, conn: conn.conn }));
   }
 
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
@@ -181,6 +188,7 @@ export class Roster<K, C extends PoolConn> {
   /** Closes a conn that is about to be adopted, and is not. */
   refuse(conn: Member<K, C>, reason: CloseReason): void {
     conn.cut(reason);
+    this.#register.forget(conn.conn);
     conn.home.tally.closed[reason]++;
     this.#owner.closed(
       conn,
@@ -277,7 +285,9 @@ export class Roster<K, C extends PoolConn> {
       conn.home.place(conn);
       return false;
     }
-    conn.list?.remove(conn);
+    if (conn.taken) this.#register.lend(conn.conn, conn);
+    else this.#register.forget(conn.conn);
+    conn.home.leave(conn);
     conn.home.lane?.forget(conn);
     if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
     return true;
@@ -303,7 +313,6 @@ export class Roster<K, C extends PoolConn> {
   #count(conn: Member<K, C>, by: 1 | -1): void {
     if (!conn.open) return;
     this.open += by;
-    conn.home.open += by;
     if (conn.idle) this.#countIdle(conn, by);
     if (conn.draining) {
       this.drainingCount += by;
@@ -320,14 +329,20 @@ export class Roster<K, C extends PoolConn> {
 
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
-    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
-    if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
+    const left = this.lifeLeft(conn, conn.home);
+    if (!conn.open || left === Number.POSITIVE_INFINITY) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;
     }
     conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
-    const age = this.#schedule.clock.now() - conn.openedAt;
-    this.#schedule.add(conn.lifetime, lifeMs * (1 - Math.random() * lifetimeJitter) - age);
+    this.#schedule.add(conn.lifetime, left);
+  }
+
+  /** How long `conn` has to live as one of `peer`'s, jitter taken off; infinite: for ever. */
+  lifeLeft(conn: Member<K, C>, peer: Peer<K, C>): number {
+    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? peer.rules.maxLifetimeMs;
+    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
+    return lifeMs * (1 - Math.random() * lifetimeJitter) - (this.#schedule.clock.now() - conn.openedAt);
   }
 
   #outlived(conn: Member<K, C>): void {

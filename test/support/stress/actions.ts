@@ -11,6 +11,7 @@ export type ActionName =
   | "stream"
   | "acquire"
   | "use"
+  | "warm"
   | "tryAcquire"
   | "release"
   | "answer"
@@ -59,8 +60,9 @@ function endCall(world: World, index: number, error?: unknown): void {
 }
 
 function configure(world: World, limits: Limits, key: string | undefined): void {
-  const { capacity, maxConns, ...keyLimits } = limits;
+  const { capacity: _capacity, maxConns: _maxConns, ...keyLimits } = limits;
   const given = key === undefined ? limits : keyLimits;
+  world.configuredAt = world.clock.now();
   world.rules.configure(given, key);
   for (const conn of world.open()) {
     conn.peakSlots = Math.max(conn.peakSlots, world.slots(conn));
@@ -137,6 +139,16 @@ export const actions = {
     };
     follow(world.pool.use(asked.key, fn, optionsOf(world, asked, action)), world, asked);
   },
+  warm: (world, action) => {
+    const asked = makeAsk(world, action, "warm");
+    asked.state = "warming";
+    const warm = world.pool.warm(asked.key, 1 + (action.c % 3), optionsOf(world, asked, action));
+    const settled = (): void => {
+      asked.state = "done";
+    };
+    world.warmed.add(asked.key);
+    warm.then(settled, settled);
+  },
   tryAcquire: (world, action) => {
     if (world.closing) return;
     const lease = world.pool.tryAcquire(keyOf(action));
@@ -180,6 +192,7 @@ export const actions = {
     const conn = pick([...world.open(), ...world.taken], a);
     if (conn === undefined) return;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
+    conn.diedIn = world.burst;
     conn.die();
     world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
   },
@@ -200,6 +213,7 @@ export const actions = {
     const conn = pick(world.open(), a);
     if (conn === undefined) return;
     conn.maxStreams = b;
+    if (b === 0) world.unsuited.set(conn.key, { burst: world.burst, all: true });
     conn.peakSlots = Math.max(conn.peakSlots, world.slots(conn));
     if (world.plan.notifies) conn.changed();
     else conn.changedSilently = true;
@@ -225,7 +239,9 @@ export const actions = {
   },
   put: (world, action) => put(world, world.makeConn(keyOf(action))),
   take: (world, action) => {
+    world.taking = 1;
     const conn = world.pool.take(keyOf(action));
+    world.taking = 0;
     if (!(conn instanceof StressConn)) return;
     if (!conn.open || conn.running > 0 || conn.unfitSince < world.burst || conn.blockedSince < world.burst) {
       world.violate(`take gave conn ${conn.id}, which is not free`);

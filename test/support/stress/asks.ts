@@ -2,7 +2,8 @@ import type { Conn, Lease } from "../../../src/contract.ts";
 import { isPoolError } from "../../../src/errors.ts";
 import type { Limits } from "../../../src/options.ts";
 import { StressConn } from "./conn.ts";
-import { type Ask, keys, type World } from "./world.ts";
+import { type Ask, keys } from "./plan.ts";
+import type { World } from "./world.ts";
 
 /** One thing that happens. The numbers choose whom it happens to, and how, so that runs can be shrunk. */
 export interface Action {
@@ -22,7 +23,7 @@ export function makeAsk(world: World, action: Action, kind: Ask["kind"]): Ask {
     key: keyOf(action),
     kind,
     color: bit(b, 0) && bit(b, 1) ? c % 2 : undefined,
-    dials: !(bit(b, 2) && bit(c, 0)),
+    dials: world.plan.ownDial || !(bit(b, 2) && bit(c, 0)),
     timeoutMs: bit(c, 1) && bit(c, 2) ? 5 + 7 * b : undefined,
     abort: bit(b, 1) ? new AbortController() : undefined,
     since: world.clock.now(),
@@ -41,7 +42,7 @@ export const filterOf = ({ color }: Ask) =>
 
 export function optionsOf(world: World, asked: Ask, action: Action) {
   return {
-    dial: asked.dials ? world.dial : undefined,
+    dial: asked.dials && (!world.plan.ownDial || bit(action.b, 2)) ? world.dial : undefined,
     filter: filterOf(asked),
     signal: asked.abort?.signal,
     timeoutMs: asked.timeoutMs,
@@ -80,11 +81,9 @@ export function ended(world: World, asked: Ask, error?: unknown): void {
 
 export function leased(world: World, asked: Ask | undefined, lease: Lease<Conn>): void {
   const { conn } = lease;
-  if (!(conn instanceof StressConn)) return world.violate("a lease on a strange conn");
+  if (!(conn instanceof StressConn)) throw new Error("a lease on a strange conn");
   conn.leases++;
-  const color = undefined;
-  const who = asked ?? { key: conn.key, color };
-  const entry: Ask = asked ?? { ...blank, ...who, id: -1 };
+  const entry: Ask = asked ?? { ...blank, key: conn.key };
   entry.state = "granted";
   entry.grantedIn = world.burst;
   world.held.push({ ask: entry, lease, end: undefined, conn });

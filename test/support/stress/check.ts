@@ -1,5 +1,6 @@
 import type { StressConn } from "./conn.ts";
-import { type Ask, keys, longestBackoffMs, type World } from "./world.ts";
+import { type Ask, keys, longestBackoffMs } from "./plan.ts";
+import type { World } from "./world.ts";
 
 /** Looks at everything that must hold whenever nothing is left to settle. */
 export function check(world: World): void {
@@ -26,7 +27,9 @@ function checkConn(world: World, conn: StressConn): void {
   const now = world.clock.now();
   if (conn.mustDrain) world.violate(`${name} must drain, runs nothing, and is open`);
   if (world.closing) world.violate(`${name} runs nothing, and is open after close()`);
-  if (world.lifetimeOver(conn, 1)) world.violate(`${name} runs nothing, and has outlived itself`);
+  if (world.keepsIdle()) return;
+  if (world.lifetimeOver(conn, 1) && world.configuredAt < now)
+    world.violate(`${name} runs nothing, and has outlived itself`);
   const expirationMs = world.rules.of(conn.key, "expirationMs");
   if (now - conn.idleSince > expirationMs * 1.25 + 1) world.violate(`${name} should have expired`);
 }
@@ -61,7 +64,8 @@ function checkKey(world: World, key: string): void {
   const waiting = world.waiting(key);
   const idle = open.filter(({ running }) => running === 0).length;
   if (idle > rules.of(key, "keyCapacity")) world.violate(`${idle} idle conns of ${key}`);
-  if (dialing > waiting.filter(({ dials }) => dials).length) {
+  const background = world.keepsIdle() || world.warmed.has(key);
+  if (!background && dialing > waiting.filter(({ dials }) => dials).length) {
     world.violate(`${dialing} dials of ${key} for ${waiting.length} requests`);
   }
   const sure = open.filter((conn) => !world.mayDrain(conn)).length + dialing;
@@ -101,7 +105,8 @@ function checkAsk(world: World, asked: Ask): void {
   const waited = world.clock.now() - asked.since;
   if (world.closing) world.violate(`${name} waits after close()`);
   if (asked.abort?.signal.aborted) world.violate(`${name} waits although its caller has aborted`);
-  if (asked.timeoutMs !== undefined && waited > asked.timeoutMs) world.violate(`${name} waits after its timeout`);
+  if (asked.timeoutMs !== undefined && !asked.resent && waited > asked.timeoutMs)
+    world.violate(`${name} waits after its timeout`);
 }
 
 /** What the pool says of itself must be what the conns say. */
@@ -121,12 +126,14 @@ function checkStats(world: World): void {
         world.violate(`${name} of ${key ?? "all keys"}: the pool says ${stats[name]}, counted are ${counted[name]}`);
       }
     }
-    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length) world.violate(`${stats.draining} conns drain`);
+    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length)
+      world.violate(`${stats.draining} conns drain`);
     if (stats.leased !== stats.open - stats.idle - stats.draining) world.violate("leased conns do not add up");
   }
   const known = new Set(world.pool.keys());
   for (const key of keys) {
-    const used = world.open(key).length + world.dialing(key).length + world.waiting(key).length > 0;
+    const used =
+      world.open(key).length + world.dialing(key).length + world.waiting(key).length > 0 || world.warming(key);
     if (used && !known.has(key)) world.violate(`key ${key} is unknown, and in use`);
     if (!used && known.has(key) && !mayPause(world, key)) world.violate(`key ${key} is empty, and kept`);
   }

@@ -5,7 +5,8 @@ import { settle } from "../clock.ts";
 import { type ActionName, actions } from "./actions.ts";
 import type { Action } from "./asks.ts";
 import { check, nextBurst } from "./check.ts";
-import { longestBackoffMs, type Plan, World } from "./world.ts";
+import { longestBackoffMs, type Plan } from "./plan.ts";
+import { World } from "./world.ts";
 
 const sometimes = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.oneof({ weight: 2, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: value });
@@ -22,6 +23,7 @@ const limits: fc.Arbitrary<Limits> = fc.record({
   waitTimeoutMs: sometimes(fc.constantFrom(0, 30)),
   dialTimeoutMs: sometimes(fc.constantFrom(0, 25)),
   maxLifetimeMs: sometimes(fc.constantFrom(0, 60)),
+  minIdle: sometimes(fc.integer({ min: 0, max: 2 })),
   maxUses: sometimes(fc.integer({ min: 0, max: 4 })),
   backoff: fc.oneof(
     { weight: 4, arbitrary: fc.constant(undefined) },
@@ -31,7 +33,8 @@ const limits: fc.Arbitrary<Limits> = fc.record({
 
 const plan: fc.Arbitrary<Plan> = fc.record({
   limits,
-  selection: fc.constantFrom("oldest", "newest"),
+  selection: fc.constantFrom("oldest", "newest", "least-loaded"),
+  ownDial: fc.boolean(),
   dials: fc.array(
     fc.constantFrom(
       "later",
@@ -60,6 +63,7 @@ const weights: Record<ActionName, number> = {
   stream: 4,
   acquire: 8,
   use: 3,
+  warm: 2,
   tryAcquire: 2,
   release: 9,
   answer: 8,
@@ -150,7 +154,7 @@ async function end(world: World, { after, graceMs }: Run): Promise<void> {
   for (const dial of world.dials) world.arrive(dial);
   for (const call of world.calls) call.end();
   for (const conn of world.conns) conn.unblock();
-  while (world.held.length > 0) await actions.release(world, { a: 0, b: 0, c: 0, limits: {} });
+  while (world.held.length > 0) actions.release(world, { a: 0, b: 0, c: 0, limits: {} });
   await settle();
   check(world);
   assert.equal(world.violation, undefined, "at the end");
