@@ -93,7 +93,10 @@ export class Dispatcher<K, C extends PoolConn>
   /** A lease as soon as there is one. `tryLease` has found none. */
   wait(peer: Peer<K, C>, request: Request<K, C>): Promise<Member<K, C>> {
     // It may have aborted since the call began: in a filter, or before an RPC is sent again.
-    if (request.signal?.aborted) return Promise.reject(request.signal.reason);
+    if (request.signal?.aborted) {
+      this.serve(peer); // nothing may be left of its key
+      return Promise.reject(request.signal.reason);
+    }
     peer.tally.misses++;
     const waiter = this.queue.join(peer, request);
     this.serve(peer);
@@ -239,6 +242,7 @@ export class Dispatcher<K, C extends PoolConn>
   #feed(): void {
     const { next } = this.places;
     if (next !== undefined) this.serve(next);
+    else if (this.places.free) for (const peer of this.keeper.warming) this.serve(peer);
   }
 
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void {
@@ -260,7 +264,10 @@ export class Dispatcher<K, C extends PoolConn>
         this.#dial(next);
         this.keeper.tend(next);
         this.#screen(next);
-        if (next.empty) this.#owner.emptied(next);
+        if (next.empty && !this.keeper.isWarming(next)) {
+          this.keeper.forget(next);
+          this.#owner.emptied(next);
+        }
         const waiting = this.places.next;
         if (waiting !== undefined) this.#again.add(waiting);
       }

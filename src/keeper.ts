@@ -20,6 +20,8 @@ export class Keeper<K, C extends PoolConn> {
   readonly #dialer: Dialer<K, C>;
   readonly #places: Places<K, C>;
   readonly #warmers = new Map<Peer<K, C>, Set<Warmer<K, C>>>();
+  /** What will stop keeping a key. */
+  readonly #watches = new Map<Peer<K, C>, Task>();
 
   constructor(
     dial: Dial<K, C> | undefined,
@@ -38,7 +40,7 @@ export class Keeper<K, C extends PoolConn> {
   /** A key with `minIdle` is in use: its idle conns do not expire, and are refilled. */
   used(peer: Peer<K, C>): void {
     peer.usedAt = this.#schedule.clock.now();
-    if (peer.kept || this.#dial === undefined) return;
+    if (peer.kept || !peer.alive || this.#dial === undefined) return;
     peer.kept = true;
     this.#watch(peer, keptFor(peer));
   }
@@ -85,6 +87,11 @@ export class Keeper<K, C extends PoolConn> {
     }
   }
 
+  /** The keys whose conns somebody waits for to be ready. */
+  get warming(): Iterable<Peer<K, C>> {
+    return this.#warmers.keys();
+  }
+
   /** Whether somebody waits for the key's conns to be ready. */
   isWarming(peer: Peer<K, C>): boolean {
     return this.#warmers.has(peer);
@@ -103,8 +110,14 @@ export class Keeper<K, C extends PoolConn> {
     return warmer.promise;
   }
 
-  rejectAll(peer: Peer<K, C>, error: unknown): void {
+  /** Nothing is left of the key. */
+  forget(peer: Peer<K, C>): void {
     peer.kept = false;
+    this.#unwatch(peer);
+  }
+
+  rejectAll(peer: Peer<K, C>, error: unknown): void {
+    this.forget(peer);
     for (const warmer of this.#warmers.get(peer) ?? []) this.#settle(peer, warmer, () => warmer.reject(error));
   }
 
@@ -137,17 +150,27 @@ export class Keeper<K, C extends PoolConn> {
       place: -1,
       run: () => {
         const left = peer.usedAt + keptFor(peer) - this.#now();
-        if (!peer.kept || !peer.alive) return;
-        if (left > 0) {
+        if (peer.kept && peer.alive && left > 0) {
           this.#schedule.add(task, left);
           return;
         }
+        this.#unwatch(peer);
+        if (!peer.kept || !peer.alive) return;
         peer.kept = false;
         if (peer.rules.expirationMs === Number.POSITIVE_INFINITY) return;
         for (const conn of peer.conns()) if (conn.idle) this.#roster.end(conn, "expired");
       },
     };
+    this.#unwatch(peer);
+    this.#watches.set(peer, task);
     this.#schedule.add(task, ms);
+  }
+
+  #unwatch(peer: Peer<K, C>): void {
+    const task = this.#watches.get(peer);
+    if (task === undefined) return;
+    this.#watches.delete(peer);
+    this.#schedule.cancel(task);
   }
 }
 

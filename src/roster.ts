@@ -6,6 +6,7 @@ import { IdleOrder } from "./idle.ts";
 import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Schedule } from "./schedule.ts";
+import { Register } from "./register.ts";
 import { Latency } from "./selection.ts";
 
 /** Told when something may have become possible for a waiter. */
@@ -43,8 +44,7 @@ export class Roster<K, C extends PoolConn> {
   readonly #schedule: Schedule;
   readonly #events: Events<K, C>;
   readonly #owner: RosterOwner<K, C>;
-  /** Every conn ever held, as long as it exists: each is watched once, and none is held twice. */
-  readonly #members = new WeakMap<C, Member<K, C>>();
+  readonly #register = new Register<C, Member<K, C>>();
   #giveBacks = 0;
 
   constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: RosterOwner<K, C>) {
@@ -59,20 +59,20 @@ export class Roster<K, C extends PoolConn> {
   }
 
   memberOf(conn: C): Member<K, C> | undefined {
-    return this.#members.get(conn);
+    return this.#register.find(conn);
   }
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
-    this.#members.set(conn, member);
+    this.#register.lend(conn, member);
     if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
     try {
       conn.closed.then(died, died);
       conn.onChange?.(() => this.#changed(member));
     } catch (error) {
-      this.#members.delete(conn); // not the pool's: it cannot be watched
+      this.#register.forget(conn); // not the pool's: it cannot be watched
       throw error;
     }
     return member;
@@ -81,6 +81,7 @@ export class Roster<K, C extends PoolConn> {
   /** The one way in for what was dialed, adopted or put back. The caller dispatches and then calls `settle`. */
   add(conn: Member<K, C>, peer: Peer<K, C>): void {
     conn.put(peer);
+    this.#register.hold(conn.conn, conn);
     this.#count(conn, 1);
     conn.givenBack = ++this.#giveBacks;
     peer.enter(conn);
@@ -187,6 +188,7 @@ export class Roster<K, C extends PoolConn> {
   /** Closes a conn that is about to be adopted, and is not. */
   refuse(conn: Member<K, C>, reason: CloseReason): void {
     conn.cut(reason);
+    this.#register.forget(conn.conn);
     conn.home.tally.closed[reason]++;
     this.#owner.closed(
       conn,
@@ -283,6 +285,8 @@ export class Roster<K, C extends PoolConn> {
       conn.home.place(conn);
       return false;
     }
+    if (conn.taken) this.#register.lend(conn.conn, conn);
+    else this.#register.forget(conn.conn);
     conn.home.leave(conn);
     conn.home.lane?.forget(conn);
     if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
