@@ -196,7 +196,12 @@ export class Dispatcher<K, C extends PoolConn>
     this.#feed();
   }
 
-  left(peer: Peer<K, C>): void {
+  left(conn: Member<K, C>): void {
+    this.health.stop(conn);
+    this.freed(conn.home);
+  }
+
+  gaveUp(peer: Peer<K, C>): void {
     this.serve(peer);
   }
 
@@ -281,9 +286,12 @@ export class Dispatcher<K, C extends PoolConn>
     }
   }
 
+  /** Like a release, but that there is nothing to reset. */
   validated(conn: Member<K, C>): void {
-    this.release(conn);
+    const back = this.roster.release(conn);
     this.serve(conn.home);
+    if (back) this.roster.settle(conn);
+    this.#feed();
   }
 
   #continue(peer: Peer<K, C>): void {

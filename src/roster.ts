@@ -1,4 +1,4 @@
-import { type CloseFailure, shut } from "./closing.ts";
+import { type CloseFailure, isThenable, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
@@ -13,7 +13,7 @@ export interface RosterOwner<K, C extends PoolConn> {
   /** A conn can be handed out again. */
   available(peer: Peer<K, C>): void;
   /** A conn has gone, or will not take streams any more. */
-  freed(peer: Peer<K, C>): void;
+  left(conn: Member<K, C>): void;
   /** Whether a conn whose idle time is over stays. */
   keeps(conn: Member<K, C>): boolean;
   /** Whether a conn whose lifetime is over stays until its replacement has come. */
@@ -109,6 +109,12 @@ export class Roster<K, C extends PoolConn> {
     else peer.place(conn);
     if (first) conn.holdProcess(true);
     if (this.#events.leased.active) this.#events.leased.emit(() => ({ key: peer.key, conn: conn.conn }));
+  }
+
+  /** The same for a stream of the pool's own: no use of the conn. */
+  probe(conn: Member<K, C>): void {
+    conn.uses--;
+    this.lease(conn);
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
@@ -208,7 +214,7 @@ export class Roster<K, C extends PoolConn> {
     };
     try {
       const until = ask();
-      if (typeof until === "object" && until !== null && "then" in until) {
+      if (isThenable(until)) {
         Promise.resolve(until).then(
           () => finish(false),
           () => finish(true),
@@ -260,7 +266,7 @@ export class Roster<K, C extends PoolConn> {
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
     if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
-    if (!conn.ready) this.#owner.freed(peer);
+    if (!conn.ready) this.#owner.left(conn);
   }
 
   #closed(conn: Member<K, C>, closing: Promise<CloseFailure | undefined> | undefined): void {

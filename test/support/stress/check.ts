@@ -121,7 +121,8 @@ function checkStats(world: World): void {
         world.violate(`${name} of ${key ?? "all keys"}: the pool says ${stats[name]}, counted are ${counted[name]}`);
       }
     }
-    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length) world.violate(`${stats.draining} conns drain`);
+    if (stats.draining > open.filter((conn) => world.mayDrain(conn)).length)
+      world.violate(`${stats.draining} conns drain`);
     if (stats.leased !== stats.open - stats.idle - stats.draining) world.violate("leased conns do not add up");
   }
   const known = new Set(world.pool.keys());
