@@ -32,6 +32,7 @@ export class Closing implements Task {
   readonly #graceOver: () => void;
   readonly #errors: unknown[] = [];
   #pending = 0;
+  #finished = false;
   #open = true;
 
   constructor(schedule: Schedule, graceOver: () => void) {
@@ -83,7 +84,8 @@ export class Closing implements Task {
   }
 
   #finish(): void {
-    if (this.#open || this.#pending > 0) return;
+    if (this.#open || this.#pending > 0 || this.#finished) return;
+    this.#finished = true;
     processAnchor().drop();
     const { length } = this.#errors;
     if (length === 0) this.#resolve();

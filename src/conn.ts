@@ -40,13 +40,21 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   next: PooledConn<C, H> | undefined = undefined;
   list: List<PooledConn<C, H>> | undefined = undefined;
 
+  /** Its neighbours among the open conns of its key. */
+  older: PooledConn<C, H> | undefined = undefined;
+  younger: PooledConn<C, H> | undefined = undefined;
+
   readonly conn: C;
+  /** It can let the process go while it runs no stream. */
+  readonly holds: boolean;
   /** The record of its key. */
   home: H;
   /** `idle` and `leased` are both "ready", told apart by the stream count. */
   #phase: "taken" | "ready" | "draining" | "closed" = "taken";
   #reason: CloseReason | undefined = undefined;
   streams = 0;
+  /** Streams that it took when it was last asked. */
+  slots = 0;
   /** Streams begun. More than `streams`: at least one has ended, so that `unblocked()` is worth asking. */
   uses = 0;
   /** Its last `unblocked()` is pending, or its `reset` is. */
@@ -73,6 +81,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
 
   constructor(conn: C, home: H, generation: number, openedAt: number) {
     this.conn = conn;
+    this.holds = ask(() => conn.ref) !== undefined;
     this.home = home;
     this.generation = generation;
     this.openedAt = openedAt;

@@ -74,8 +74,9 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     const error = new DialTimeoutError(
       `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
     );
-    this.#fail(dialing, error);
+    const ahead = this.#uncount(dialing);
     dialing.abort(error);
+    this.#fail(dialing, error, ahead);
   }
 
   #arrived(dialing: PeerDialing<K, C>, conn: C, generation: number): void {
@@ -118,11 +119,11 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
   #failed(dialing: PeerDialing<K, C>, cause: unknown): void {
     if (!dialing.inFlight) return;
     const { why, final } = explain(cause);
-    this.#fail(dialing, new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final }));
+    const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
+    this.#fail(dialing, error, this.#uncount(dialing));
   }
 
-  #fail(dialing: PeerDialing<K, C>, error: DialError): void {
-    const ahead = this.#uncount(dialing);
+  #fail(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
     this.#events.dialFailed.emit(() => ({ key: dialing.home.key, error, ms: this.#tookMs(dialing) }));
     this.#owner.dialFailed(dialing, error, ahead);
   }

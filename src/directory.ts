@@ -1,7 +1,6 @@
 import type { Clock } from "./clock.ts";
 import type { PoolConn } from "./contract.ts";
 import { PoolTypeError } from "./errors.ts";
-import type { Lane } from "./idle.ts";
 import { type KeyRules, keyChanges, type Rules, withLimits } from "./limits.ts";
 import type { KeyLimits, Limits, Selection } from "./options.ts";
 import { type Member, Peer } from "./peer.ts";
@@ -14,8 +13,11 @@ export interface DirectoryOptions<K, C extends PoolConn> {
   readonly limits: ((key: K) => KeyLimits | undefined) | undefined;
   readonly selection: Selection<C>;
   readonly clock: Clock;
-  /** The order that the idle conns of a key with these rules stand in, if any. */
-  readonly laneFor: (rules: KeyRules) => Lane<Member<K, C>> | undefined;
+}
+
+/** What a key's record needs when it is made. */
+export interface DirectoryOwner<K, C extends PoolConn> extends ShelfOwner<Member<K, C>> {
+  equip(peer: Peer<K, C>): void;
 }
 
 /** The keys that have something open, dialing or waiting, and the rules of each. Emptied keys leave no trace. */
@@ -24,12 +26,12 @@ export class Directory<K, C extends PoolConn> {
   /** What the keys counted that are gone. */
   readonly gone: Tally = new Tally();
   readonly #options: DirectoryOptions<K, C>;
-  readonly #owner: ShelfOwner<Member<K, C>>;
+  readonly #owner: DirectoryOwner<K, C>;
   readonly #peers = new Map<unknown, Peer<K, C>>();
   /** What `configure` said of single keys; it outlives them. */
   readonly #configured = new Map<unknown, Partial<KeyRules>>();
 
-  constructor(rules: Rules, options: DirectoryOptions<K, C>, owner: ShelfOwner<Member<K, C>>) {
+  constructor(rules: Rules, options: DirectoryOptions<K, C>, owner: DirectoryOwner<K, C>) {
     this.rules = rules;
     this.#options = options;
     this.#owner = owner;
@@ -59,14 +61,14 @@ export class Directory<K, C extends PoolConn> {
   open(key: K, hash: unknown): Peer<K, C> {
     const known = this.#peers.get(hash);
     if (known !== undefined) return known;
-    const { selection, clock, laneFor } = this.#options;
+    const { selection, clock } = this.#options;
     const own = this.#options.limits?.(key);
     const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
     const meanwhile = this.#peers.get(hash); // `limits` may have used the pool
     if (meanwhile !== undefined) return meanwhile;
     const peer = new Peer(key, hash, this.#rulesOf(limits, hash), selection, clock.now(), this.#owner);
     peer.limits = limits;
-    peer.lane = laneFor(peer.rules);
+    this.#owner.equip(peer);
     this.#peers.set(hash, peer);
     return peer;
   }

@@ -92,6 +92,8 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** A lease as soon as there is one. `tryLease` has found none. */
   wait(peer: Peer<K, C>, request: Request<K, C>): Promise<Member<K, C>> {
+    // It may have aborted since the call began: in a filter, or before an RPC is sent again.
+    if (request.signal?.aborted) return Promise.reject(request.signal.reason);
     peer.tally.misses++;
     const waiter = this.queue.join(peer, request);
     this.serve(peer);
@@ -99,28 +101,45 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   #lease(conn: Member<K, C>): void {
-    this.roster.lease(conn);
     const peer = conn.home;
-    if (peer.rules.minIdle === 0) return;
-    this.keeper.used(peer);
-    this.serve(peer);
+    if (peer.attended) this.#attendLease(conn);
+    this.roster.lease(conn);
+    if (peer.rules.minIdle > 0) this.serve(peer);
   }
 
   /** A stream has ended. Its slot is free before the caller learns of the end. */
   release(conn: Member<K, C>): void {
+    const peer = conn.home;
+    if (peer.attended) this.#attendRelease(conn);
     if (!this.roster.release(conn)) return;
-    if (this.isDue !== undefined) this.health.used(conn);
-    if (conn.home.rules.minIdle > 0) this.keeper.used(conn.home);
-    this.health.reset(conn);
+    if (peer.attended) this.health.reset(conn);
     if (this.queue.size !== 0) {
       if (this.places.mustYield(conn)) {
         this.roster.end(conn, "evicted");
         return;
       }
-      this.available(conn.home);
-    }
-    this.roster.settle(conn);
-    this.#feed();
+      this.available(peer);
+      this.roster.settle(conn);
+      this.#feed();
+    } else this.roster.settle(conn);
+  }
+
+  /** What the options ask for beside counting, kept off the path of those who ask for nothing. */
+  #attendLease(conn: Member<K, C>): void {
+    conn.latency?.changed(conn.streams, this.now());
+    if (conn.home.rules.minIdle > 0) this.keeper.used(conn.home);
+  }
+
+  #attendRelease(conn: Member<K, C>): void {
+    conn.latency?.ended(conn.streams, this.now());
+    if (this.isDue !== undefined) this.health.used(conn);
+    if (conn.home.rules.minIdle > 0) this.keeper.used(conn.home);
+  }
+
+  /** A key has appeared, or its rules have changed. */
+  equip(peer: Peer<K, C>): void {
+    peer.attended = this.health.attends || peer.measured || peer.rules.minIdle > 0;
+    this.roster.order(peer);
   }
 
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
@@ -327,7 +346,10 @@ export class Dispatcher<K, C extends PoolConn>
       const { prev } = waiter;
       waiter.fresh = false;
       const error = this.#refusal(peer, waiter);
-      if (error !== undefined) this.queue.reject(waiter, error);
+      if (error !== undefined) {
+        this.queue.reject(waiter, error);
+        this.#again.add(peer); // a dial may be one too many now
+      }
       waiter = prev;
     }
     if (peer.waiters.size === peer.wanting || peer.dials.size > 0) return;

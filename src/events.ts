@@ -55,6 +55,7 @@ export class Topic<E extends object> {
   readonly #pool: string;
   readonly #channel: Channel;
   readonly #listeners = new Set<(event: Named<E>) => void>();
+  #heard = false;
 
   constructor(pool: string, name: PoolEventName) {
     this.#pool = pool;
@@ -63,13 +64,17 @@ export class Topic<E extends object> {
 
   /** Whether anybody listens: the fast path asks before it makes a closure. */
   get active(): boolean {
-    return this.#listeners.size > 0 || this.#channel.hasSubscribers;
+    return this.#heard || this.#channel.hasSubscribers;
   }
 
   /** Returns what stops the listening. */
   listen(listener: (event: Named<E>) => void): () => void {
     this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    this.#heard = true;
+    return () => {
+      this.#listeners.delete(listener);
+      this.#heard = this.#listeners.size > 0;
+    };
   }
 
   /** An event that nobody hears is not made. */

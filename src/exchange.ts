@@ -1,4 +1,5 @@
-import type { PoolConn } from "./contract.ts";
+import { shut } from "./closing.ts";
+import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { PoolTypeError } from "./errors.ts";
 import type { Member, Peer } from "./peer.ts";
@@ -24,25 +25,36 @@ export class Exchange<K, C extends PoolConn> {
     throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
   }
 
-  /** `conn` is not held. False: there was no place, or a `clear` came while it was out; it is closed. */
-  put(open: () => Peer<K, C>, conn: C): boolean {
+  /** `conn` is not held. False: there was no place, a `clear` came while it was out, or its lifetime is over; it is closed. */
+  put(open: () => Peer<K, C> | undefined, conn: C): boolean {
     const { roster } = this.#dispatcher;
     const known = roster.memberOf(conn);
     if (known !== undefined && !known.taken) return false; // it has died meanwhile
     const peer = open();
+    if (peer === undefined) {
+      known?.cut("pool");
+      void shut(() => conn.close());
+      return false;
+    }
     try {
       const member = known ?? roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
-      const stale = member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0);
-      if (!stale && this.#makeRoom(peer)) {
-        // Making room may have emptied the key, which is forgotten then.
-        this.#dispatcher.admit(member, open());
-        return member.open;
-      }
-      roster.refuse(member, stale ? "cleared" : "evicted");
-      return false;
+      const room = this.#objection(member, peer) === undefined && this.#makeRoom(peer);
+      // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
+      if (!member.taken) return member.open;
+      const objection = this.#objection(member, peer) ?? (room ? undefined : "evicted");
+      const home = objection === undefined ? open() : undefined;
+      if (home === undefined) roster.refuse(member, objection ?? "pool");
+      else this.#dispatcher.admit(member, home);
+      return member.open;
     } finally {
       this.#dispatcher.serve(peer);
     }
+  }
+
+  /** Why a conn is not wanted (back), whatever place there is. */
+  #objection(member: Member<K, C>, peer: Peer<K, C>): CloseReason | undefined {
+    if (member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0)) return "cleared";
+    return this.#dispatcher.roster.lifeLeft(member, peer) <= 0 ? "retired" : undefined;
   }
 
   take(peer: Peer<K, C>): Member<K, C> | undefined {

@@ -3,7 +3,7 @@ import type { Settlers } from "./conn.ts";
 import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "./contract.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { ConnClosedError, isPoolError, PoolTypeError } from "./errors.ts";
-import type { GetOptions } from "./options.ts";
+import type { Filter, GetOptions } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
 import { PooledStream } from "./stream.ts";
 
@@ -21,7 +21,10 @@ export class Handle<K, C extends PoolConn> implements Conn {
   readonly #key: K;
   readonly #hash: unknown;
   readonly #dial: Dial<K, C> | undefined;
-  readonly #options: GetOptions<C>;
+  readonly #signal: AbortSignal | undefined;
+  readonly #filter: Filter<C> | undefined;
+  readonly #retryUnsent: boolean;
+  readonly #waitForReady: boolean;
   /** Kept from call to call, which saves a look-up; it may have been forgotten meanwhile. */
   #peer: Peer<K, C> | undefined;
   #isClosed = false;
@@ -34,27 +37,36 @@ export class Handle<K, C extends PoolConn> implements Conn {
     this.#key = key;
     this.#hash = hash;
     this.#dial = dial;
-    this.#options = options;
+    this.#signal = options.signal;
+    this.#filter = options.filter;
+    this.#retryUnsent = options.retryUnsent ?? false;
+    this.#waitForReady = options.waitForReady ?? false;
   }
 
   invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
+    let member: Member<K, C> | undefined;
     try {
       const call = this.#callOptions(options);
-      const member = this.#options.retryUnsent ? undefined : this.#tryLease();
-      if (member !== undefined) return this.#invokeOn(member, rpc, request, call);
-      return this.#later(call, (conn, rest) => this.#invokeOn(conn, rpc, request, rest));
+      member = this.#retryUnsent ? undefined : this.#tryLease();
+      if (member === undefined) return this.#invokeLater(rpc, request, call);
+      const { conn, done, failed } = member.settlers ?? this.#settlers(member);
+      return conn.invoke(rpc, request, call).then(done, failed);
     } catch (error) {
+      if (member !== undefined) this.#dispatcher.release(member);
       return Promise.reject(error);
     }
   }
 
   newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
+    let member: Member<K, C> | undefined;
     try {
       const call = this.#callOptions(options);
-      const member = this.#options.retryUnsent ? undefined : this.#tryLease();
-      if (member !== undefined) return this.#streamOn(member, rpc, call);
-      return this.#later(call, (conn, rest) => this.#streamOn(conn, rpc, rest));
+      member = this.#retryUnsent ? undefined : this.#tryLease();
+      if (member === undefined) return this.#streamLater(rpc, call);
+      const { conn, streamed, failed } = member.settlers ?? this.#settlers(member);
+      return conn.newStream(rpc, call).then(streamed, failed);
     } catch (error) {
+      if (member !== undefined) this.#dispatcher.release(member);
       return Promise.reject(error);
     }
   }
@@ -81,7 +93,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
 
   #callOptions(options: CallOptions | undefined): CallOptions | undefined {
     if (this.#isClosed) throw new ConnClosedError("handle", false);
-    const { signal } = this.#options;
+    const signal = this.#signal;
     if (options === undefined) {
       if (signal === undefined) return undefined;
       signal.throwIfAborted();
@@ -99,49 +111,46 @@ export class Handle<K, C extends PoolConn> implements Conn {
       peer = this.#pool.peer(this.#key, this.#hash);
       this.#peer = peer;
     }
-    return this.#dispatcher.tryLease(peer, this.#options.filter);
+    return this.#dispatcher.tryLease(peer, this.#filter);
   }
 
-  #invokeOn<I, O>(
-    member: Member<K, C>,
-    rpc: Rpc<I, O>,
-    request: NoInfer<I>,
-    options: CallOptions | undefined,
-  ): Promise<O> {
-    try {
-      const { conn, done, failed } = member.settlers ?? this.#settlers(member);
-      return conn.invoke(rpc, request, options).then(done, failed);
-    } catch (error) {
-      this.#dispatcher.release(member);
-      throw error;
-    }
+  // Apart from their callers, since a closure in those would cost an allocation at each call.
+
+  #invokeLater<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions | undefined): Promise<O> {
+    return this.#later(options, ({ conn, done, failed }, rest) => conn.invoke(rpc, request, rest).then(done, failed));
   }
 
-  #streamOn<I, O>(member: Member<K, C>, rpc: Rpc<I, O>, options: CallOptions | undefined): Promise<Stream<I, O>> {
-    try {
-      const { conn, streamed, failed } = member.settlers ?? this.#settlers(member);
-      return conn.newStream(rpc, options).then(streamed, failed);
-    } catch (error) {
-      this.#dispatcher.release(member);
-      throw error;
-    }
+  #streamLater<I, O>(rpc: Rpc<I, O>, options: CallOptions | undefined): Promise<Stream<I, O>> {
+    return this.#later(options, ({ conn, streamed, failed }, rest) => conn.newStream(rpc, rest).then(streamed, failed));
   }
 
   /** Waits for a conn, and sends again what was certainly not sent, both within the one budget of the call. */
   async #later<T>(
     options: CallOptions | undefined,
-    run: (conn: Member<K, C>, options: CallOptions | undefined) => Promise<T>,
+    run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
   ): Promise<T> {
     const { now } = this.#dispatcher;
     const started = now();
-    for (let retries = this.#options.retryUnsent ? 1 : 0; ; retries--) {
-      const left = rest(options, started, now());
-      const member = this.#tryLease() ?? (await this.#wait(left));
+    for (let retries = this.#retryUnsent ? 1 : 0; ; retries--) {
+      const member = this.#tryLease() ?? (await this.#wait(rest(options, started, now())));
       try {
-        return await run(member, rest(options, started, now()));
+        return await this.#run(member, rest(options, started, now()), run);
       } catch (error) {
         if (retries === 0 || !unsent(error)) throw error;
       }
+    }
+  }
+
+  #run<T>(
+    member: Member<K, C>,
+    options: CallOptions | undefined,
+    run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
+  ): Promise<T> {
+    try {
+      return run(member.settlers ?? this.#settlers(member), options);
+    } catch (error) {
+      this.#dispatcher.release(member); // what throws has begun nothing
+      throw error;
     }
   }
 
@@ -149,30 +158,30 @@ export class Handle<K, C extends PoolConn> implements Conn {
     const peer = this.#pool.peer(this.#key, this.#hash);
     return this.#dispatcher.wait(peer, {
       dial: this.#dial,
-      filter: this.#options.filter,
+      filter: this.#filter,
       signal: options?.signal,
       timeoutMs: Math.min(options?.timeoutMs ?? Number.POSITIVE_INFINITY, peer.rules.waitTimeoutMs),
-      waitForReady: options?.waitForReady ?? this.#options.waitForReady,
+      waitForReady: options?.waitForReady ?? this.#waitForReady,
     });
   }
 
   #settlers(member: Member<K, C>): Settlers {
-    const release = () => this.#dispatcher.release(member);
+    const dispatcher = this.#dispatcher;
     const settlers: Settlers = {
       conn: carrier(member.conn),
       done: (value) => {
-        release();
+        dispatcher.release(member);
         return value;
       },
       failed: (error) => {
-        release();
+        dispatcher.release(member);
         throw error;
       },
       streamed: (stream) => {
         try {
-          return new PooledStream(stream, release);
+          return new PooledStream(stream, member, dispatcher);
         } catch (error) {
-          release(); // what newStream brought is no stream
+          dispatcher.release(member); // what newStream brought is no stream
           throw error;
         }
       },

@@ -40,6 +40,11 @@ export class Health<K, C extends PoolConn> {
     this.#owner = owner;
   }
 
+  /** Whether it has anything to do. */
+  get attends(): boolean {
+    return this.#validate !== undefined || this.#reset !== undefined;
+  }
+
   get validates(): boolean {
     return this.#validate !== undefined;
   }

@@ -1,14 +1,14 @@
 import { checkCount, checkOptions, checkTime, checkTimeout } from "./argument.ts";
 import type { Backoff, KeyLimits, Limits } from "./options.ts";
 
-const none = 0;
-const unlimited = Number.POSITIVE_INFINITY;
+/** More than any count; a small integer, since each call compares with it. */
+export const unlimited: number = 2 ** 31 - 1;
 
-/** A count as the pool compares with it: 0 becomes infinity, negative becomes 0. */
-const count = (value: number): number => (value === 0 ? unlimited : Math.max(value, none));
+/** A count as the pool compares with it: 0 becomes unlimited, negative becomes 0. */
+const count = (value: number): number => (value === 0 ? unlimited : Math.min(Math.max(value, 0), unlimited));
 
 /** A time as the pool compares with it: 0 becomes infinity. */
-const time = (value: number): number => (value === 0 ? unlimited : value);
+const time = (value: number): number => (value === 0 ? Number.POSITIVE_INFINITY : value);
 
 /** Delays between failed dials, complete. */
 export type BackoffRule = { readonly baseMs: number; readonly maxMs: number; readonly maxAttempts: number };
@@ -61,15 +61,15 @@ export const limitNames: readonly string[] = [...keyLimitNames, ...Object.keys(t
 export const defaultRules: Rules = {
   capacity: unlimited,
   keyCapacity: unlimited,
-  expirationMs: unlimited,
+  expirationMs: Number.POSITIVE_INFINITY,
   maxConns: unlimited,
   maxKeyConns: unlimited,
   maxStreams: unlimited,
   maxKeyDials: unlimited,
   maxWaiters: 1000,
-  waitTimeoutMs: unlimited,
+  waitTimeoutMs: Number.POSITIVE_INFINITY,
   dialTimeoutMs: 20_000,
-  maxLifetimeMs: unlimited,
+  maxLifetimeMs: Number.POSITIVE_INFINITY,
   maxUses: unlimited,
   minIdle: 0,
   validateAfterMs: 500,

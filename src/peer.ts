@@ -57,6 +57,8 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   validating = 0;
   /** Whether the latency of its conns decides. */
   readonly measured: boolean;
+  /** Something is to be done at each lease and give-back beside counting: `minIdle`, validation, reset, latency. */
+  attended = false;
   /** Used of late: `minIdle` is kept. */
   kept = false;
   usedAt = 0;

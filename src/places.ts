@@ -1,5 +1,6 @@
 import type { PoolConn } from "./contract.ts";
 import type { Dialer } from "./dialer.ts";
+import { unlimited } from "./limits.ts";
 import { List } from "./list.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Queue } from "./queue.ts";
@@ -45,7 +46,7 @@ export class Places<K, C extends PoolConn> {
   /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line. */
   mayDial(peer: Peer<K, C>): boolean {
     if (peer.dials.size >= peer.rules.maxKeyDials || !this.keyHasRoom(peer)) return false;
-    if (this.#roster.rules.maxConns === Number.POSITIVE_INFINITY) return true;
+    if (this.#roster.rules.maxConns === unlimited) return true;
     const turn = peer.turn ?? peer.waiters.head?.number ?? this.#queue.next();
     if ((this.next?.turn ?? turn) >= turn && this.#clear(peer)) return true;
     this.#join(peer, turn);

@@ -12,7 +12,7 @@ import {
   checkTimeout,
 } from "./argument.ts";
 import { systemClock } from "./clock.ts";
-import { type CloseFailure, Closing, shut } from "./closing.ts";
+import { type CloseFailure, Closing } from "./closing.ts";
 import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
 import { Directory } from "./directory.ts";
 import { Dispatcher, type DispatcherOwner } from "./dispatcher.ts";
@@ -85,11 +85,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#events = makeEvents(name);
     this.#started = clock.now();
     this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
-    this.#directory = new Directory(
-      rules,
-      { hashKey, limits, selection, clock, laneFor: (keyRules) => this.#dispatcher.roster.laneFor(keyRules) },
-      this.#dispatcher,
-    );
+    this.#directory = new Directory(rules, { hashKey, limits, selection, clock }, this.#dispatcher);
     this.#exchange = new Exchange(this.#dispatcher);
     this.#sweep = new Sweep(this.#dispatcher);
     this.#handleOwner = { dispatcher: this.#dispatcher, peer: (key, hash) => this.#peer(key, hash) };
@@ -154,11 +150,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkConn("what is put", conn);
     const hash = this.#directory.hash(key);
     this.#exchange.checkNew(conn);
-    if (this.#closing !== undefined) {
-      void shut(() => conn.close());
-      return false;
-    }
-    return this.#exchange.put(() => this.#directory.open(key, hash), conn);
+    return this.#exchange.put(() => this.#open(key, hash), conn);
   }
 
   /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */
@@ -264,11 +256,18 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   }
 
   #peer(key: K, hash: unknown): Peer<K, C> {
-    if (this.#closing !== undefined) throw new PoolClosedError();
+    const peer = this.#open(key, hash);
+    if (peer === undefined) throw new PoolClosedError();
+    return peer;
+  }
+
+  /** The record of a key; none once the pool is closed. */
+  #open(key: K, hash: unknown): Peer<K, C> | undefined {
+    if (this.#closing !== undefined) return undefined;
     const peer = this.#directory.open(key, hash);
     if (this.#closing === undefined) return peer;
     this.#dispatcher.serve(peer); // `limits` closed the pool: nothing may be left of the key
-    throw new PoolClosedError();
+    return undefined;
   }
 
   #beginClose(): void {

@@ -2,8 +2,8 @@ import { type CloseFailure, isThenable, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
-import { IdleOrder, type Lane } from "./idle.ts";
-import type { KeyRules, Rules } from "./limits.ts";
+import { IdleOrder } from "./idle.ts";
+import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
@@ -83,6 +83,7 @@ export class Roster<K, C extends PoolConn> {
     conn.put(peer);
     this.#count(conn, 1);
     conn.givenBack = ++this.#giveBacks;
+    peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
     this.limitLife(conn);
@@ -90,25 +91,26 @@ export class Roster<K, C extends PoolConn> {
   }
 
   /** Total order costs a little at each give-back: it is kept only where something asks for the oldest of all. */
-  laneFor(rules: KeyRules): Lane<Member<K, C>> | undefined {
+  order(peer: Peer<K, C>): void {
     const { capacity, maxConns } = this.rules;
-    const { expirationMs } = rules;
-    return Math.min(capacity, maxConns, expirationMs) < Number.POSITIVE_INFINITY
-      ? this.idle.lane(expirationMs)
-      : undefined;
+    const { expirationMs } = peer.rules;
+    const ordered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
+    const lane = ordered ? this.idle.lane(expirationMs) : undefined;
+    if (lane === peer.lane) return;
+    for (const conn of peer.conns()) peer.lane?.forget(conn);
+    peer.lane = lane;
   }
 
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
   lease(conn: Member<K, C>): void {
     const first = conn.streams === 0;
     if (first) this.#countIdle(conn, -1);
-    conn.latency?.changed(conn.streams, this.#schedule.clock.now());
     conn.lease();
     const peer = conn.home;
     if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
-    else peer.place(conn);
-    if (first) conn.holdProcess(true);
-    if (this.#events.leased.active) this.#events.leased.emit(() => ({ key: peer.key, conn: conn.conn }));
+    else peer.begun(conn);
+    if (first && conn.holds) conn.holdProcess(true);
+    if (this.#events.leased.active) this.#tell("leased", conn);
   }
 
   /** The same for a stream of the pool's own: no use of the conn. */
@@ -119,24 +121,28 @@ export class Roster<K, C extends PoolConn> {
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
   release(conn: Member<K, C>): boolean {
-    if (this.#events.released.active) this.#events.released.emit(() => ({ key: conn.home.key, conn: conn.conn }));
+    if (this.#events.released.active) this.#tell("released", conn);
     if (!conn.ready) {
-      if (conn.open) this.#change(conn, () => conn.release());
+      this.#releaseLast(conn);
       return false;
-    }
-    if (conn.latency !== undefined) {
-      const now = this.#schedule.clock.now();
-      conn.latency.changed(conn.streams, now);
-      conn.latency.ended(now);
     }
     conn.release();
     if (conn.streams === 0) {
       this.#countIdle(conn, 1);
       conn.givenBack = ++this.#giveBacks;
     }
-    conn.home.place(conn);
-    if (conn.streams === 0) conn.holdProcess(false);
+    conn.home.ended(conn);
+    if (conn.holds && conn.streams === 0) conn.holdProcess(false);
     return true;
+  }
+
+  #releaseLast(conn: Member<K, C>): void {
+    if (conn.open) this.#change(conn, () => conn.release());
+  }
+
+  /** Apart from its callers: a closure in them would cost an allocation at each call, made or not. */
+  #tell(name: "leased" | "released", conn: Member<K, C>): void {
+    this.#events[name].emit(() => ({ key: conn.home.key, conn: conn.conn }));
   }
 
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
@@ -164,6 +170,19 @@ export class Roster<K, C extends PoolConn> {
   /** No new streams: closed at once if idle, else after its last stream. */
   end(conn: Member<K, C>, reason: CloseReason): void {
     if (conn.ready) this.#change(conn, () => conn.end(reason));
+  }
+
+  /** Ends all before the first `close()` is called, which may ask for one of the others. */
+  endAll(conns: readonly Member<K, C>[], reason: CloseReason): void {
+    const ended = conns.filter((conn) => conn.ready);
+    const left = ended.filter((conn) => this.#move(conn, () => conn.end(reason)));
+    for (const conn of left) {
+      this.#closed(
+        conn,
+        shut(() => conn.conn.close()),
+      );
+    }
+    for (const conn of ended) this.#owner.freed(conn.home);
   }
 
   /** Closes a conn under its streams. */
@@ -252,21 +271,28 @@ export class Roster<K, C extends PoolConn> {
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
     const peer = conn.home;
     const wasDraining = conn.draining;
-    this.#count(conn, -1);
-    transition();
-    if (!conn.ready) conn.blocked = false;
-    this.#count(conn, 1);
-    if (conn.open) {
-      peer.place(conn);
-    } else {
-      conn.list?.remove(conn);
-      peer.lane?.forget(conn);
-      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    if (this.#move(conn, transition)) {
       if (conn.taken) conn.holdProcess(true);
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
     if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
     if (!conn.ready) this.#owner.left(conn);
+  }
+
+  /** The part of a change that calls nobody. Returns whether the conn has left. */
+  #move(conn: Member<K, C>, transition: () => void): boolean {
+    this.#count(conn, -1);
+    transition();
+    if (!conn.ready) conn.blocked = false;
+    this.#count(conn, 1);
+    if (conn.open) {
+      conn.home.place(conn);
+      return false;
+    }
+    conn.home.leave(conn);
+    conn.home.lane?.forget(conn);
+    if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    return true;
   }
 
   #closed(conn: Member<K, C>, closing: Promise<CloseFailure | undefined> | undefined): void {
@@ -289,7 +315,6 @@ export class Roster<K, C extends PoolConn> {
   #count(conn: Member<K, C>, by: 1 | -1): void {
     if (!conn.open) return;
     this.open += by;
-    conn.home.open += by;
     if (conn.idle) this.#countIdle(conn, by);
     if (conn.draining) {
       this.drainingCount += by;
@@ -306,14 +331,20 @@ export class Roster<K, C extends PoolConn> {
 
   /** It drains at this age; not finite or 0: never. */
   limitLife(conn: Member<K, C>): void {
-    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? conn.home.rules.maxLifetimeMs;
-    if (!conn.open || !(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) {
+    const left = this.lifeLeft(conn, conn.home);
+    if (!conn.open || left === Number.POSITIVE_INFINITY) {
       if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
       return;
     }
     conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
-    const age = this.#schedule.clock.now() - conn.openedAt;
-    this.#schedule.add(conn.lifetime, lifeMs * (1 - Math.random() * lifetimeJitter) - age);
+    this.#schedule.add(conn.lifetime, left);
+  }
+
+  /** How long `conn` has to live as one of `peer`'s, jitter taken off; infinite: for ever. */
+  lifeLeft(conn: Member<K, C>, peer: Peer<K, C>): number {
+    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? peer.rules.maxLifetimeMs;
+    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
+    return lifeMs * (1 - Math.random() * lifetimeJitter) - (this.#schedule.clock.now() - conn.openedAt);
   }
 
   #outlived(conn: Member<K, C>): void {

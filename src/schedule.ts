@@ -8,6 +8,9 @@ export interface Task {
   run(): void;
 }
 
+/** Node's timers know no shorter delay. */
+const soonestMs = 1;
+
 /** A heap of tasks behind one timer, armed for the earliest and never holding the process. */
 export class Schedule {
   readonly clock: Clock;
@@ -15,6 +18,7 @@ export class Schedule {
   #timer: unknown;
   #armedFor = Number.POSITIVE_INFINITY;
   #running = false;
+  #firedAt = 0;
 
   constructor(clock: Clock) {
     this.clock = clock;
@@ -24,6 +28,8 @@ export class Schedule {
   add(task: Task, ms: number): void {
     this.#remove(task);
     task.due = this.clock.now() + ms;
+    // What a task schedules is for a later turn, however coarse the clock: I/O gets its turn in between.
+    if (this.#running && task.due <= this.#firedAt) task.due = this.#firedAt + soonestMs;
     task.place = this.#heap.length;
     this.#heap.push(task);
     this.#rise(task);
@@ -62,6 +68,7 @@ export class Schedule {
     this.#timer = undefined;
     this.#running = true;
     const now = this.clock.now();
+    this.#firedAt = now;
     try {
       for (let task = this.#heap[0]; task !== undefined && task.due <= now; task = this.#heap[0]) {
         this.#remove(task);

@@ -49,8 +49,9 @@ export class Latency {
     this.#changedAt = now;
   }
 
-  /** One of them has ended. */
-  ended(now: number): void {
+  /** One of `streams` has ended. */
+  ended(streams: number, now: number): void {
+    this.changed(streams, now);
     const sample = this.#streamMs;
     this.#streamMs = 0;
     const kept = 0.5 ** ((now - this.#endedAt) / halfLifeMs);

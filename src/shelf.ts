@@ -27,11 +27,17 @@ export abstract class Shelf<C extends PoolConn, H> {
   readonly roomy: List<PooledConn<C, H>> = new List();
   /** Instead of `roomy`, where the load decides. */
   readonly #loads: Loads<PooledConn<C, H>> | undefined;
+<<<<<<< HEAD
   /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
   readonly #stale: List<PooledConn<C, H>> = new List();
   /** Full, blocked or draining. */
   readonly rest: List<PooledConn<C, H>> = new List();
   /** Open conns, draining ones included. */
+=======
+  /** All open conns, free or not, draining ones included: a chain from the one longest here. */
+  #oldest: PooledConn<C, H> | undefined = undefined;
+  #youngest: PooledConn<C, H> | undefined = undefined;
+>>>>>>> main
   open = 0;
   /** Idle conns, blocked ones among them. */
   idleCount = 0;
@@ -47,26 +53,75 @@ export abstract class Shelf<C extends PoolConn, H> {
     this.#owner = owner;
   }
 
+  /** A conn is open from now on. `place` makes it free. */
+  enter(conn: PooledConn<C, H>): void {
+    conn.older = this.#youngest;
+    if (this.#youngest === undefined) this.#oldest = conn;
+    else this.#youngest.younger = conn;
+    this.#youngest = conn;
+    this.open++;
+  }
+
+  leave(conn: PooledConn<C, H>): void {
+    const { older, younger } = conn;
+    if (older === undefined) this.#oldest = younger;
+    else older.younger = younger;
+    if (younger === undefined) this.#youngest = older;
+    else younger.older = older;
+    conn.older = undefined;
+    conn.younger = undefined;
+    conn.list?.remove(conn);
+    this.open--;
+  }
+
+  /** A copy: what is done to one conn may close others. */
+  conns(): PooledConn<C, H>[] {
+    const conns: PooledConn<C, H>[] = [];
+    for (let conn = this.#oldest; conn !== undefined; conn = conn.younger) conns.push(conn);
+    return conns;
+  }
+
   /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
   slots(conn: PooledConn<C, H>): number {
     try {
-      return Math.min(conn.conn.maxStreams ?? 1, this.rules.maxStreams);
+      return this.#slots(conn.conn);
     } catch {
       return 0; // a getter that throws: none now
     }
   }
 
-  /** Puts `conn` into the list that its state asks for. */
+  #slots({ maxStreams = 1 }: C): number {
+    return Math.min(maxStreams, this.rules.maxStreams);
+  }
+
+  /** Puts a conn into the list that its state asks for: one that is full, blocked or draining into none. */
   place(conn: PooledConn<C, H>): void {
-    if (conn.list === undefined) this.rest.push(conn);
     const slots = conn.ready && !conn.blocked ? this.slots(conn) : 0;
     if (!conn.open) return; // to ask for its slots has closed it
-    const free = conn.ready && !conn.blocked && conn.streams < slots;
-    const list = !free ? this.rest : conn.streams === 0 ? this.idle : (this.#loads?.of(conn.streams) ?? this.roomy);
-    if (list.has(conn)) return;
+    const list = conn.ready && !conn.blocked && conn.streams < slots ? this.#listFor(conn.streams) : undefined;
+    if (conn.list === list) return;
     conn.list?.remove(conn);
     if (list === this.idle) this.#pushIdle(conn);
-    else list.push(conn);
+    else list?.push(conn);
+  }
+
+  #listFor(streams: number): List<PooledConn<C, H>> {
+    return streams === 0 ? this.idle : (this.#loads?.of(streams) ?? this.roomy);
+  }
+
+  /** A stream has begun on the conn that `pick` chose. */
+  begun(conn: PooledConn<C, H>): void {
+    const { list } = conn;
+    const next = conn.streams < conn.slots ? this.#listFor(conn.streams) : undefined;
+    if (list === next) return;
+    list?.remove(conn);
+    next?.push(conn);
+  }
+
+  /** A stream has ended. An idle conn is listed unasked: its slots are read when it is picked. */
+  ended(conn: PooledConn<C, H>): void {
+    if (conn.streams > 0 || conn.blocked || conn.list !== undefined) this.place(conn);
+    else this.idle.push(conn);
   }
 
   /** A conn that was blocked goes back to the place that its give-back earned. */
@@ -89,10 +144,14 @@ export abstract class Shelf<C extends PoolConn, H> {
     for (;;) {
       const conn = this.#selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.#choose(now);
       if (conn === undefined) {
+<<<<<<< HEAD
         if (!reread || this.rest.size === 0 || !this.#reread()) return undefined;
       } else if (isDue?.(conn)) {
         conn.list?.remove(conn);
         this.#stale.push(conn);
+=======
+        if (!reread || !this.#reread()) return undefined;
+>>>>>>> main
       } else if (this.#free(conn)) return conn;
     }
   }
@@ -178,6 +237,7 @@ export abstract class Shelf<C extends PoolConn, H> {
   }
 
   /** Filters may change anything, so a copy is walked, and each conn is looked at again after its filter. */
+<<<<<<< HEAD
   #search(filter: Filter<C>, now: () => number, due: boolean): PooledConn<C, H> | undefined {
     const { isDue } = this.#owner;
     const select = typeof this.#selection === "function" ? this.#selection : undefined;
@@ -187,6 +247,13 @@ export abstract class Shelf<C extends PoolConn, H> {
       if (!this.#listed(conn) || !this.#free(conn)) continue;
       if (select === undefined) return conn;
       fit.push(conn);
+=======
+  #search(filter: Filter<C> | undefined, now: () => number, due: boolean): PooledConn<C, H> | undefined {
+    const { isDue } = this.#owner;
+    for (const conn of this.#inOrder(now)) {
+      if (!this.#listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter, now)) continue;
+      if (this.#listed(conn) && this.#free(conn)) return conn;
+>>>>>>> main
     }
     return select === undefined ? undefined : this.#ask(select, fit, now());
   }
@@ -208,70 +275,80 @@ export abstract class Shelf<C extends PoolConn, H> {
   }
 
   #listed(conn: PooledConn<C, H>): boolean {
-    return conn.list !== undefined && conn.list !== this.rest;
+    return conn.list !== undefined;
   }
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
-  #free(conn: PooledConn<C, H>): boolean {
+  #free(member: PooledConn<C, H>): boolean {
+    const { conn } = member;
     try {
-      if (conn.conn.draining === true) {
-        this.#owner.end(conn, "goaway");
+      if (conn.draining === true) {
+        this.#owner.end(member, "goaway");
         return false;
       }
       // A conn just dialed is free: only after its first stream is it asked.
-      if (conn.uses > conn.streams && conn.conn.unblocked !== undefined) {
-        const until = conn.conn.unblocked();
+      if (member.uses > member.streams) {
+        const until = conn.unblocked?.();
         if (until !== undefined) {
-          this.#owner.block(conn, until);
+          this.#owner.block(member, until);
           return false;
         }
-        if (!this.#listed(conn)) return false;
       }
+      member.slots = this.#slots(conn);
     } catch {
-      this.#owner.end(conn, "blocked");
+      this.#owner.end(member, "blocked");
       return false;
     }
-    const slots = this.slots(conn);
-    if (!this.#listed(conn)) return false; // to ask it has changed it
-    if (conn.streams < slots) return true;
-    this.place(conn);
+    if (!this.#listed(member)) return false; // to ask it has changed it
+    if (member.streams < member.slots) return true;
+    this.place(member);
     return false;
   }
 
-  /** Looks for slots that a conn without `onChange` has gained. */
+  /** Looks for slots that a conn without `onChange` has gained; those that it looked at go to the end of the chain. */
   #reread(): boolean {
-    for (let left = Math.min(rereads, this.rest.size); left > 0; left--) {
-      const conn = this.rest.head;
+    for (let left = Math.min(rereads, this.open); left > 0; left--) {
+      const conn = this.#oldest;
       if (conn === undefined) return false;
-      if (conn.conn.onChange === undefined && conn.conn.maxStreams !== undefined) {
+      if (conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
         this.place(conn);
         if (this.#listed(conn)) return true;
       }
-      this.rest.remove(conn);
-      this.rest.push(conn);
+      if (conn !== this.#oldest || conn.younger === undefined) continue;
+      this.leave(conn);
+      this.enter(conn);
     }
     return false;
   }
 
   /** The idle conn that was given back first, blocked ones included. */
   oldestIdle(): PooledConn<C, H> | undefined {
+<<<<<<< HEAD
     this.#restore();
     const sorted = this.#selection !== "fastest";
     let oldest = sorted ? this.idle.head : undefined;
     if (sorted && this.idleCount === this.idle.size) return oldest;
     for (const list of sorted ? [this.rest] : [this.idle, this.rest]) {
       for (const conn of list) {
+=======
+    let oldest = this.idle.head;
+    if (this.idleCount > this.idle.size) {
+      for (const conn of this.conns()) {
+>>>>>>> main
         if (conn.idle && (oldest === undefined || conn.givenBack < oldest.givenBack)) oldest = conn;
       }
     }
     return oldest;
   }
 
+<<<<<<< HEAD
   /** A copy: what is done to one conn may close others. */
   conns(): PooledConn<C, H>[] {
     return [...this.#stale, ...this.idle, ...this.roomy, ...(this.#loads ?? []), ...this.rest];
   }
 
+=======
+>>>>>>> main
   info(conn: PooledConn<C, H>, now: number): ConnInfo {
     return conn.info(now, this.slots(conn));
   }

@@ -20,7 +20,7 @@ export interface SocketConn<S extends Socket = Socket> extends PoolConn {
  */
 export function socketConn<S extends Socket>(
   socket: S,
-  options: { tags?: Readonly<Record<string, unknown>> } = {},
+  options: { tags?: Readonly<Record<string, unknown>> | undefined } = {},
 ): SocketConn<S> {
   if (typeof socket !== "object" || socket === null || typeof socket.destroy !== "function") {
     throw new PoolTypeError(`expected a socket, got ${show(socket)}`);

@@ -1,14 +1,22 @@
 import type { Stream } from "./contract.ts";
 
+/** Takes back the slot of a stream that has ended. */
+export interface StreamOwner<M> {
+  release(conn: M): void;
+}
+
 /** A stream on a pooled conn: the same stream, but that its slot is free before anybody learns of its end. */
-export class PooledStream<I, O> implements Stream<I, O> {
+export class PooledStream<I, O, M> implements Stream<I, O> {
   readonly closed: Promise<void>;
   readonly #inner: Stream<I, O>;
-  #release: (() => void) | undefined;
+  /** Until its slot has been given back. */
+  #conn: M | undefined;
+  readonly #owner: StreamOwner<M>;
 
-  constructor(inner: Stream<I, O>, release: () => void) {
+  constructor(inner: Stream<I, O>, conn: M, owner: StreamOwner<M>) {
     this.#inner = inner;
-    this.#release = release;
+    this.#conn = conn;
+    this.#owner = owner;
     const ended = () => this.#end();
     this.closed = inner.closed.then(ended, ended);
   }
@@ -51,17 +59,17 @@ export class PooledStream<I, O> implements Stream<I, O> {
   }
 
   #end(): void {
-    const release = this.#release;
-    this.#release = undefined;
-    release?.();
+    const conn = this.#conn;
+    this.#conn = undefined;
+    if (conn !== undefined) this.#owner.release(conn);
   }
 
   /**
    * The last response is not the end where this side may still send, but where the RPC has ended, `closed` says so
    * within this turn of the event loop.
    */
-  async #settled(): Promise<void> {
-    if (this.#release === undefined) return;
-    await Promise.race([this.closed, new Promise((resolve) => setImmediate(resolve))]);
+  #settled(): Promise<void> | undefined {
+    if (this.#conn === undefined) return undefined;
+    return Promise.race([this.closed, new Promise<void>((resolve) => setImmediate(resolve))]);
   }
 }

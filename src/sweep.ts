@@ -41,7 +41,7 @@ export class Sweep<K, C extends PoolConn> {
     const { roster } = this.#dispatcher;
     roster.rules = rules;
     const all = conns(peers);
-    for (const peer of peers) this.#reorder(peer);
+    for (const peer of peers) this.#dispatcher.equip(peer);
     this.#shedDials(peers);
     for (const conn of all) {
       conn.home.place(conn);
@@ -63,16 +63,10 @@ export class Sweep<K, C extends PoolConn> {
     const dials = peers.flatMap((peer) => [...peer.dials]).sort((a, b) => a.startedAt - b.startedAt);
     for (const dialing of dials.reverse()) {
       const { home } = dialing;
-      const overKey = home.open - home.drainingCount + home.dials.size > home.rules.maxKeyConns;
+      const { maxKeyConns, maxKeyDials } = home.rules;
+      const overKey = home.dials.size > Math.min(maxKeyDials, maxKeyConns - home.open + home.drainingCount);
       if (overKey || roster.open + dialer.count > roster.rules.maxConns) dialer.abandon(dialing, "limits were lowered");
     }
-  }
-
-  #reorder(peer: Peer<K, C>): void {
-    const lane = this.#dispatcher.roster.laneFor(peer.rules);
-    if (lane === peer.lane) return;
-    for (const conn of peer.conns()) peer.lane?.forget(conn);
-    peer.lane = lane;
   }
 
   #renounce(peers: readonly Peer<K, C>[], why: string): void {
@@ -84,7 +78,7 @@ export class Sweep<K, C extends PoolConn> {
   }
 
   #end(all: readonly Member<K, C>[], reason: CloseReason): void {
-    for (const conn of all) this.#dispatcher.roster.end(conn, reason);
+    this.#dispatcher.roster.endAll(all, reason);
   }
 }
 

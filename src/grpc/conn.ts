@@ -7,7 +7,7 @@ import {
 } from "@grpc/grpc-js";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
-import type { CallHost, GrpcCall, HostedCall } from "./call.ts";
+import type { GrpcCall, HostedCall } from "./call.ts";
 import type { TappedCredentials } from "./credentials.ts";
 import { learnLimit } from "./limit.ts";
 import { GrpcStream } from "./stream.ts";
@@ -30,7 +30,7 @@ const noOptions: CallOptions = {};
  *
  * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#transparent-retries
  */
-export class GrpcConn implements Conn, CallHost {
+export class GrpcConn implements Conn {
   /** The real grpc-js channel, for what a conn does not offer. Closing it closes the conn. */
   readonly channel: ChannelInterface;
   /** Settles when the conn has closed for good, before the RPCs that die with it reject. */

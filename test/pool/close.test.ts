@@ -34,6 +34,20 @@ test("row 12: and reports every close error together, even one alone", async (t)
   }
 });
 
+test("row 12: those of conns that close within the grace, or at its end, are among them", async (t) => {
+  const { pool, clock } = pooled(t);
+  const errors = [new Error("released in time"), new Error("cut")];
+  const leases = await Promise.all(
+    errors.map((error) => pool.acquire("k", { dial: () => new ScriptedConn({ close: () => Promise.reject(error) }) })),
+  );
+  const closing = rejection(pool.close({ graceMs: 100 }));
+  leases[0]?.release();
+  await clock.advance(100);
+  const thrown = await closing;
+  assert.ok(thrown instanceof AggregateError);
+  assert.deepEqual(thrown.errors, errors);
+});
+
 test("row 12: a close() that throws at once is one of them, and stops nothing", async (t) => {
   const { pool } = pooled<{ close(): unknown; closed: Promise<void> }>(t);
   const error = new Error("thrown");

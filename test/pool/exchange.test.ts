@@ -154,6 +154,7 @@ test("row 13: and its generation: what was out while clear came is closed when i
     pool.take("other");
     pool.clear(cleared);
     assert.equal(pool.put("k", old), false);
+    assert.deepEqual([...pool.keys()], []); // what was refused has left no key
     assert.equal(pool.put("other", other), cleared !== undefined); // another key's is not touched by clear("k")
     assert.deepEqual([old.closes, other.closes], [1, cleared === undefined ? 1 : 0]);
     const young = new ScriptedConn();

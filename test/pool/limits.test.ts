@@ -141,6 +141,29 @@ test("row 36: shrinking drains the surplus: idle conns close at once, those in u
   }
 });
 
+test("row 36: dials over a lowered limit are abandoned, newest first, and their waiters wait", async (t) => {
+  for (const name of ["maxKeyConns", "maxConns", "maxKeyDials"] as const) {
+    const { pool, lease } = pooled(t);
+    const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+    const states = [1, 2, 3].map(() => outcome(lease("k", dial)));
+    pool.configure({ [name]: 2 });
+    assert.deepEqual(
+      dial.pending.map(({ signal }) => signal.aborted),
+      [false, false, true],
+      name,
+    );
+    pool.configure({ [name]: 1 });
+    assert.deepEqual([pool.stats().dialing, pool.stats().waiting, dial.count], [1, 3, 3], name);
+    dial.pending[0]?.arrive();
+    await settle();
+    assert.deepEqual(
+      states.map(({ state }) => state),
+      ["resolved", "pending", "pending"],
+      name,
+    );
+  }
+});
+
 test("row 36: shrinking a capacity closes the oldest idle conns; raising a cap on streams opens slots", async (t) => {
   const { pool } = pooled(t, { maxStreams: 1 });
   const conns = Array.from({ length: 6 }, () => new ScriptedConn({ maxStreams: 2 }));

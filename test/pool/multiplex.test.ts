@@ -142,7 +142,12 @@ test("row 25: n is read anew at each acquire, from conns that cannot say that it
   one?.release();
   assert.equal(pool.tryAcquire("k"), undefined); // lowered
   two?.release();
-  assert.notEqual(pool.tryAcquire("k"), undefined);
+  conn.maxStreams = 0;
+  assert.equal(pool.tryAcquire("k"), undefined); // idle, and none now
+  conn.maxStreams = 2;
+  assert.notEqual(pool.tryAcquire("k"), undefined); // one runs, and there is room
+  conn.maxStreams = 1;
+  assert.equal(pool.tryAcquire("k"), undefined); // not any more
 });
 
 test("row 17: one conn serves many callers, and its death moves those still waiting for it to another", async (t) => {

@@ -33,6 +33,11 @@ export class FakeClock implements Clock {
     for (const known of this.#timers) if (known === timer) this.#timers.delete(known);
   }
 
+  /** Lets `ms` pass in which no timer fires, as when the event loop is held up. */
+  stall(ms: number): void {
+    this.#now += ms;
+  }
+
   /** Lets `ms` pass, timer by timer; what each sets going settles before the next. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;

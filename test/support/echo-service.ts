@@ -165,7 +165,7 @@ function handlers(echo: EchoServer) {
   return {
     unary(call: ServerUnaryCall<Ask, Answer>, callback: sendUnaryData<Answer>): void {
       begin(call);
-      const { fail, ...healthy } = call.request;
+      const { fail: _fail, ...healthy } = call.request;
       const again = call.metadata.get("grpc-previous-rpc-attempts").length > 0;
       const ask = healthy.failFirst && again ? healthy : call.request;
       reply(call, ask, { text: ask.text }, callback);

@@ -59,8 +59,9 @@ function endCall(world: World, index: number, error?: unknown): void {
 }
 
 function configure(world: World, limits: Limits, key: string | undefined): void {
-  const { capacity, maxConns, ...keyLimits } = limits;
+  const { capacity: _capacity, maxConns: _maxConns, ...keyLimits } = limits;
   const given = key === undefined ? limits : keyLimits;
+  world.configuredAt = world.clock.now();
   world.rules.configure(given, key);
   for (const conn of world.open()) {
     conn.peakSlots = Math.max(conn.peakSlots, world.slots(conn));
@@ -180,6 +181,7 @@ export const actions = {
     const conn = pick([...world.open(), ...world.taken], a);
     if (conn === undefined) return;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
+    conn.diedIn = world.burst;
     conn.die();
     world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
   },
@@ -190,6 +192,7 @@ export const actions = {
     if (conn.uses === 0) world.gaveUp(conn.key); // that is how the pool sees it if it had just been dialed
     conn.mayDrain = true;
     conn.unfitSince = Math.min(conn.unfitSince, world.burst);
+    world.gaveUp(conn.key); // as above
     if (bit(b, 0) && world.plan.notifies) {
       world.drains(conn);
       conn.changed();
@@ -199,6 +202,7 @@ export const actions = {
     const conn = pick(world.open(), a);
     if (conn === undefined) return;
     conn.maxStreams = b;
+    if (b === 0) world.unsuited.set(conn.key, { burst: world.burst, all: true });
     conn.peakSlots = Math.max(conn.peakSlots, world.slots(conn));
     if (world.plan.notifies) conn.changed();
     else conn.changedSilently = true;
@@ -224,7 +228,9 @@ export const actions = {
   },
   put: (world, action) => put(world, world.makeConn(keyOf(action))),
   take: (world, action) => {
+    world.taking = 1;
     const conn = world.pool.take(keyOf(action));
+    world.taking = 0;
     if (!(conn instanceof StressConn)) return;
     if (!conn.open || conn.running > 0 || conn.unfitSince < world.burst || conn.blockedSince < world.burst) {
       world.violate(`take gave conn ${conn.id}, which is not free`);

@@ -2,7 +2,8 @@ import type { Conn, Lease } from "../../../src/contract.ts";
 import { isPoolError } from "../../../src/errors.ts";
 import type { Limits } from "../../../src/options.ts";
 import { StressConn } from "./conn.ts";
-import { type Ask, keys, type World } from "./world.ts";
+import { type Ask, keys } from "./plan.ts";
+import type { World } from "./world.ts";
 
 /** One thing that happens. The numbers choose whom it happens to, and how, so that runs can be shrunk. */
 export interface Action {
@@ -80,11 +81,9 @@ export function ended(world: World, asked: Ask, error?: unknown): void {
 
 export function leased(world: World, asked: Ask | undefined, lease: Lease<Conn>): void {
   const { conn } = lease;
-  if (!(conn instanceof StressConn)) return world.violate("a lease on a strange conn");
+  if (!(conn instanceof StressConn)) throw new Error("a lease on a strange conn");
   conn.leases++;
-  const color = undefined;
-  const who = asked ?? { key: conn.key, color };
-  const entry: Ask = asked ?? { ...blank, ...who, id: -1 };
+  const entry: Ask = asked ?? { ...blank, key: conn.key };
   entry.state = "granted";
   entry.grantedIn = world.burst;
   world.held.push({ ask: entry, lease, end: undefined, conn });

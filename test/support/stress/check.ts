@@ -1,5 +1,6 @@
 import type { StressConn } from "./conn.ts";
-import { type Ask, keys, longestBackoffMs, type World } from "./world.ts";
+import { type Ask, keys, longestBackoffMs } from "./plan.ts";
+import type { World } from "./world.ts";
 
 /** Looks at everything that must hold whenever nothing is left to settle. */
 export function check(world: World): void {
@@ -26,7 +27,8 @@ function checkConn(world: World, conn: StressConn): void {
   const now = world.clock.now();
   if (conn.mustDrain) world.violate(`${name} must drain, runs nothing, and is open`);
   if (world.closing) world.violate(`${name} runs nothing, and is open after close()`);
-  if (world.lifetimeOver(conn, 1)) world.violate(`${name} runs nothing, and has outlived itself`);
+  if (world.lifetimeOver(conn, 1) && world.configuredAt < now)
+    world.violate(`${name} runs nothing, and has outlived itself`);
   const expirationMs = world.rules.of(conn.key, "expirationMs");
   if (now - conn.idleSince > expirationMs * 1.25 + 1) world.violate(`${name} should have expired`);
 }
@@ -101,7 +103,8 @@ function checkAsk(world: World, asked: Ask): void {
   const waited = world.clock.now() - asked.since;
   if (world.closing) world.violate(`${name} waits after close()`);
   if (asked.abort?.signal.aborted) world.violate(`${name} waits although its caller has aborted`);
-  if (asked.timeoutMs !== undefined && waited > asked.timeoutMs) world.violate(`${name} waits after its timeout`);
+  if (asked.timeoutMs !== undefined && !asked.resent && waited > asked.timeoutMs)
+    world.violate(`${name} waits after its timeout`);
 }
 
 /** What the pool says of itself must be what the conns say. */

@@ -95,6 +95,7 @@ export class StressConn implements Conn {
   /** Since which burst of actions it must not be handed out any more. */
   unfitSince = Number.POSITIVE_INFINITY;
   blockedSince = Number.POSITIVE_INFINITY;
+  diedIn = Number.POSITIVE_INFINITY;
 
   constructor(id: number, script: StressScript, owner: ConnOwner) {
     this.id = id;

@@ -5,7 +5,8 @@ import { settle } from "../clock.ts";
 import { type ActionName, actions } from "./actions.ts";
 import type { Action } from "./asks.ts";
 import { check, nextBurst } from "./check.ts";
-import { longestBackoffMs, type Plan, World } from "./world.ts";
+import { longestBackoffMs, type Plan } from "./plan.ts";
+import { World } from "./world.ts";
 
 const sometimes = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.oneof({ weight: 2, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: value });
@@ -150,7 +151,7 @@ async function end(world: World, { after, graceMs }: Run): Promise<void> {
   for (const dial of world.dials) world.arrive(dial);
   for (const call of world.calls) call.end();
   for (const conn of world.conns) conn.unblock();
-  while (world.held.length > 0) await actions.release(world, { a: 0, b: 0, c: 0, limits: {} });
+  while (world.held.length > 0) actions.release(world, { a: 0, b: 0, c: 0, limits: {} });
   await settle();
   check(world);
   assert.equal(world.violation, undefined, "at the end");

@@ -1,69 +1,11 @@
-import type { Conn, Dial, Lease } from "../../../src/contract.ts";
+import type { Conn, Dial } from "../../../src/contract.ts";
 import { ConnClosedError } from "../../../src/errors.ts";
-import type { Limits } from "../../../src/options.ts";
 import { Pool } from "../../../src/pool.ts";
 import { FakeClock } from "../clock.ts";
-import { type Deferred, deferred } from "../conn.ts";
+import { deferred } from "../conn.ts";
 import { type ConnOwner, type StressCall, StressConn } from "./conn.ts";
+import type { Ask, Held, Plan, StressDial } from "./plan.ts";
 import { StressRules } from "./rules.ts";
-
-export const keys = ["a", "b", "c", "d"] as const;
-/** Every backoff and wait of the test ends within this. */
-export const longestBackoffMs = 50;
-
-export type DialMode = "later" | "never" | "at once" | "soon" | "throws" | "rejects" | "final" | "dead" | "garbage";
-export type CloseMode = "closes" | "throws" | "rejects" | "hangs";
-
-/** All that is random about a run, but the actions. */
-export interface Plan {
-  readonly limits: Limits;
-  readonly selection: "oldest" | "newest";
-  /** How the dials go, one after the other, again from the start after the last. */
-  readonly dials: readonly DialMode[];
-  readonly closes: readonly CloseMode[];
-  /** Slots of the conns; undefined: exclusive. */
-  readonly slots: readonly (number | undefined)[];
-  /** What the dial functions announce. */
-  readonly announced: number | undefined;
-  readonly notifies: boolean;
-  readonly lifetimes: readonly (number | undefined)[];
-}
-
-/** A request of the test: for an RPC or for a lease. */
-export interface Ask {
-  readonly id: number;
-  readonly key: string;
-  readonly kind: "invoke" | "stream" | "acquire" | "use";
-  readonly color: number | undefined;
-  readonly dials: boolean;
-  readonly timeoutMs: number | undefined;
-  readonly abort: AbortController | undefined;
-  readonly since: number;
-  state: "waiting" | "granted" | "done";
-  /** A conn may have been dialed for it that it could not use. */
-  maybeTried: boolean;
-  /** It will be sent again if it was not sent. */
-  resends: boolean;
-  /** It may be sent twice: its place in the line is not its age. */
-  resent: boolean;
-  grantedIn: number;
-}
-
-/** A dial in flight. */
-export interface StressDial {
-  readonly key: string;
-  readonly signal: AbortSignal;
-  readonly result: Deferred<Conn>;
-  readonly mode: DialMode;
-  settled: boolean;
-}
-
-export interface Held {
-  readonly ask: Ask;
-  readonly lease: Lease<Conn> | undefined;
-  readonly end: Deferred<void> | undefined;
-  readonly conn: StressConn;
-}
 
 /** A pool, and all that the test knows of it without asking. */
 export class World implements ConnOwner {
@@ -85,6 +27,9 @@ export class World implements ConnOwner {
   readonly failedIn = new Map<string, number>();
   /** Counts the groups of actions between which everything settles. */
   burst = 0;
+  configuredAt = 0;
+  /** A conn that is on its way to the caller of `take`, who does not see it yet. */
+  taking = 0;
   closing = false;
   graceEnds = Number.POSITIVE_INFINITY;
   closeFailures = 0;
@@ -244,9 +189,9 @@ export class World implements ConnOwner {
 
   /** No conn more than the limits allow, at the moment when one is begun. */
   #checkGrowth(key: string): void {
-    const total = this.open().length + this.dialing().length;
+    const total = this.open().length + this.dialing().length - this.taking;
     if (total > this.rules.total("maxConns")) this.violate(`a dial of ${key} makes ${total} conns`);
-    const inKey = this.open(key).filter((conn) => !this.mayDrain(conn)).length + this.dialing(key).length;
+    const inKey = this.open(key).filter((conn) => !this.mayDrain(conn)).length + this.dialing(key).length - this.taking;
     if (inKey > this.rules.of(key, "maxKeyConns")) this.violate(`a dial makes ${inKey} conns of ${key}`);
     const dialing = this.dialing(key).length;
     if (dialing > this.rules.of(key, "maxKeyDials")) this.violate(`${dialing} dials of ${key}`);
@@ -259,6 +204,8 @@ export class World implements ConnOwner {
     if (!conn.held || conn.taken) this.violate(`${name} is handed out, and is not the pool's`);
     if (conn.unfitSince < this.burst) this.violate(`${name} is handed out, dead or draining`);
     if (conn.blockedSince < this.burst) this.violate(`${name} is handed out, blocked`);
+    const late = conn.openedAt < this.clock.now() && this.configuredAt < this.clock.now();
+    if (late && this.lifetimeOver(conn, 1)) this.violate(`${name} is handed out, too old`);
     if (conn.running > conn.peakSlots) this.violate(`${name} runs ${conn.running} streams on ${conn.peakSlots} slots`);
     if (ask?.key !== undefined && ask.key !== conn.key) this.violate(`${name} is handed out for ${ask.key}`);
     if (ask?.color !== undefined && ask.color !== conn.tags.color) this.violate(`${name} does not pass the filter`);
@@ -294,8 +241,7 @@ export class World implements ConnOwner {
     const name = `conn ${conn.id} of ${conn.key}`;
     if (conn.closes > 1) this.violate(`${name} is closed twice`);
     if (conn.taken) this.violate(`${name} is closed while a caller owns it`);
-    if (conn.held && conn.dead && conn.unfitSince < this.burst)
-      this.violate(`${name} is closed, having died by itself`);
+    if (conn.held && conn.diedIn < this.burst) this.violate(`${name} is closed, having died by itself`);
     if (conn.held && conn.running > 0 && this.clock.now() < this.graceEnds)
       this.violate(`${name} is closed under ${conn.running} streams`);
     if (conn.held && !conn.dead && !this.mayClose(conn)) this.violate(`${name} is closed for no reason`);

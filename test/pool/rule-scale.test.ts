@@ -1,0 +1,217 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { PoolConn } from "../../src/contract.ts";
+import { Pool } from "../../src/pool.ts";
+import { FakeClock } from "../support/clock.ts";
+import { type Deferred, deferred } from "../support/conn.ts";
+import { nothingUnheard } from "../support/outcome.ts";
+
+nothingUnheard();
+
+/** A conn that costs next to nothing, so that the pool's own steps are what is measured. */
+class LightConn implements PoolConn {
+  readonly #closed: Deferred<void> = deferred();
+  readonly maxStreams = 1;
+  blockedUntil: PromiseLike<unknown> | undefined = undefined;
+
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  close(): void {
+    this.#closed.resolve();
+  }
+
+  unblocked(): PromiseLike<unknown> | undefined {
+    return this.blockedUntil;
+  }
+}
+
+type LightPool = Pool<string, LightConn>;
+type Options = ConstructorParameters<typeof Pool<string, LightConn>>[0];
+
+const make = (options: Options = {}): LightPool => new Pool({ clock: new FakeClock(), maxWaiters: 0, ...options });
+const quiet = (promise: Promise<unknown>): void => void promise.catch(() => {});
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const times = <T>(count: number, each: (number: number) => T): T[] => Array.from({ length: count }, (_, n) => each(n));
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await turn();
+}
+
+/** A dial that announces one slot and waits for the test. */
+function slowDial(): {
+  (key: string): Promise<LightConn>;
+  maxStreams: number;
+  readonly pending: Deferred<LightConn>[];
+} {
+  const pending: Deferred<LightConn>[] = [];
+  const dial = () => {
+    const next = deferred<LightConn>();
+    pending.push(next);
+    return next.promise;
+  };
+  return Object.assign(dial, { maxStreams: 1, pending });
+}
+
+/** Each prepares `count` of something in one key, and returns what is measured. */
+const courses: Record<string, (count: number) => Promise<() => unknown>> = {
+  "waiters served one after the other by one conn": async (count) => {
+    const pool = make({ dial: () => new LightConn(), maxKeyConns: 1 });
+    const lease = await pool.acquire("k");
+    let served = 0;
+    return async () => {
+      for (let waiter = 0; waiter < count; waiter++) {
+        quiet(pool.use("k", async () => void served++));
+      }
+      lease.release();
+      await until(() => served === count);
+    };
+  },
+  "waiters that abort, oldest first": async (count) => {
+    const pool = make({ dial: slowDial(), maxKeyConns: 1 });
+    const aborts = times(count, () => new AbortController());
+    for (const { signal } of aborts) quiet(pool.acquire("k", { signal }));
+    return () => {
+      for (const abort of aborts) abort.abort();
+    };
+  },
+  "waiters that abort, newest first, each with a dial of its own": async (count) => {
+    const pool = make({ dial: slowDial() });
+    const aborts = times(count, () => new AbortController());
+    for (const { signal } of aborts) quiet(pool.acquire("k", { signal }));
+    return () => {
+      for (const abort of aborts.reverse()) abort.abort();
+    };
+  },
+  "waiters that abort, oldest first, each with a dial of its own": async (count) => {
+    const pool = make({ dial: slowDial() });
+    const aborts = times(count, () => new AbortController());
+    for (const { signal } of aborts) quiet(pool.acquire("k", { signal }));
+    return () => {
+      for (const abort of aborts) abort.abort();
+    };
+  },
+  "waiters that come, each with a dial of its own": async (count) => {
+    const pool = make({ dial: slowDial() });
+    return () => times(count, () => quiet(pool.acquire("k")));
+  },
+  "waiters that come, of whom the first has a filter, while nothing is free": async (count) => {
+    const pool = make({ dial: () => new LightConn(), maxKeyConns: 1 });
+    await pool.acquire("k");
+    return () => times(count, () => quiet(pool.acquire("k", { filter: () => false })));
+  },
+  "waiters that come without a dial of their own": async (count) => {
+    const pool = make();
+    pool.put("k", new LightConn());
+    await pool.acquire("k");
+    return () => times(count, () => quiet(pool.acquire("k")));
+  },
+  "waiters without a dial of their own that one conn serves": async (count) => {
+    const pool = make();
+    pool.put("k", new LightConn());
+    const lease = await pool.acquire("k");
+    let served = 0;
+    for (let waiter = 0; waiter < count; waiter++) quiet(pool.use("k", async () => void served++));
+    return async () => {
+      lease.release();
+      await until(() => served === count);
+    };
+  },
+  "dials that bring conns, oldest first": async (count) => {
+    const dial = slowDial();
+    const pool = make({ dial });
+    for (let waiter = 0; waiter < count; waiter++) quiet(pool.acquire("k"));
+    return async () => {
+      for (const pending of dial.pending) pending.resolve(new LightConn());
+      await until(() => pool.stats().leased === count);
+    };
+  },
+  "dials that bring conns, newest first": async (count) => {
+    const dial = slowDial();
+    const pool = make({ dial });
+    for (let waiter = 0; waiter < count; waiter++) quiet(pool.acquire("k"));
+    return async () => {
+      for (const pending of dial.pending.reverse()) pending.resolve(new LightConn());
+      await until(() => pool.stats().leased === count);
+    };
+  },
+  "dials that fail, newest first": async (count) => {
+    const dial = slowDial();
+    const pool = make({ dial });
+    for (let waiter = 0; waiter < count; waiter++) quiet(pool.acquire("k"));
+    return async () => {
+      for (const pending of dial.pending.reverse()) pending.reject(new Error("no"));
+      await until(() => pool.stats().keys === 0);
+    };
+  },
+  "dials that a clear abandons and starts anew": async (count) => {
+    const pool = make({ dial: slowDial() });
+    for (let waiter = 0; waiter < count; waiter++) quiet(pool.acquire("k"));
+    return () => pool.clear("k");
+  },
+  "idle conns that die": async (count) => {
+    const pool = make({ capacity: count });
+    const conns = times(count, () => new LightConn());
+    for (const conn of conns) pool.put("k", conn);
+    return async () => {
+      for (const conn of conns) conn.close();
+      await until(() => pool.stats().keys === 0);
+    };
+  },
+  "dead conns that a caller meets": async (count) => {
+    const pool = make();
+    const conns = times(count, () => new LightConn());
+    for (const conn of conns) pool.put("k", conn);
+    for (const conn of conns) Object.assign(conn, { draining: true });
+    return () => pool.tryAcquire("k");
+  },
+  "idle conns, most of them blocked, that a cap evicts": async (count) => {
+    const pool = make({ keyCapacity: count });
+    const conns = times(count, () => new LightConn());
+    for (const conn of conns) pool.put("k", conn);
+    for (const lease of times(count, () => pool.tryAcquire("k"))) lease?.release();
+    for (const conn of conns) conn.blockedUntil = new Promise(() => {});
+    pool.tryAcquire("k");
+    return () => times(count, () => pool.put("k", new LightConn()));
+  },
+  "streams that end while another key waits for a place": async (count) => {
+    const pool = make({ maxConns: count, dial: slowDial() });
+    for (let conn = 0; conn < count; conn++) pool.put("k", new LightConn());
+    const leases = times(count, () => pool.tryAcquire("k"));
+    const waiters = times(count, () => pool.acquire("k"));
+    waiters.forEach(quiet);
+    quiet(pool.acquire("other"));
+    return () => {
+      for (const lease of leases) lease?.release();
+    };
+  },
+};
+
+/** The processor time of a course, in microseconds: the least of some runs. */
+async function cost(course: (count: number) => Promise<() => unknown>, count: number, runs: number): Promise<number> {
+  let least = Number.POSITIVE_INFINITY;
+  for (let run = 0; run < runs; run++) {
+    const measured = await course(count);
+    const before = process.cpuUsage();
+    await measured();
+    const { user, system } = process.cpuUsage(before);
+    least = Math.min(least, user + system);
+    await turn();
+  }
+  return least;
+}
+
+const few = 1000;
+const many = 10_000;
+
+for (const [what, course] of Object.entries(courses)) {
+  test(`rule: ten times as many in one key cost far less than a hundred times as much: ${what}`, async () => {
+    await cost(course, few, 2); // warms up
+    const small = await cost(course, few, 3);
+    const large = await cost(course, many, 1);
+    const ratio = large / Math.max(small, 2000);
+    assert.ok(ratio < 40, `${many} cost ${(ratio).toFixed(1)} times as much as ${few} (${large} µs, ${small} µs)`);
+    if (process.env["SHOW_COST"]) console.log(`${ratio.toFixed(1)} ${large} ${small} ${what}`);
+  });
+}
