@@ -182,7 +182,7 @@ export class Roster<K, C extends PoolConn> {
         shut(() => conn.conn.close()),
       );
     }
-    for (const conn of ended) this.#owner.freed(conn.home);
+    for (const conn of ended) this.#owner.left(conn);
   }
 
   /** Closes a conn under its streams. */
@@ -269,7 +269,6 @@ export class Roster<K, C extends PoolConn> {
 
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
-    const peer = conn.home;
     const wasDraining = conn.draining;
     if (this.#move(conn, transition)) {
       if (conn.taken) conn.holdProcess(true);

@@ -27,17 +27,11 @@ export abstract class Shelf<C extends PoolConn, H> {
   readonly roomy: List<PooledConn<C, H>> = new List();
   /** Instead of `roomy`, where the load decides. */
   readonly #loads: Loads<PooledConn<C, H>> | undefined;
-<<<<<<< HEAD
   /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
   readonly #stale: List<PooledConn<C, H>> = new List();
-  /** Full, blocked or draining. */
-  readonly rest: List<PooledConn<C, H>> = new List();
-  /** Open conns, draining ones included. */
-=======
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
   #oldest: PooledConn<C, H> | undefined = undefined;
   #youngest: PooledConn<C, H> | undefined = undefined;
->>>>>>> main
   open = 0;
   /** Idle conns, blocked ones among them. */
   idleCount = 0;
@@ -55,14 +49,24 @@ export abstract class Shelf<C extends PoolConn, H> {
 
   /** A conn is open from now on. `place` makes it free. */
   enter(conn: PooledConn<C, H>): void {
-    conn.older = this.#youngest;
-    if (this.#youngest === undefined) this.#oldest = conn;
-    else this.#youngest.younger = conn;
-    this.#youngest = conn;
+    this.#chain(conn);
     this.open++;
   }
 
   leave(conn: PooledConn<C, H>): void {
+    this.#unchain(conn);
+    conn.list?.remove(conn);
+    this.open--;
+  }
+
+  #chain(conn: PooledConn<C, H>): void {
+    conn.older = this.#youngest;
+    if (this.#youngest === undefined) this.#oldest = conn;
+    else this.#youngest.younger = conn;
+    this.#youngest = conn;
+  }
+
+  #unchain(conn: PooledConn<C, H>): void {
     const { older, younger } = conn;
     if (older === undefined) this.#oldest = younger;
     else older.younger = younger;
@@ -70,8 +74,6 @@ export abstract class Shelf<C extends PoolConn, H> {
     else younger.older = older;
     conn.older = undefined;
     conn.younger = undefined;
-    conn.list?.remove(conn);
-    this.open--;
   }
 
   /** A copy: what is done to one conn may close others. */
@@ -144,14 +146,10 @@ export abstract class Shelf<C extends PoolConn, H> {
     for (;;) {
       const conn = this.#selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.#choose(now);
       if (conn === undefined) {
-<<<<<<< HEAD
-        if (!reread || this.rest.size === 0 || !this.#reread()) return undefined;
+        if (!reread || !this.#reread()) return undefined;
       } else if (isDue?.(conn)) {
         conn.list?.remove(conn);
         this.#stale.push(conn);
-=======
-        if (!reread || !this.#reread()) return undefined;
->>>>>>> main
       } else if (this.#free(conn)) return conn;
     }
   }
@@ -237,7 +235,6 @@ export abstract class Shelf<C extends PoolConn, H> {
   }
 
   /** Filters may change anything, so a copy is walked, and each conn is looked at again after its filter. */
-<<<<<<< HEAD
   #search(filter: Filter<C>, now: () => number, due: boolean): PooledConn<C, H> | undefined {
     const { isDue } = this.#owner;
     const select = typeof this.#selection === "function" ? this.#selection : undefined;
@@ -247,13 +244,6 @@ export abstract class Shelf<C extends PoolConn, H> {
       if (!this.#listed(conn) || !this.#free(conn)) continue;
       if (select === undefined) return conn;
       fit.push(conn);
-=======
-  #search(filter: Filter<C> | undefined, now: () => number, due: boolean): PooledConn<C, H> | undefined {
-    const { isDue } = this.#owner;
-    for (const conn of this.#inOrder(now)) {
-      if (!this.#listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter, now)) continue;
-      if (this.#listed(conn) && this.#free(conn)) return conn;
->>>>>>> main
     }
     return select === undefined ? undefined : this.#ask(select, fit, now());
   }
@@ -310,45 +300,30 @@ export abstract class Shelf<C extends PoolConn, H> {
     for (let left = Math.min(rereads, this.open); left > 0; left--) {
       const conn = this.#oldest;
       if (conn === undefined) return false;
-      if (conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
+      if (!this.#listed(conn) && conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
         this.place(conn);
         if (this.#listed(conn)) return true;
       }
       if (conn !== this.#oldest || conn.younger === undefined) continue;
-      this.leave(conn);
-      this.enter(conn);
+      this.#unchain(conn);
+      this.#chain(conn);
     }
     return false;
   }
 
   /** The idle conn that was given back first, blocked ones included. */
   oldestIdle(): PooledConn<C, H> | undefined {
-<<<<<<< HEAD
     this.#restore();
-    const sorted = this.#selection !== "fastest";
+    const sorted = this.#selection !== "fastest"; // that one turns the list over
     let oldest = sorted ? this.idle.head : undefined;
-    if (sorted && this.idleCount === this.idle.size) return oldest;
-    for (const list of sorted ? [this.rest] : [this.idle, this.rest]) {
-      for (const conn of list) {
-=======
-    let oldest = this.idle.head;
-    if (this.idleCount > this.idle.size) {
+    if (!sorted || this.idleCount > this.idle.size) {
       for (const conn of this.conns()) {
->>>>>>> main
         if (conn.idle && (oldest === undefined || conn.givenBack < oldest.givenBack)) oldest = conn;
       }
     }
     return oldest;
   }
 
-<<<<<<< HEAD
-  /** A copy: what is done to one conn may close others. */
-  conns(): PooledConn<C, H>[] {
-    return [...this.#stale, ...this.idle, ...this.roomy, ...(this.#loads ?? []), ...this.rest];
-  }
-
-=======
->>>>>>> main
   info(conn: PooledConn<C, H>, now: number): ConnInfo {
     return conn.info(now, this.slots(conn));
   }
