@@ -61,8 +61,6 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   blocked = false;
   /** It has been blocked since its last stream began. */
   wasBlocked = false;
-  /** Its lifetime is over; it stays until its replacement has come. */
-  outlived = false;
   /** When it was last known to work, where validation asks for it. */
   usedAt: number;
   /** Measured where selection asks for it. */

@@ -70,7 +70,7 @@ export class Dispatcher<K, C extends PoolConn>
     this.dialer = new Dialer(this.roster, schedule, events, this);
     this.queue = new Queue(schedule, events, this);
     this.places = new Places(this.roster, this.dialer, this.queue);
-    this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places);
+    this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places, this);
     const health = new Health(options, schedule, this.roster, this);
     this.health = health;
     this.isDue = health.validates ? (conn) => health.isDue(conn) : undefined;
@@ -160,6 +160,7 @@ export class Dispatcher<K, C extends PoolConn>
     peer.lastError = undefined;
     this.endPause(peer);
     this.roster.add(conn, peer);
+    this.keeper.dialed(dialing, conn);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
     for (const waiter of peer.waitersFor(dialing, 0)) {
       if (waiter.dial === dialing.by && !this.#suits(conn, waiter)) this.queue.giveUpDialing(waiter);
@@ -179,7 +180,7 @@ export class Dispatcher<K, C extends PoolConn>
     }
     if (backoff !== undefined) this.#pause(peer, pauseMs(backoff, peer.failures));
     else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.#pause(peer, undefined);
-    if (dialing.background) this.keeper.failed(peer, error);
+    if (dialing.background) this.keeper.failed(peer, error, spent);
     this.freed(peer);
   }
 
@@ -217,6 +218,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   left(conn: Member<K, C>): void {
     this.health.stop(conn);
+    this.keeper.left(conn);
     this.freed(conn.home);
   }
 
@@ -237,7 +239,9 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   replaces(conn: Member<K, C>): boolean {
-    return this.keeper.replaces(conn);
+    const stays = this.keeper.replaces(conn);
+    if (stays) this.serve(conn.home);
+    return stays;
   }
 
   /** Gives a place that has become free to the key that stands first in line for one. */
@@ -247,8 +251,6 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void {
-    // What was evicted is refilled on the key's next use, not before: another wanted its place.
-    if (conn.reason === "evicted") conn.home.kept = false;
     this.#owner.closed(conn, closing);
   }
 
@@ -265,8 +267,11 @@ export class Dispatcher<K, C extends PoolConn>
         this.#dial(next);
         this.keeper.tend(next);
         this.#screen(next);
-        if (next.empty) this.#owner.emptied(next);
-        const waiting = this.places.next;
+        if (next.empty && !this.keeper.isWarming(next)) {
+          this.keeper.forget(next);
+          this.#owner.emptied(next);
+        }
+        const waiting = this.places.next ?? this.keeper.next;
         if (waiting !== undefined) this.#again.add(waiting);
       }
     } finally {
@@ -332,7 +337,7 @@ export class Dispatcher<K, C extends PoolConn>
     }
     for (let dialing = peer.dials.tail; dialing !== undefined; ) {
       const older: PeerDialing<K, C> | undefined = dialing.prev;
-      if (!dialing.background && peer.promised(dialing) >= peer.wanting) {
+      if (peer.promised(dialing) >= peer.wanting && (!dialing.background || this.keeper.spares(peer))) {
         this.dialer.abandon(dialing, "no caller waits for it any more");
       }
       dialing = older;
