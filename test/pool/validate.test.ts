@@ -158,7 +158,7 @@ for (const dialTimeoutMs of [20_000, 0]) {
     for (const [reason, go] of [
       ["died", (conn: ScriptedConn) => conn.die()],
       ["cleared", (_: ScriptedConn, clear: () => void) => clear()],
-      ["goaway", (conn: ScriptedConn) => ((conn.draining = true), conn.changed())],
+      ["goaway", (conn: ScriptedConn) => Object.assign(conn, { draining: true }).changed()],
     ] as const) {
       const { asked, validate } = questions();
       const { pool, clock } = pooled(t, { validate, dialTimeoutMs });
