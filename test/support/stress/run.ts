@@ -161,11 +161,8 @@ async function end(world: World, { after, graceMs }: Run): Promise<void> {
   for (const conn of world.conns) {
     if (!conn.dead) assert.equal(conn.closes, conn.taken ? 0 : 1, `closes of conn ${conn.id}`);
   }
-  assert.deepEqual(
-    world.asks.filter(({ state }) => state !== "done"),
-    [],
-    "requests that never ended",
-  );
+  const left = world.asks.filter(({ state }) => state !== "done").map(({ id }) => id);
+  assert.deepEqual(left, [], "requests that never ended");
   assert.equal(world.clock.timers, 0, "timers armed");
   assert.equal([...world.pool.keys()].length, 0, "keys left");
 }
