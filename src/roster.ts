@@ -1,8 +1,9 @@
-import { type CloseFailure, shut } from "./closing.ts";
+import { type CloseFailure, isThenable, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder } from "./idle.ts";
+import { Lifetimes } from "./lifetime.ts";
 import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
 import { Register } from "./register.ts";
@@ -14,7 +15,7 @@ export interface RosterOwner<K, C extends PoolConn> {
   /** A conn can be handed out again. */
   available(peer: Peer<K, C>): void;
   /** A conn has gone, or will not take streams any more. */
-  freed(peer: Peer<K, C>): void;
+  left(conn: Member<K, C>): void;
   /** Whether a conn whose idle time is over stays. */
   keeps(conn: Member<K, C>): boolean;
   /** Whether a conn whose lifetime is over stays until its replacement has come. */
@@ -23,8 +24,6 @@ export interface RosterOwner<K, C extends PoolConn> {
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
 }
 
-/** Conns of one age should not all go at once: HikariCP's variance, 2.5 % at most, and only earlier. */
-const lifetimeJitter = 0.025;
 /** A conn that waits for its replacement is closed without one after this. */
 const replacementMs = 1000;
 
@@ -41,6 +40,7 @@ export class Roster<K, C extends PoolConn> {
   /** Of those that drain, the ones that make way for another key. */
   yieldingCount = 0;
   readonly idle: IdleOrder<Member<K, C>>;
+  readonly lifetimes: Lifetimes<K, C>;
   readonly #schedule: Schedule;
   readonly #events: Events<K, C>;
   readonly #owner: RosterOwner<K, C>;
@@ -52,6 +52,7 @@ export class Roster<K, C extends PoolConn> {
     this.#schedule = schedule;
     this.#events = events;
     this.#owner = owner;
+    this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
     this.idle = new IdleOrder(schedule, (conn) => {
       if (owner.keeps(conn)) conn.home.lane?.touch(conn);
       else this.end(conn, "expired");
@@ -65,7 +66,7 @@ export class Roster<K, C extends PoolConn> {
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
-    this.#register.lend(conn, member);
+    this.#register.release(conn, member);
     if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
     try {
@@ -87,7 +88,7 @@ export class Roster<K, C extends PoolConn> {
     peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
-    this.limitLife(conn);
+    this.lifetimes.limit(conn);
     conn.holdProcess(false);
   }
 
@@ -112,6 +113,12 @@ export class Roster<K, C extends PoolConn> {
     else peer.begun(conn);
     if (first && conn.holds) conn.holdProcess(true);
     if (this.#events.leased.active) this.#tell("leased", conn);
+  }
+
+  /** The same for a stream of the pool's own: no use of the conn. */
+  probe(conn: Member<K, C>): void {
+    conn.uses--;
+    this.lease(conn);
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
@@ -177,7 +184,7 @@ export class Roster<K, C extends PoolConn> {
         shut(() => conn.conn.close()),
       );
     }
-    for (const conn of ended) this.#owner.freed(conn.home);
+    for (const conn of ended) this.#owner.left(conn);
   }
 
   /** Closes a conn under its streams. */
@@ -188,7 +195,6 @@ export class Roster<K, C extends PoolConn> {
   /** Closes a conn that is about to be adopted, and is not. */
   refuse(conn: Member<K, C>, reason: CloseReason): void {
     conn.cut(reason);
-    this.#register.forget(conn.conn);
     conn.home.tally.closed[reason]++;
     this.#owner.closed(
       conn,
@@ -229,7 +235,7 @@ export class Roster<K, C extends PoolConn> {
     };
     try {
       const until = ask();
-      if (typeof until === "object" && until !== null && "then" in until) {
+      if (isThenable(until)) {
         Promise.resolve(until).then(
           () => finish(false),
           () => finish(true),
@@ -265,14 +271,13 @@ export class Roster<K, C extends PoolConn> {
 
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
-    const peer = conn.home;
     const wasDraining = conn.draining;
     if (this.#move(conn, transition)) {
       if (conn.taken) conn.holdProcess(true);
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
     if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
-    if (!conn.ready) this.#owner.freed(peer);
+    if (!conn.ready) this.#owner.left(conn);
   }
 
   /** The part of a change that calls nobody. Returns whether the conn has left. */
@@ -285,11 +290,10 @@ export class Roster<K, C extends PoolConn> {
       conn.home.place(conn);
       return false;
     }
-    if (conn.taken) this.#register.lend(conn.conn, conn);
-    else this.#register.forget(conn.conn);
+    this.#register.release(conn.conn, conn);
     conn.home.leave(conn);
     conn.home.lane?.forget(conn);
-    if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    this.lifetimes.limit(conn);
     return true;
   }
 
@@ -327,27 +331,8 @@ export class Roster<K, C extends PoolConn> {
     conn.home.idleCount += by;
   }
 
-  /** It drains at this age; not finite or 0: never. */
-  limitLife(conn: Member<K, C>): void {
-    const left = this.lifeLeft(conn, conn.home);
-    if (!conn.open || left === Number.POSITIVE_INFINITY) {
-      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
-      return;
-    }
-    conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
-    this.#schedule.add(conn.lifetime, left);
-  }
-
-  /** How long `conn` has to live as one of `peer`'s, jitter taken off; infinite: for ever. */
-  lifeLeft(conn: Member<K, C>, peer: Peer<K, C>): number {
-    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? peer.rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
-    return lifeMs * (1 - Math.random() * lifetimeJitter) - (this.#schedule.clock.now() - conn.openedAt);
-  }
-
   #outlived(conn: Member<K, C>): void {
-    const { lifetime } = conn;
-    if (lifetime !== undefined && this.#owner.replaces(conn)) this.#schedule.add(lifetime, replacementMs);
+    if (this.#owner.replaces(conn)) this.lifetimes.extend(conn, replacementMs);
     else this.end(conn, "retired");
   }
 }
