@@ -274,6 +274,7 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   #handOut(peer: Peer<K, C>): void {
+    if (peer.batching) return; // I/O has its turn first
     let left = batch;
     for (let waiter = peer.waiters.head; waiter !== undefined && peer.hasFree(); ) {
       const conn = peer.pick(waiter.filter, this.now);

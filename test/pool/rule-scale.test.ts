@@ -58,26 +58,6 @@ function slowDial(): {
 
 /** Each prepares `count` of something in one key, and returns what is measured. */
 const courses: Record<string, (count: number) => Promise<() => unknown>> = {
-  "waiters served one after the other by one conn": async (count) => {
-    const pool = make({ dial: () => new LightConn(), maxKeyConns: 1 });
-    const lease = await pool.acquire("k");
-    let served = 0;
-    return async () => {
-      for (let waiter = 0; waiter < count; waiter++) {
-        quiet(pool.use("k", async () => void served++));
-      }
-      lease.release();
-      await until(() => served === count);
-    };
-  },
-  "waiters that abort, oldest first": async (count) => {
-    const pool = make({ dial: slowDial(), maxKeyConns: 1 });
-    const aborts = times(count, () => new AbortController());
-    for (const { signal } of aborts) quiet(pool.acquire("k", { signal }));
-    return () => {
-      for (const abort of aborts) abort.abort();
-    };
-  },
   "waiters that abort, newest first, each with a dial of its own": async (count) => {
     const pool = make({ dial: slowDial() });
     const aborts = times(count, () => new AbortController());
@@ -120,15 +100,6 @@ const courses: Record<string, (count: number) => Promise<() => unknown>> = {
       await until(() => served === count);
     };
   },
-  "dials that bring conns, oldest first": async (count) => {
-    const dial = slowDial();
-    const pool = make({ dial });
-    for (let waiter = 0; waiter < count; waiter++) quiet(pool.acquire("k"));
-    return async () => {
-      for (const pending of dial.pending) pending.resolve(new LightConn());
-      await until(() => pool.stats().leased === count);
-    };
-  },
   "dials that bring conns, newest first": async (count) => {
     const dial = slowDial();
     const pool = make({ dial });
@@ -151,22 +122,6 @@ const courses: Record<string, (count: number) => Promise<() => unknown>> = {
     const pool = make({ dial: slowDial() });
     for (let waiter = 0; waiter < count; waiter++) quiet(pool.acquire("k"));
     return () => pool.clear("k");
-  },
-  "idle conns that die": async (count) => {
-    const pool = make({ capacity: count });
-    const conns = times(count, () => new LightConn());
-    for (const conn of conns) pool.put("k", conn);
-    return async () => {
-      for (const conn of conns) conn.close();
-      await until(() => pool.stats().keys === 0);
-    };
-  },
-  "dead conns that a caller meets": async (count) => {
-    const pool = make();
-    const conns = times(count, () => new LightConn());
-    for (const conn of conns) pool.put("k", conn);
-    for (const conn of conns) Object.assign(conn, { draining: true });
-    return () => pool.tryAcquire("k");
   },
   "streams that end while another key waits for a place": async (count) => {
     const pool = make({ maxConns: count, dial: slowDial() });
