@@ -36,7 +36,7 @@ function record<C extends ScriptedConn>(pool: Pool<string, C>) {
     await settle();
     return events.splice(0);
   };
-  return { take, names: async () => (await take()).map(([name]) => name), stop: () => stops.forEach((stop) => stop()) };
+  return { take, names: async () => (await take()).map(([name]) => name), stops };
 }
 
 test("row 28: dialed, leased, released, waiting and served, with key, conn and durations, in order", async (t) => {
@@ -213,7 +213,9 @@ test("row 28: while nobody listens no event is made, no clock read and no microt
   pool.on("leased", () => assert.fail("stopped"))();
   clock.readings = 0;
   const { queueMicrotask } = globalThis;
-  t.after(() => void (globalThis.queueMicrotask = queueMicrotask));
+  t.after(() => {
+    globalThis.queueMicrotask = queueMicrotask;
+  });
   let queued = 0;
   globalThis.queueMicrotask = (callback) => {
     queued++;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { PoolConn } from "../../src/contract.ts";
 import type { ConnInfo, Selection } from "../../src/options.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn } from "../support/conn.ts";
@@ -12,7 +13,7 @@ test('selection "least-loaded": the conn with the fewest streams, idle ones firs
   for (const conn of conns) pool.put("k", conn);
   const leases = Array.from({ length: 12 }, () => pool.tryAcquire("k"));
   assert.deepEqual(
-    leases.map((lease) => conns.findIndex((conn) => conn === lease?.conn)),
+    leases.map((lease) => conns.indexOf(lease?.conn ?? assert.fail())),
     [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2],
   );
   assert.equal(pool.tryAcquire("k"), undefined); // all full
@@ -85,7 +86,7 @@ test("row 9: also with selection fastest the oldest given back is evicted at the
   const lease = pool.tryAcquire("k"); // all are compared
   lease?.release();
   pool.put("k", conns[4] ?? assert.fail());
-  const used = conns.findIndex((conn) => conn === lease?.conn);
+  const used = conns.indexOf(lease?.conn ?? assert.fail());
   const oldest = used === 0 ? 1 : 0;
   assert.deepEqual(
     conns.map(({ closes }) => closes),
@@ -150,34 +151,13 @@ test("a selection of the caller's may use the pool: what it takes is not handed 
   await settle();
 });
 
-for (const selection of ["oldest", "newest", "least-loaded", "fastest"] as const) {
-  test(`selection "${selection}": choosing among 10,000 conns takes no more steps than among 100`, (t) => {
-    const { pool } = pooled(t, { selection });
-    let steps = 0;
-    const steps50 = (n: number) => {
-      for (let i = 0; i < n; i++) {
-        const conn = new ScriptedConn({ maxStreams: 3 });
-        for (const name of ["draining", "maxStreams"] as const) {
-          const value = conn[name];
-          Object.defineProperty(conn, name, { get: () => (steps++, value) });
-        }
-        pool.put(`${n}`, conn);
-      }
-      const held = Array.from({ length: n / 2 }, () => pool.tryAcquire(`${n}`));
-      steps = 0;
-      for (let i = 0; i < 50; i++) pool.tryAcquire(`${n}`)?.release();
-      for (const lease of held) lease?.release();
-      return steps - held.length;
-    };
-    const few = steps50(100);
-    const many = steps50(10_000);
-    assert.ok(many <= few * 3 + 10_000, `${many} steps among 10,000, ${few} among 100`);
-  });
+const never = new Promise<void>(() => {});
 
-  test(`selection "${selection}": and no more time, by far`, (t) => {
-    const { pool } = pooled(t, { selection });
+for (const selection of ["oldest", "newest", "least-loaded", "fastest"] as const) {
+  test(`selection "${selection}": choosing among 10,000 conns takes no longer than among 100, by far`, (t) => {
+    const { pool } = pooled<PoolConn>(t, { selection });
     const time = (n: number) => {
-      for (let i = 0; i < n; i++) pool.put(`${n}`, new ScriptedConn({ maxStreams: 2 }));
+      for (let i = 0; i < n; i++) pool.put(`${n}`, { close() {}, closed: never, maxStreams: 2 });
       for (let i = 0; i < n / 2; i++) pool.tryAcquire(`${n}`);
       let best = Number.POSITIVE_INFINITY;
       for (let round = 0; round < 5; round++) {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { PoolConn } from "../../src/contract.ts";
 import { settle } from "../support/clock.ts";
 import { type Deferred, deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { outcome, soon } from "../support/outcome.ts";
@@ -283,14 +284,16 @@ test("row 26: a lowered validateAfterMs counts at once, and so does a raised one
 
 test("row 26: with validation on, choosing among 10,000 conns that are due costs no more than among 10", async (t) => {
   let reads = 0;
-  const counted = () =>
-    Object.defineProperty(new ScriptedConn(), "maxStreams", {
-      get: () => {
-        reads++;
-        return 1;
-      },
-    });
-  const { pool, clock } = pooled(t, { validate: questions(true).validate });
+  const closed = new Promise<void>(() => {});
+  const counted = () => ({
+    close() {},
+    closed,
+    get maxStreams() {
+      reads++;
+      return 1;
+    },
+  });
+  const { pool, clock } = pooled<PoolConn>(t, { validate: async () => true });
   const cost = async (n: number) => {
     for (let i = 0; i < n; i++) pool.put(`${n}`, counted());
     await clock.advance(500);
