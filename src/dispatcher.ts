@@ -214,6 +214,7 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   freed(peer: Peer<K, C>): void {
+    peer.inDoubt = true;
     this.serve(peer);
     this.#feed();
   }
@@ -278,7 +279,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   #handOut(peer: Peer<K, C>): void {
     let left = batch;
-    for (let waiter = peer.waiters.head; waiter !== undefined; ) {
+    for (let waiter = peer.waiters.head; waiter !== undefined && peer.hasFree(); ) {
       const conn = peer.pick(waiter.filter, this.now);
       const { next } = waiter;
       if (waiter.list === undefined) {
@@ -323,13 +324,15 @@ export class Dispatcher<K, C extends PoolConn>
   /** Starts the dials that the waiters need and the limits allow; abandons those that nobody needs, newest first. */
   #dial(peer: Peer<K, C>): void {
     this.places.leave(peer);
+    let last: ReturnType<typeof peer.nextToDial>;
     while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.places.mayDial(peer)) {
-      const dial = peer.nextToDial()?.dial;
-      if (dial === undefined) break;
+      last = peer.nextToDial(last);
+      if (last?.waiter.dial === undefined) break;
       peer.turn = undefined;
-      this.dialer.start(peer, dial, false);
+      this.dialer.start(peer, last.waiter.dial, false);
     }
     for (let dialing = peer.dials.tail; dialing !== undefined; ) {
+      if (peer.promised() <= peer.wanting) break; // none is too many
       const older: PeerDialing<K, C> | undefined = dialing.prev;
       if (!dialing.background && peer.promised(dialing) >= peer.wanting) {
         this.dialer.abandon(dialing, "no caller waits for it any more");
@@ -341,6 +344,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** Turns away newcomers that may not wait, and those whom nothing can serve. */
   #screen(peer: Peer<K, C>): void {
+    const fresh: PeerWaiter<K, C>[] = [];
     for (let waiter = peer.waiters.tail; waiter?.fresh; ) {
       const { prev } = waiter;
       waiter.fresh = false;
@@ -348,11 +352,16 @@ export class Dispatcher<K, C extends PoolConn>
       if (error !== undefined) {
         this.queue.reject(waiter, error);
         this.#again.add(peer); // a dial may be one too many now
-      }
+      } else if (!waiter.wantsDial) fresh.push(waiter);
       waiter = prev;
     }
-    if (peer.waiters.size === peer.wanting || peer.dials.size > 0) return;
-    for (const waiter of [...peer.waiters]) {
+    if (peer.dials.size > 0) {
+      peer.inDoubt = true;
+      return;
+    }
+    const doubtful = peer.inDoubt && peer.waiters.size > peer.wanting ? [...peer.waiters] : fresh;
+    peer.inDoubt = false;
+    for (const waiter of doubtful) {
       const error = this.#hopeless(peer, waiter);
       if (error !== undefined && waiter.list !== undefined) this.queue.reject(waiter, error);
     }
@@ -373,7 +382,7 @@ export class Dispatcher<K, C extends PoolConn>
   /** Why no conn can ever come to a waiter that is not worth a dial; `undefined`: one may. */
   #hopeless(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
     const { filter } = waiter;
-    if (waiter.wantsDial) return undefined;
+    if (waiter.wantsDial || (filter === undefined && peer.open > peer.drainingCount)) return undefined;
     const conns = peer.conns().filter((conn) => conn.ready);
     if (conns.some((conn) => filter === undefined || peer.passes(conn, filter, this.now))) return undefined;
     const cause = peer.lastError === undefined ? {} : { cause: peer.lastError };

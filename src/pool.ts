@@ -171,11 +171,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
     const warm = this.#dispatcher.keeper.warm(peer, count, { ...options, dial, timeoutMs });
     this.#dispatcher.serve(peer);
-    try {
-      await warm;
-    } finally {
-      this.#dispatcher.serve(peer); // nothing may be left of its key
-    }
+    await warm.finally(() => this.#dispatcher.serve(peer)); // nothing may be left of its key
   }
 
   /**

@@ -5,8 +5,8 @@ import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder } from "./idle.ts";
 import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
-import type { Schedule } from "./schedule.ts";
 import { Register } from "./register.ts";
+import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
 
 /** Told when something may have become possible for a waiter. */
