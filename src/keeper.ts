@@ -69,6 +69,7 @@ export class Keeper<K, C extends PoolConn> {
       }
       this.#prepare(peer, this.#dial, Math.min(peer.rules.minIdle, this.#capacity(peer)) - peer.idleCount);
     }
+    if (this.#warmers.size === 0) return;
     for (const warmer of this.#warmers.get(peer) ?? []) {
       const ready = peer
         .conns()

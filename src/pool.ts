@@ -1,4 +1,5 @@
 import {
+  checkAcquire,
   checkBoolean,
   checkClock,
   checkConn,
@@ -6,10 +7,9 @@ import {
   checkFunction,
   checkOneOf,
   checkOptions,
-  checkSignal,
+  checkRequest,
   checkString,
   checkTime,
-  checkTimeout,
 } from "./argument.ts";
 import { systemClock } from "./clock.ts";
 import { type CloseFailure, Closing } from "./closing.ts";
@@ -111,8 +111,15 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * A lease as soon as there is one. Rejects like the calls of a handle do before they have a conn; wrong arguments
    * reject too.
    */
-  async acquire(key: K, options: AcquireOptions<K, C> = {}): Promise<Lease<C>> {
-    return new PoolLease(await this.#acquire(key, options), this.#dispatcher);
+  acquire(key: K, options?: AcquireOptions<K, C>): Promise<Lease<C>> {
+    try {
+      const hash = this.#prepare(key, options);
+      const member = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
+      if (member !== undefined) return Promise.resolve(new PoolLease(member, this.#dispatcher));
+      return this.#wait(key, hash, options).then((waited) => new PoolLease(waited, this.#dispatcher));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** A lease if a conn has room at this moment. It never dials and never waits. Throws once the pool is closed. */
@@ -127,13 +134,16 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const member = this.#dispatcher.tryLease(peer, options?.filter);
     if (member !== undefined) return new PoolLease(member, this.#dispatcher);
     peer.tally.misses++;
+    this.#dispatcher.available(peer); // slots gained silently go to those who wait
     return undefined;
   }
 
   /** Runs `fn` on a leased conn, and gives the slot back whichever way it ends. */
-  async use<T>(key: K, fn: (conn: C) => Promise<T>, options: AcquireOptions<K, C> = {}): Promise<T> {
+  async use<T>(key: K, fn: (conn: C) => Promise<T>, options?: AcquireOptions<K, C>): Promise<T> {
     checkFunction("fn", fn ?? null);
-    const member = await this.#acquire(key, options);
+    const hash = this.#prepare(key, options);
+    const found = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
+    const member = found ?? (await this.#wait(key, hash, options));
     try {
       return await fn(member.conn);
     } finally {
@@ -244,15 +254,18 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     return this.close();
   }
 
-  async #acquire(key: K, options: AcquireOptions<K, C>): Promise<Member<K, C>> {
-    checkOptions("acquire's options", options, acquireOptionNames);
-    checkAcquire(options);
-    const hash = this.#directory.hash(key);
-    const member = this.#dispatcher.tryLease(this.#peer(key, hash), options.filter);
-    if (member !== undefined) return member;
+  #prepare(key: K, options: AcquireOptions<K, C> | undefined): unknown {
+    if (options !== undefined) {
+      checkOptions("acquire's options", options, acquireOptionNames);
+      checkAcquire(options);
+    }
+    return this.#directory.hash(key);
+  }
+
+  #wait(key: K, hash: unknown, options: AcquireOptions<K, C> | undefined): Promise<Member<K, C>> {
     const peer = this.#peer(key, hash); // its last conn may have gone just now, and the key with it
-    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
-    return this.#dispatcher.wait(peer, { ...options, dial, timeoutMs });
+    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs, filter, signal, waitForReady } = options ?? {};
+    return this.#dispatcher.wait(peer, { dial, timeoutMs, filter, signal, waitForReady });
   }
 
   #peer(key: K, hash: unknown): Peer<K, C> {
@@ -282,17 +295,4 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     if (closing !== undefined) this.#closing.watch(closing);
     if (this.#dispatcher.roster.open === 0) this.#closing.allClosed();
   }
-}
-
-function checkAcquire<K, C extends PoolConn>(options: AcquireOptions<K, C>): void {
-  checkRequest(options);
-  checkFunction("dial", options.dial);
-  if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
-  options.signal?.throwIfAborted();
-}
-
-function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {
-  checkSignal("signal", options.signal);
-  checkFunction("filter", options.filter);
-  checkBoolean("waitForReady", options.waitForReady);
 }

@@ -3,6 +3,7 @@ import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder } from "./idle.ts";
+import { Lifetimes } from "./lifetime.ts";
 import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
 import { Register } from "./register.ts";
@@ -23,8 +24,6 @@ export interface RosterOwner<K, C extends PoolConn> {
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
 }
 
-/** Conns of one age should not all go at once: HikariCP's variance, 2.5 % at most, and only earlier. */
-const lifetimeJitter = 0.025;
 /** A conn that waits for its replacement is closed without one after this. */
 const replacementMs = 1000;
 
@@ -41,6 +40,7 @@ export class Roster<K, C extends PoolConn> {
   /** Of those that drain, the ones that make way for another key. */
   yieldingCount = 0;
   readonly idle: IdleOrder<Member<K, C>>;
+  readonly lifetimes: Lifetimes<K, C>;
   readonly #schedule: Schedule;
   readonly #events: Events<K, C>;
   readonly #owner: RosterOwner<K, C>;
@@ -52,6 +52,7 @@ export class Roster<K, C extends PoolConn> {
     this.#schedule = schedule;
     this.#events = events;
     this.#owner = owner;
+    this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
     this.idle = new IdleOrder(schedule, (conn) => {
       if (owner.keeps(conn)) conn.home.lane?.touch(conn);
       else this.end(conn, "expired");
@@ -65,7 +66,7 @@ export class Roster<K, C extends PoolConn> {
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
-    this.#register.lend(conn, member);
+    this.#register.release(conn, member);
     if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
     try {
@@ -87,7 +88,7 @@ export class Roster<K, C extends PoolConn> {
     peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
-    this.limitLife(conn);
+    this.lifetimes.limit(conn);
     conn.holdProcess(false);
   }
 
@@ -188,7 +189,6 @@ export class Roster<K, C extends PoolConn> {
   /** Closes a conn that is about to be adopted, and is not. */
   refuse(conn: Member<K, C>, reason: CloseReason): void {
     conn.cut(reason);
-    this.#register.forget(conn.conn);
     conn.home.tally.closed[reason]++;
     this.#owner.closed(
       conn,
@@ -285,11 +285,10 @@ export class Roster<K, C extends PoolConn> {
       conn.home.place(conn);
       return false;
     }
-    if (conn.taken) this.#register.lend(conn.conn, conn);
-    else this.#register.forget(conn.conn);
+    this.#register.release(conn.conn, conn);
     conn.home.leave(conn);
     conn.home.lane?.forget(conn);
-    if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    this.lifetimes.limit(conn);
     return true;
   }
 
@@ -327,27 +326,8 @@ export class Roster<K, C extends PoolConn> {
     conn.home.idleCount += by;
   }
 
-  /** It drains at this age; not finite or 0: never. */
-  limitLife(conn: Member<K, C>): void {
-    const left = this.lifeLeft(conn, conn.home);
-    if (!conn.open || left === Number.POSITIVE_INFINITY) {
-      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
-      return;
-    }
-    conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
-    this.#schedule.add(conn.lifetime, left);
-  }
-
-  /** How long `conn` has to live as one of `peer`'s, jitter taken off; infinite: for ever. */
-  lifeLeft(conn: Member<K, C>, peer: Peer<K, C>): number {
-    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? peer.rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
-    return lifeMs * (1 - Math.random() * lifetimeJitter) - (this.#schedule.clock.now() - conn.openedAt);
-  }
-
   #outlived(conn: Member<K, C>): void {
-    const { lifetime } = conn;
-    if (lifetime !== undefined && this.#owner.replaces(conn)) this.#schedule.add(lifetime, replacementMs);
+    if (this.#owner.replaces(conn)) this.lifetimes.extend(conn, replacementMs);
     else this.end(conn, "retired");
   }
 }
