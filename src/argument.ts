@@ -113,23 +113,3 @@ export function checkConn(what: string, value: unknown): asserts value is PoolCo
     `expected \`closed\` of ${what} to be a promise that settles when the conn is closed, got ${show(closed)}${hint}`,
   );
 }
-
-/** What `acquire`, `use` and `warm` are told. Throws the signal's reason if that has aborted already. */
-export function checkAcquire(options: {
-  dial?: unknown;
-  signal?: AbortSignal | undefined;
-  timeoutMs?: unknown;
-  filter?: unknown;
-  waitForReady?: unknown;
-}): void {
-  checkRequest(options);
-  checkFunction("dial", options.dial);
-  if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
-  options.signal?.throwIfAborted();
-}
-
-export function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {
-  checkSignal("signal", options.signal);
-  checkFunction("filter", options.filter);
-  checkBoolean("waitForReady", options.waitForReady);
-}

@@ -73,7 +73,7 @@ export class Dispatcher<K, C extends PoolConn>
     this.places = new Places(this.roster, this.dialer, this.queue);
     this.pauses = new Pauses(schedule, (peer) => this.serve(peer));
     this.#screen = new Screen(this.queue, this.now);
-    this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places);
+    this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places, this);
     const health = new Health(options, schedule, this.roster, this);
     this.health = health;
     this.isDue = health.validates ? (conn) => health.isDue(conn) : undefined;
@@ -168,6 +168,7 @@ export class Dispatcher<K, C extends PoolConn>
     peer.lastError = undefined;
     this.pauses.end(peer);
     this.roster.add(conn, peer);
+    this.keeper.dialed(dialing, conn);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
     for (const waiter of peer.waitersFor(dialing, 0)) {
       if (waiter.dial === dialing.by && !this.#suits(conn, waiter)) this.queue.giveUpDialing(waiter);
@@ -187,7 +188,7 @@ export class Dispatcher<K, C extends PoolConn>
     }
     if (backoff !== undefined) this.pauses.begin(peer, pauseMs(backoff, peer.failures));
     else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.pauses.begin(peer, undefined);
-    if (dialing.background) this.keeper.failed(peer, error);
+    if (dialing.background) this.keeper.failed(peer, error, spent);
     this.freed(peer);
   }
 
@@ -201,7 +202,13 @@ export class Dispatcher<K, C extends PoolConn>
     this.#feed();
   }
 
-  left(peer: Peer<K, C>): void {
+  left(conn: Member<K, C>): void {
+    this.health.stop(conn);
+    this.keeper.left(conn);
+    this.freed(conn.home);
+  }
+
+  gaveUp(peer: Peer<K, C>): void {
     this.serve(peer);
   }
 
@@ -218,19 +225,18 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   replaces(conn: Member<K, C>): boolean {
-    return this.keeper.replaces(conn);
+    const stays = this.keeper.replaces(conn);
+    if (stays) this.serve(conn.home);
+    return stays;
   }
 
   /** Gives a place that has become free to the key that stands first in line for one. */
   #feed(): void {
-    const { next } = this.places;
+    const next = this.places.next ?? this.keeper.next;
     if (next !== undefined) this.serve(next);
-    else if (this.places.free) for (const peer of this.keeper.warming) this.serve(peer);
   }
 
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void {
-    // What was evicted is refilled on the key's next use, not before: another wanted its place.
-    if (conn.reason === "evicted") conn.home.kept = false;
     this.#owner.closed(conn, closing);
   }
 
@@ -263,7 +269,7 @@ export class Dispatcher<K, C extends PoolConn>
       this.keeper.forget(peer);
       this.#owner.emptied(peer);
     }
-    const { next } = this.places;
+    const next = this.places.next ?? this.keeper.next;
     if (next !== undefined) this.#again.add(next);
   }
 
@@ -298,9 +304,12 @@ export class Dispatcher<K, C extends PoolConn>
     }
   }
 
+  /** Like a release, but that there is nothing to reset. */
   validated(conn: Member<K, C>): void {
-    this.release(conn);
+    const back = this.roster.release(conn);
     this.serve(conn.home);
+    if (back) this.roster.settle(conn);
+    this.#feed();
   }
 
   #continue(peer: Peer<K, C>): void {
@@ -324,7 +333,7 @@ export class Dispatcher<K, C extends PoolConn>
     for (let dialing = peer.dials.tail; dialing !== undefined; ) {
       if (peer.promised() <= peer.wanting) break; // none is too many
       const older: PeerDialing<K, C> | undefined = dialing.prev;
-      if (!dialing.background && peer.promised(dialing) >= peer.wanting) {
+      if (peer.promised(dialing) >= peer.wanting && (!dialing.background || this.keeper.spares(peer))) {
         this.dialer.abandon(dialing, "no caller waits for it any more");
       }
       dialing = older;

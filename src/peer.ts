@@ -68,9 +68,6 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   readonly measured: boolean;
   /** Something is to be done at each lease and give-back beside counting: `minIdle`, validation, reset, latency. */
   attended = false;
-  /** Used of late: `minIdle` is kept. */
-  kept = false;
-  usedAt = 0;
   readonly tally: Tally = new Tally();
   readonly since: number;
   /** Slots that the dials in flight will bring, and dials of which nothing is known. */

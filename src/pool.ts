@@ -1,5 +1,4 @@
 import {
-  checkAcquire,
   checkBoolean,
   checkClock,
   checkConn,
@@ -7,7 +6,6 @@ import {
   checkFunction,
   checkOneOf,
   checkOptions,
-  checkRequest,
   checkString,
   checkTime,
 } from "./argument.ts";
@@ -20,17 +18,29 @@ import { bug, PoolClosedError } from "./errors.ts";
 import { type Events, makeEvents, type Named, type PoolEventName, type PoolEvents } from "./events.ts";
 import { Exchange } from "./exchange.ts";
 import { Handle, type HandleOwner } from "./handle.ts";
-import { PoolLease } from "./lease.ts";
+import { Leaks } from "./leaks.ts";
+import { PoolLease, WatchedLease } from "./lease.ts";
 import { defaultRules, limitNames, withLimits } from "./limits.ts";
 import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
+import { checkAcquire, checkRequest } from "./request.ts";
 import { Schedule } from "./schedule.ts";
 import { type PoolStats, statsOf } from "./stats.ts";
 import { Sweep } from "./sweep.ts";
 
-const optionNames = [...limitNames, "dial", "hashKey", "limits", "selection", "validate", "reset", "name", "clock"];
+const optionNames = [
+  ...limitNames,
+  "dial",
+  "hashKey",
+  "limits",
+  "selection",
+  "validate",
+  "reset",
+  "name",
+  "clock",
+  "leakAfterMs",
+];
 const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
-const acquireOptionNames = ["dial", "signal", "timeoutMs", "filter", "waitForReady"];
 
 /**
  * A cache of connections, keyed by peer. It dials each peer seldom, never queues behind a full conn while another
@@ -49,6 +59,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   readonly #sweep: Sweep<K, C>;
   readonly #handleOwner: HandleOwner<K, C>;
   readonly #started: number;
+  readonly #leaks: Leaks<K, C> | undefined;
   #closing: Closing | undefined;
 
   /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
@@ -63,6 +74,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       reset,
       name = "pool",
       clock = systemClock,
+      leakAfterMs = 0,
       ...rest
     } = options;
     checkFunction("dial", dial);
@@ -74,6 +86,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
     checkString("name", name);
     checkClock(clock);
+    checkTime("leakAfterMs", leakAfterMs);
     const rules = withLimits(defaultRules, rest);
     const owner: DispatcherOwner<K, C> = {
       emptied: (peer) => this.#directory.forget(peer),
@@ -84,6 +97,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#schedule = new Schedule(clock);
     this.#events = makeEvents(name);
     this.#started = clock.now();
+    this.#leaks = leakAfterMs > 0 ? new Leaks(leakAfterMs, this.#schedule, this.#events) : undefined;
     this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
     this.#directory = new Directory(rules, { hashKey, limits, selection, clock }, this.#dispatcher);
     this.#exchange = new Exchange(this.#dispatcher);
@@ -114,9 +128,10 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   acquire(key: K, options?: AcquireOptions<K, C>): Promise<Lease<C>> {
     try {
       const hash = this.#prepare(key, options);
+      const where = this.#leaks && Leaks.where(this.acquire);
       const member = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
-      if (member !== undefined) return Promise.resolve(new PoolLease(member, this.#dispatcher));
-      return this.#wait(key, hash, options).then((waited) => new PoolLease(waited, this.#dispatcher));
+      if (member !== undefined) return Promise.resolve(this.#grant(member, where));
+      return this.#wait(key, hash, options).then((waited) => this.#grant(waited, where));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -132,7 +147,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const peer = this.#directory.find(this.#directory.hash(key));
     if (peer === undefined) return undefined;
     const member = this.#dispatcher.tryLease(peer, options?.filter);
-    if (member !== undefined) return new PoolLease(member, this.#dispatcher);
+    if (member !== undefined) return this.#grant(member, this.#leaks && Leaks.where(this.tryAcquire));
     peer.tally.misses++;
     this.#dispatcher.available(peer); // slots gained silently go to those who wait
     return undefined;
@@ -171,12 +186,13 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /**
    * Resolves when the key has `count` conns (default 1), idle or in use, dialing those that are missing; as many as
-   * the limits allow, where that is less. Rejects with the last dial error, at once unless `waitForReady`.
+   * the limits allow, where that is less. A `count` of 0 or less: nothing. Rejects with the last dial error, at once
+   * unless `waitForReady`; with `NoConnError`, where nothing can dial; with `NoMatchError`, where a conn that was dialed
+   * does not pass the filter; with `WaitTimeoutError` or `signal.reason`.
    */
   async warm(key: K, count = 1, options: AcquireOptions<K, C> = {}): Promise<void> {
     checkCount("count", count);
-    checkOptions("warm's options", options, acquireOptionNames);
-    checkAcquire(options);
+    checkAcquire("warm", options);
     const peer = this.#peer(key, this.#directory.hash(key));
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
     const warm = this.#dispatcher.keeper.warm(peer, count, { ...options, dial, timeoutMs });
@@ -255,10 +271,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   }
 
   #prepare(key: K, options: AcquireOptions<K, C> | undefined): unknown {
-    if (options !== undefined) {
-      checkOptions("acquire's options", options, acquireOptionNames);
-      checkAcquire(options);
-    }
+    if (options !== undefined) checkAcquire("acquire", options);
     return this.#directory.hash(key);
   }
 
@@ -266,6 +279,11 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const peer = this.#peer(key, hash); // its last conn may have gone just now, and the key with it
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs, filter, signal, waitForReady } = options ?? {};
     return this.#dispatcher.wait(peer, { dial, timeoutMs, filter, signal, waitForReady });
+  }
+
+  #grant(member: Member<K, C>, where: string | undefined): Lease<C> {
+    if (this.#leaks === undefined) return new PoolLease(member, this.#dispatcher);
+    return new WatchedLease(member, this.#dispatcher, this.#leaks, where ?? "");
   }
 
   #peer(key: K, hash: unknown): Peer<K, C> {
@@ -286,6 +304,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   #beginClose(): void {
     const closing = new Closing(this.#schedule, () => this.#sweep.cut([...this.#directory]));
     this.#closing = closing;
+    void closing.done.catch(() => {}).then(() => this.#leaks?.stop());
     this.#sweep.close([...this.#directory], new PoolClosedError("the pool was closed while the caller waited"));
     if (this.#dispatcher.roster.open === 0) closing.allClosed();
   }

@@ -9,7 +9,7 @@ import { type Request, Waiter, type WaiterOwner } from "./waiter.ts";
 
 /** Told when a waiter has left by itself: its dial may be one too many now. */
 export interface QueueOwner<K, C extends PoolConn> {
-  left(peer: Peer<K, C>): void;
+  gaveUp(peer: Peer<K, C>): void;
 }
 
 /** The waiters of all keys: how they come and go. While there is one, the process stays. */
@@ -95,7 +95,7 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
     const error = new WaitTimeoutError(message, peer.lastError === undefined ? {} : { cause: peer.lastError });
     this.#events.timedOut.emit(() => ({ key: peer.key, error, ms }));
     this.reject(waiter, error);
-    this.#owner.left(peer);
+    this.#owner.gaveUp(peer);
   }
 
   aborted(waiter: PeerWaiter<K, C>, reason: unknown): void {
@@ -103,7 +103,7 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   }
 
   left(waiter: PeerWaiter<K, C>): void {
-    this.#owner.left(waiter.home);
+    this.#owner.gaveUp(waiter.home);
   }
 
   #waitedMs(waiter: PeerWaiter<K, C>): number {

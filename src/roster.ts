@@ -1,4 +1,4 @@
-import { type CloseFailure, shut } from "./closing.ts";
+import { type CloseFailure, isThenable, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
@@ -15,7 +15,7 @@ export interface RosterOwner<K, C extends PoolConn> {
   /** A conn can be handed out again. */
   available(peer: Peer<K, C>): void;
   /** A conn has gone, or will not take streams any more. */
-  freed(peer: Peer<K, C>): void;
+  left(conn: Member<K, C>): void;
   /** Whether a conn whose idle time is over stays. */
   keeps(conn: Member<K, C>): boolean;
   /** Whether a conn whose lifetime is over stays until its replacement has come. */
@@ -115,6 +115,12 @@ export class Roster<K, C extends PoolConn> {
     if (this.#events.leased.active) this.#tell("leased", conn);
   }
 
+  /** The same for a stream of the pool's own: no use of the conn. */
+  probe(conn: Member<K, C>): void {
+    conn.uses--;
+    this.lease(conn);
+  }
+
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
   release(conn: Member<K, C>): boolean {
     if (this.#events.released.active) this.#tell("released", conn);
@@ -178,7 +184,7 @@ export class Roster<K, C extends PoolConn> {
         shut(() => conn.conn.close()),
       );
     }
-    for (const conn of ended) this.#owner.freed(conn.home);
+    for (const conn of ended) this.#owner.left(conn);
   }
 
   /** Closes a conn under its streams. */
@@ -229,7 +235,7 @@ export class Roster<K, C extends PoolConn> {
     };
     try {
       const until = ask();
-      if (typeof until === "object" && until !== null && "then" in until) {
+      if (isThenable(until)) {
         Promise.resolve(until).then(
           () => finish(false),
           () => finish(true),
@@ -265,14 +271,13 @@ export class Roster<K, C extends PoolConn> {
 
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
-    const peer = conn.home;
     const wasDraining = conn.draining;
     if (this.#move(conn, transition)) {
       if (conn.taken) conn.holdProcess(true);
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
     if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
-    if (!conn.ready) this.#owner.freed(peer);
+    if (!conn.ready) this.#owner.left(conn);
   }
 
   /** The part of a change that calls nobody. Returns whether the conn has left. */
