@@ -199,8 +199,18 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
     target: atMost(20, signal, "ns"),
     note: "beyond handle.invoke",
   };
-  yield { name: "lightning-pool", ...row("lightning-pool"), ratio: toDirect("lightning-pool"), target: atLeast(4.5, faster("lightning-pool")) };
-  yield { name: "generic-pool", ...row("generic-pool"), ratio: toDirect("generic-pool"), target: atLeast(6, faster("generic-pool")) };
+  yield {
+    name: "lightning-pool",
+    ...row("lightning-pool"),
+    ratio: toDirect("lightning-pool"),
+    target: atLeast(4.5, faster("lightning-pool")),
+  };
+  yield {
+    name: "generic-pool",
+    ...row("generic-pool"),
+    ratio: toDirect("generic-pool"),
+    target: atLeast(6, faster("generic-pool")),
+  };
   yield { name: "generic-pool, use()", ...row("generic-pool use"), ratio: toDirect("generic-pool use") };
   yield { name: "tarn", ...row("tarn"), ratio: toDirect("tarn"), target: atLeast(18, faster("tarn")) };
   yield { name: "effect", ...row("effect"), ratio: toDirect("effect") };
@@ -210,13 +220,27 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const direct = bytes.get("direct") ?? Number.NaN;
   for (const [name, value] of bytes) {
     const beyond = value - direct;
-    yield { name: `bytes a call: ${name}`, value, unit: "bytes", ...(name === "pooled" && { target: atMost(200, beyond, "bytes") }) };
+    yield {
+      name: `bytes a call: ${name}`,
+      value,
+      unit: "bytes",
+      ...(name === "pooled" && { target: atMost(200, beyond, "bytes") }),
+    };
   }
 
-  for (const [name, limit] of [["pooled", 2.2], ["capped", 3]] as const) {
+  for (const [name, limit] of [
+    ["pooled", 2.2],
+    ["capped", 3],
+  ] as const) {
     const alone = await fresh("invoke", ["direct", name], pace);
     const ratio = alone.ratio(name, "direct");
-    yield { name: `${name}, in a process of its own`, value: alone.ns(name), unit: "ns", ratio, target: atMost(limit, ratio) };
+    yield {
+      name: `${name}, in a process of its own`,
+      value: alone.ns(name),
+      unit: "ns",
+      ratio,
+      target: atMost(limit, ratio),
+    };
   }
 }
 

@@ -96,7 +96,12 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const bare = bytes.get("bare") ?? Number.NaN;
   yield { name: "bytes: a lease of three fields", value: bare, unit: "bytes" };
   const value = bytes.get("lease") ?? Number.NaN;
-  yield { name: "bytes: tryAcquire + release", value, unit: "bytes", target: atMost(Math.ceil(bare), Math.floor(value), "bytes") };
+  yield {
+    name: "bytes: tryAcquire + release",
+    value,
+    unit: "bytes",
+    target: atMost(Math.ceil(bare), Math.floor(value), "bytes"),
+  };
 }
 
 export const lease: Section = { name: "lease", title: "a slot taken and given back, with no call", run, contenders };
