@@ -7,7 +7,7 @@ import { Pool } from "../../src/pool.ts";
 import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
-import { race } from "./race.ts";
+import { assemble, race } from "./race.ts";
 import { atLeast, atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
 
 const key = "peer:1";
@@ -27,21 +27,21 @@ const contenders = {
   /** What no pool can do without: a counter, and two functions that see the end of the call. */
   floor: (): Contender => {
     const conn = new NoopConn();
-    let streams = 0;
-    const done = <T>(value: T): T => {
-      streams--;
+    const counter = { streams: 0 };
+    const ended = <T>(value: T): T => {
+      counter.streams--;
       return value;
     };
     const failed = (error: unknown): never => {
-      streams--;
+      counter.streams--;
       throw error;
     };
     return {
       name: "floor",
       run: async (n) => {
         for (let i = 0; i < n; i++) {
-          streams++;
-          await conn.invoke(rpc, "request").then(done, failed);
+          counter.streams++;
+          await conn.invoke(rpc, "request").then(ended, failed);
         }
       },
     };
@@ -175,7 +175,7 @@ const contenders = {
 };
 
 async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
-  const all = await Promise.all(Object.values(contenders).map((make) => make()));
+  const all = await assemble(contenders);
   const times = await race(all, pace);
   const row = (name: keyof typeof contenders) => ({ value: times.ns(name), unit: "ns" as const });
   const toDirect = (name: keyof typeof contenders) => times.ratio(name, "direct");
