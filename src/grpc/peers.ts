@@ -1,11 +1,10 @@
 import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
-import type { KeyLimits } from "../options.ts";
 import type { Pool } from "../pool.ts";
 import { type GrpcConn, usualMaxStreams } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 import { checkChannelOptions, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
-import { connectionScaling } from "./scaling.ts";
+import { type ConnectionScaling, connectionScaling } from "./scaling.ts";
 import { GrpcError } from "./status.ts";
 
 /** A key that says all that decides who is on the other end. */
@@ -20,7 +19,7 @@ export interface GrpcPeer {
 export interface GrpcPeers {
   readonly hashKey: (peer: GrpcPeer) => string;
   readonly dial: Dial<GrpcPeer, GrpcConn>;
-  readonly limits: (peer: GrpcPeer) => KeyLimits;
+  readonly limits: (peer: GrpcPeer) => ConnectionScaling;
 }
 
 /**

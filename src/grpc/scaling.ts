@@ -1,10 +1,15 @@
 import type { ChannelOptions } from "@grpc/grpc-js";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import type { KeyLimits } from "../options.ts";
 import { messageOf } from "./status.ts";
 
 /** A105's limit on what a service config may ask for. */
 const cap = 10;
+
+/** Limits of a pool, as `connectionScaling` finds them: both, or none. */
+export interface ConnectionScaling {
+  readonly maxKeyConns?: number;
+  readonly maxKeyDials?: number;
+}
 
 /**
  * The limits that a service config asks for, in the words of gRPC's proposal A105, for a pool's options:
@@ -22,7 +27,7 @@ const cap = 10;
  *
  * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
  */
-export function connectionScaling(channelOptions: ChannelOptions): KeyLimits {
+export function connectionScaling(channelOptions: ChannelOptions): ConnectionScaling {
   const config = channelOptions["grpc.service_config"];
   if (config === undefined) return {};
   const asked = Object(Object(parse(config)).connectionScaling).maxConnectionsPerSubchannel;
