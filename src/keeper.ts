@@ -2,7 +2,7 @@ import { type AbortWatcher, unwatchAbort, watchAbort } from "./abort.ts";
 import { show } from "./argument.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import type { Dialer } from "./dialer.ts";
-import { type DialError, NoConnError, WaitTimeoutError } from "./errors.ts";
+import { type DialError, NoConnError, NoMatchError, WaitTimeoutError } from "./errors.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Places } from "./places.ts";
 import type { Roster } from "./roster.ts";
@@ -75,7 +75,8 @@ export class Keeper<K, C extends PoolConn> {
         .filter((conn) => conn.ready && peer.passes(conn, warmer.request.filter, this.#now)).length;
       const missing = Math.min(warmer.count, this.#capacity(peer)) - ready;
       if (missing <= 0) this.#settle(peer, warmer, () => warmer.resolve());
-      else this.#prepare(peer, warmer.request.dial, missing);
+      else if (warmer.dials > 0) warmer.dials -= this.#prepare(peer, warmer.request.dial, missing, warmer.dials);
+      else if (peer.preparing === 0) this.#settle(peer, warmer, () => warmer.reject(noMatch(warmer.count, peer)));
     }
   }
 
@@ -83,6 +84,7 @@ export class Keeper<K, C extends PoolConn> {
   failed(peer: Peer<K, C>, error: DialError): void {
     if (peer.rules.backoff === undefined) peer.kept = false;
     for (const warmer of this.#warmers.get(peer) ?? []) {
+      warmer.dials++; // that one brought nothing
       if (!warmer.request.waitForReady || error.final) this.#settle(peer, warmer, () => warmer.reject(error));
     }
   }
@@ -123,9 +125,19 @@ export class Keeper<K, C extends PoolConn> {
 
   readonly #now = (): number => this.#schedule.clock.now();
 
-  #prepare(peer: Peer<K, C>, dial: Dial<K, C> | undefined, missing: number): void {
-    if (dial === undefined) return;
-    while (peer.preparing < missing && this.#places.mayPrepare(peer)) this.#dialer.start(peer, dial, true);
+  /** Returns how many dials it has started, `most` at most. */
+  #prepare(
+    peer: Peer<K, C>,
+    dial: Dial<K, C> | undefined,
+    missing: number,
+    most: number = Number.POSITIVE_INFINITY,
+  ): number {
+    let started = 0;
+    if (dial === undefined) return started;
+    for (; started < most && peer.preparing < missing && this.#places.mayPrepare(peer); started++) {
+      this.#dialer.start(peer, dial, true);
+    }
+    return started;
   }
 
   /** Conns that the key may have idle. */
@@ -178,6 +190,10 @@ function keptFor<K, C extends PoolConn>({ rules: { expirationMs } }: Peer<K, C>)
   return expirationMs === Number.POSITIVE_INFINITY ? keptMs : expirationMs;
 }
 
+function noMatch<K, C extends PoolConn>(count: number, { key }: Peer<K, C>): NoMatchError {
+  return new NoMatchError(`${count} dials of ${show(key)} brought fewer conns that pass the filter`);
+}
+
 /** A caller that waits for conns to be ready. */
 class Warmer<K, C extends PoolConn> implements Task, AbortWatcher {
   due = 0;
@@ -185,6 +201,8 @@ class Warmer<K, C extends PoolConn> implements Task, AbortWatcher {
   readonly count: number;
   readonly request: Request<K, C>;
   readonly promise: Promise<void>;
+  /** What it may still dial. Dials whose conns do not pass the filter are not followed by others without end. */
+  dials: number;
   resolve!: () => void;
   reject!: (error: unknown) => void;
   readonly #schedule: Schedule;
@@ -193,6 +211,7 @@ class Warmer<K, C extends PoolConn> implements Task, AbortWatcher {
   constructor(count: number, request: Request<K, C>, schedule: Schedule, giveUp: (error: unknown) => void) {
     this.count = count;
     this.request = request;
+    this.dials = request.filter === undefined ? Number.POSITIVE_INFINITY : count;
     this.#schedule = schedule;
     this.#giveUp = giveUp;
     this.promise = new Promise((resolve, reject) => {
