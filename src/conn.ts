@@ -61,10 +61,8 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   blocked = false;
   /** It has been blocked since its last stream began. */
   wasBlocked = false;
-  /** Its lifetime is over; it stays until its replacement has come. */
-  outlived = false;
   /** When it was last known to work, where validation asks for it. */
-  usedAt = 0;
+  usedAt: number;
   /** Measured where selection asks for it. */
   latency: Latency | undefined = undefined;
   /** Closes it at the end of its lifetime. */
@@ -85,6 +83,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
     this.home = home;
     this.generation = generation;
     this.openedAt = openedAt;
+    this.usedAt = openedAt;
   }
 
   get ready(): boolean {

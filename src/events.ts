@@ -1,4 +1,5 @@
 import { type Channel, channel } from "node:diagnostics_channel";
+import { isThenable } from "./closing.ts";
 import type { CloseReason } from "./contract.ts";
 import type { DialError, WaitTimeoutError } from "./errors.ts";
 
@@ -40,6 +41,8 @@ export interface PoolEvents<K, C> {
   readonly closed: EndEvent<K, C> & { readonly error?: unknown };
   /** `key` is undefined where all keys were cleared. */
   readonly cleared: EventBase<K | undefined>;
+  /** With `leakAfterMs`: a lease was not given back in time, or never can be, since nothing refers to it any more. */
+  readonly leaked: ConnEvent<K, C> & { readonly ms: number; readonly collected: boolean; readonly stack: string };
 }
 
 export type PoolEventName = keyof PoolEvents<unknown, unknown>;
@@ -49,7 +52,7 @@ export type Named<E> = E & { readonly pool: string };
 
 /**
  * One kind of event, for the pool's own listeners and for `node:diagnostics_channel`. Delivered in order, in a
- * microtask: a listener may do with the pool what it likes. One that throws raises a warning.
+ * microtask: a listener may do with the pool what it likes. One that throws or rejects raises a warning.
  */
 export class Topic<E extends object> {
   readonly #pool: string;
@@ -88,12 +91,17 @@ export class Topic<E extends object> {
     this.#channel.publish(event);
     for (const listener of this.#listeners) {
       try {
-        listener(event);
+        const result: unknown = listener(event);
+        if (isThenable(result)) Promise.resolve(result).catch(warn);
       } catch (error) {
-        process.emitWarning(error instanceof Error ? error : new Error(String(error)));
+        warn(error);
       }
     }
   }
+}
+
+function warn(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : new Error(String(error)));
 }
 
 /** All topics of a pool. */
@@ -114,5 +122,6 @@ export function makeEvents<K, C>(pool: string): Events<K, C> {
     drained: new Topic(pool, "drained"),
     closed: new Topic(pool, "closed"),
     cleared: new Topic(pool, "cleared"),
+    leaked: new Topic(pool, "leaked"),
   };
 }

@@ -1,4 +1,5 @@
-import type { PoolConn } from "./contract.ts";
+import { isThenable } from "./closing.ts";
+import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Reset, Validate } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Roster } from "./roster.ts";
@@ -11,6 +12,11 @@ export interface HealthOwner<K, C extends PoolConn> {
   available(peer: Peer<K, C>): void;
 }
 
+/** A conn that was never used is not asked sooner than this after it came, whatever `validateAfterMs` says. */
+const freshMs = 500;
+/** Slots that one validation promises at most: an infinite sum could never be taken back. */
+const mostSlots = 1e6;
+
 /** What the caller does to a conn between two uses: validating it before, resetting it after. */
 export class Health<K, C extends PoolConn> {
   readonly #validate: Validate<C> | undefined;
@@ -18,6 +24,8 @@ export class Health<K, C extends PoolConn> {
   readonly #schedule: Schedule;
   readonly #roster: Roster<K, C>;
   readonly #owner: HealthOwner<K, C>;
+  /** What ends the question that is being asked about a conn. */
+  readonly #asking = new Map<Member<K, C>, () => void>();
 
   constructor(
     options: { readonly validate?: Validate<C> | undefined; readonly reset?: Reset<C> | undefined },
@@ -41,9 +49,11 @@ export class Health<K, C extends PoolConn> {
     return this.#validate !== undefined;
   }
 
-  /** A conn that was used a moment ago is as healthy as a question could tell. */
+  /** A conn that was used or dialed a moment ago is as healthy as a question could tell. */
   isDue(conn: Member<K, C>): boolean {
-    return conn.uses > 0 && this.#schedule.clock.now() - conn.usedAt >= conn.home.rules.validateAfterMs;
+    const { validateAfterMs } = conn.home.rules;
+    const afterMs = conn.uses > 0 ? validateAfterMs : Math.max(validateAfterMs, freshMs);
+    return this.#schedule.clock.now() - conn.usedAt >= afterMs;
   }
 
   used(conn: Member<K, C>): void {
@@ -55,30 +65,17 @@ export class Health<K, C extends PoolConn> {
     const validate = this.#validate;
     if (validate === undefined) return;
     const peer = conn.home;
-    const slots = peer.slots(conn) - conn.streams;
-    const controller = new AbortController();
-    const timeout = deferred<never>();
-    const task: Task = {
-      due: 0,
-      place: -1,
-      run: () => {
-        timeout.reject(new Error("the validation took longer than dialTimeoutMs"));
-        controller.abort();
-      },
-    };
-    const { dialTimeoutMs } = peer.rules;
-    if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#schedule.add(task, dialTimeoutMs);
+    const slots = Math.min(peer.slots(conn) - conn.streams, mostSlots);
     peer.validating += slots;
-    this.#roster.lease(conn);
-    const ask = async () => {
-      const healthy = await Promise.race([validate(conn.conn, { signal: controller.signal }), timeout.promise]);
-      if (healthy !== true) throw new Error("the conn is not healthy");
+    this.#roster.probe(conn);
+    const ask = async (signal: AbortSignal) => {
+      if ((await validate(conn.conn, { signal })) !== true) throw new Error("the conn is not healthy");
     };
-    this.#roster.hold(conn, ask, "invalid", () => {
-      this.#schedule.cancel(task);
+    this.#hold(conn, ask, "invalid", () => {
       peer.validating -= slots;
-      this.used(conn);
+      conn.usedAt = Number.POSITIVE_INFINITY; // with `validateAfterMs` 0 it would be due again before anybody has it
       this.#owner.validated(conn);
+      this.used(conn);
     });
   }
 
@@ -86,20 +83,45 @@ export class Health<K, C extends PoolConn> {
   reset(conn: Member<K, C>): void {
     const reset = this.#reset;
     if (reset === undefined || !conn.idle) return;
-    this.#roster.hold(
+    this.#hold(
       conn,
       () => reset(conn.conn),
       "reset",
       () => this.#owner.available(conn.home),
     );
   }
-}
 
-function deferred<T>(): { promise: Promise<T>; reject: (error: unknown) => void } {
-  let reject: (error: unknown) => void = () => {};
-  const promise = new Promise<T>((_, no) => {
-    reject = no;
-  });
-  promise.catch(() => {});
-  return { promise, reject };
+  /** The conn leaves: whatever is being asked about it, the answer is not waited for. */
+  stop(conn: Member<K, C>): void {
+    this.#asking.get(conn)?.();
+  }
+
+  /** The conn is skipped until there is an answer; one that does not come within `dialTimeoutMs` is a failure. */
+  #hold(conn: Member<K, C>, ask: (signal: AbortSignal) => unknown, reason: CloseReason, done: () => void): void {
+    const limited = () => {
+      const controller = new AbortController();
+      const answer = ask(controller.signal);
+      return isThenable(answer) ? this.#limit(conn, answer, controller) : answer;
+    };
+    this.#roster.hold(conn, limited, reason, done);
+  }
+
+  #limit(conn: Member<K, C>, answer: PromiseLike<unknown>, controller: AbortController): Promise<unknown> {
+    const { dialTimeoutMs } = conn.home.rules;
+    let timeout: Task | undefined;
+    const over = new Promise<never>((_, reject) => {
+      const stop = () => {
+        reject(new Error("no answer in time"));
+        controller.abort();
+      };
+      this.#asking.set(conn, stop);
+      if (dialTimeoutMs === Number.POSITIVE_INFINITY) return;
+      timeout = { due: 0, place: -1, run: stop };
+      this.#schedule.add(timeout, dialTimeoutMs);
+    });
+    return Promise.race([answer, over]).finally(() => {
+      this.#asking.delete(conn);
+      if (timeout !== undefined) this.#schedule.cancel(timeout);
+    });
+  }
 }

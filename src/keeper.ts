@@ -1,16 +1,32 @@
-import { type AbortWatcher, unwatchAbort, watchAbort } from "./abort.ts";
 import { show } from "./argument.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import type { Dialer } from "./dialer.ts";
-import { type DialError, NoConnError, NoMatchError, WaitTimeoutError } from "./errors.ts";
-import type { Member, Peer } from "./peer.ts";
+import { type DialError, NoConnError, NoMatchError } from "./errors.ts";
+import type { Member, Peer, PeerDialing } from "./peer.ts";
 import type { Places } from "./places.ts";
 import type { Roster } from "./roster.ts";
 import type { Schedule, Task } from "./schedule.ts";
 import type { Request } from "./waiter.ts";
+import { Warmer } from "./warmer.ts";
 
 /** How long a key stays in use after its last use, where its conns do not expire. */
 const keptMs = 60_000;
+
+/** What is known of a key in use whose conns are kept ready. */
+interface Kept<M> {
+  usedAt: number;
+  /** Ends it, some time after the last use. */
+  readonly task: Task;
+  /** Idle conns past their lifetime, which stay until their replacements have come. */
+  readonly outlived: Set<M>;
+  /** Conns whose idle time was over, and the give-back that it was counted from. */
+  readonly outstayed: Map<M, number>;
+}
+
+/** Told when fewer conns are wanted ready. */
+export interface KeeperOwner<K, C extends PoolConn> {
+  freed(peer: Peer<K, C>): void;
+}
 
 /** Keeps conns ready that nobody waits for yet: `minIdle`, `warm`, and the replacement of conns that grow old. */
 export class Keeper<K, C extends PoolConn> {
@@ -19,9 +35,11 @@ export class Keeper<K, C extends PoolConn> {
   readonly #roster: Roster<K, C>;
   readonly #dialer: Dialer<K, C>;
   readonly #places: Places<K, C>;
+  readonly #owner: KeeperOwner<K, C>;
+  readonly #kept = new Map<Peer<K, C>, Kept<Member<K, C>>>();
   readonly #warmers = new Map<Peer<K, C>, Set<Warmer<K, C>>>();
-  /** What will stop keeping a key. */
-  readonly #watches = new Map<Peer<K, C>, Task>();
+  /** Keys that lack conns which the limits did not allow when they were last looked at. */
+  readonly #held = new Set<Peer<K, C>>();
 
   constructor(
     dial: Dial<K, C> | undefined,
@@ -29,69 +47,115 @@ export class Keeper<K, C extends PoolConn> {
     roster: Roster<K, C>,
     dialer: Dialer<K, C>,
     places: Places<K, C>,
+    owner: KeeperOwner<K, C>,
   ) {
     this.#dial = dial;
     this.#schedule = schedule;
     this.#roster = roster;
     this.#dialer = dialer;
     this.#places = places;
+    this.#owner = owner;
   }
 
   /** A key with `minIdle` is in use: its idle conns do not expire, and are refilled. */
   used(peer: Peer<K, C>): void {
-    peer.usedAt = this.#schedule.clock.now();
-    if (peer.kept || !peer.alive || this.#dial === undefined) return;
-    peer.kept = true;
-    this.#watch(peer, keptFor(peer));
+    const now = this.#now();
+    const known = this.#kept.get(peer);
+    if (known !== undefined) {
+      known.usedAt = now;
+      return;
+    }
+    if (this.#dial === undefined || !peer.alive) return;
+    const task: Task = { due: 0, place: -1, run: () => this.#unused(peer) };
+    this.#kept.set(peer, { usedAt: now, task, outlived: new Set(), outstayed: new Map() });
+    this.#schedule.add(task, keptFor(peer));
   }
 
   /** Whether an idle conn whose time is over stays, since its key was used within that time. */
   keeps(conn: Member<K, C>): boolean {
-    return conn.home.kept && conn.home.idleCount <= conn.home.rules.minIdle;
+    const peer = conn.home;
+    const kept = this.#kept.get(peer);
+    if (kept === undefined || peer.idleCount - kept.outlived.size > peer.rules.minIdle) return false;
+    kept.outstayed.set(conn, conn.givenBack);
+    return true;
   }
 
-  /** The end of a conn's lifetime. With `minIdle` its replacement comes first. True: it may stay until `tend` ends it. */
+  /** The end of a conn's lifetime. With `minIdle` its replacement comes first: true, it may stay until then. */
   replaces(conn: Member<K, C>): boolean {
     const peer = conn.home;
-    const dial = this.#dial;
-    if (conn.outlived || dial === undefined || !conn.idle || !this.keeps(conn) || !this.#places.mayPrepare(peer))
-      return false;
-    conn.outlived = true;
-    this.#dialer.start(peer, dial, true);
-    return true;
+    const kept = this.#kept.get(peer);
+    if (kept === undefined || kept.outlived.has(conn) || !conn.idle || !this.#places.mayPrepare(peer)) return false;
+    kept.outlived.add(conn);
+    if (peer.preparing < this.#wanted(peer)) return true;
+    kept.outlived.delete(conn);
+    return false;
+  }
+
+  /** A conn has been closed, drains, or has been taken. */
+  left(conn: Member<K, C>): void {
+    const { home: peer, reason } = conn;
+    const kept = this.#kept.get(peer);
+    if (kept === undefined) return;
+    kept.outlived.delete(conn);
+    kept.outstayed.delete(conn);
+    // What another key's conn was evicted for is refilled on the next use, not before: it wanted the place.
+    const { minIdle, keyCapacity } = peer.rules;
+    if (reason === "evicted" && peer.idleCount < Math.min(minIdle, keyCapacity)) this.#drop(peer);
   }
 
   /** Starts the dials that bring a key to what it should have, as far as the limits allow. */
   tend(peer: Peer<K, C>): void {
-    if (peer.kept) {
-      for (const conn of peer.conns()) {
-        if (conn.outlived && conn.idle && peer.idleCount > peer.rules.minIdle) this.#roster.end(conn, "retired");
+    if (this.#kept.size === 0 && this.#warmers.size === 0) return;
+    const kept = this.#kept.get(peer);
+    for (const conn of kept?.outlived ?? []) {
+      if (!conn.idle || peer.idleCount > peer.rules.minIdle) this.#roster.end(conn, "retired");
+    }
+    for (const warmer of this.#warmers.get(peer) ?? []) {
+      if (this.#lacking(peer, warmer) <= 0) this.#settle(peer, warmer, () => warmer.resolve());
+    }
+    this.#held.delete(peer);
+    while (peer.preparing < this.#wanted(peer)) {
+      if (!this.#places.mayPrepare(peer)) {
+        this.#held.add(peer);
+        return;
       }
-      this.#prepare(peer, this.#dial, Math.min(peer.rules.minIdle, this.#capacity(peer)) - peer.idleCount);
-    }
-    for (const warmer of this.#warmers.get(peer) ?? []) {
-      const ready = peer
-        .conns()
-        .filter((conn) => conn.ready && peer.passes(conn, warmer.request.filter, this.#now)).length;
-      const missing = Math.min(warmer.count, this.#capacity(peer)) - ready;
-      if (missing <= 0) this.#settle(peer, warmer, () => warmer.resolve());
-      else if (warmer.dials > 0) warmer.dials -= this.#prepare(peer, warmer.request.dial, missing, warmer.dials);
-      else if (peer.preparing === 0) this.#settle(peer, warmer, () => warmer.reject(noMatch(warmer.count, peer)));
+      const [warmer] = this.#warmers.get(peer) ?? [];
+      const dial = warmer?.request.dial ?? this.#dial;
+      if (dial === undefined) return;
+      this.#dialer.start(peer, dial, true);
     }
   }
 
-  /** Nothing is tried again before the key's next use, unless a backoff says when. */
-  failed(peer: Peer<K, C>, error: DialError): void {
-    if (peer.rules.backoff === undefined) peer.kept = false;
+  /** More conns are on their way than are wanted. */
+  spares(peer: Peer<K, C>): boolean {
+    return peer.preparing > this.#wanted(peer);
+  }
+
+  /** A key that lacks conns, and now may have them. */
+  get next(): Peer<K, C> | undefined {
+    if (this.#held.size === 0 || !this.#places.free) return undefined;
+    for (const peer of this.#held) if (this.#places.mayPrepare(peer)) return peer;
+    return undefined;
+  }
+
+  /** A background dial has brought a conn: who warms with a filter that refuses it would dial for ever. */
+  dialed(dialing: PeerDialing<K, C>, conn: Member<K, C>): void {
+    if (!dialing.background) return;
+    const peer = dialing.home;
     for (const warmer of this.#warmers.get(peer) ?? []) {
-      warmer.dials++; // that one brought nothing
-      if (!warmer.request.waitForReady || error.final) this.#settle(peer, warmer, () => warmer.reject(error));
+      if (warmer.request.dial !== dialing.by || peer.passes(conn, warmer.request.filter, this.#now)) continue;
+      const error = new NoMatchError(`a conn dialed for ${show(peer.key)} does not pass the filter`);
+      this.#settle(peer, warmer, () => warmer.reject(error));
     }
   }
 
-  /** The keys whose conns somebody waits for to be ready. */
-  get warming(): Iterable<Peer<K, C>> {
-    return this.#warmers.keys();
+  /** Nothing is tried again before the key's next use, unless a backoff says when. `spent`: nor then. */
+  failed(peer: Peer<K, C>, error: DialError, spent: boolean): void {
+    const over = spent || error.final;
+    if (over || peer.rules.backoff === undefined) this.#drop(peer);
+    for (const warmer of this.#warmers.get(peer) ?? []) {
+      if (over || !warmer.request.waitForReady) this.#settle(peer, warmer, () => warmer.reject(error));
+    }
   }
 
   /** Whether somebody waits for the key's conns to be ready. */
@@ -99,23 +163,32 @@ export class Keeper<K, C extends PoolConn> {
     return this.#warmers.has(peer);
   }
 
-  /** Resolves when the key has so many conns. */
+  /** Resolves when the key has so many conns. The caller serves the key then. */
   warm(peer: Peer<K, C>, count: number, request: Request<K, C>): Promise<void> {
-    if (request.dial === undefined) {
-      return Promise.reject(new NoConnError(`there is no dial function to warm ${show(peer.key)} with`));
-    }
-    const warmer = new Warmer(count, request, this.#schedule, (error) =>
-      this.#settle(peer, warmer, () => warmer.reject(error)),
-    );
+    const { key, pause, lastError, rules } = peer;
+    const giveUp = (error: unknown) => {
+      this.#settle(peer, warmer, () => warmer.reject(error));
+      this.#owner.freed(peer);
+    };
+    const warmer = new Warmer(peer, count, request, this.#schedule, giveUp);
     const warmers = this.#warmers.get(peer) ?? new Set();
     this.#warmers.set(peer, warmers.add(warmer));
+    const refusal =
+      this.#lacking(peer, warmer) <= 0
+        ? undefined
+        : request.dial === undefined
+          ? new NoConnError(`there is no dial function to warm ${show(key)} with`)
+          : rules.backoff !== undefined && pause !== undefined && !request.waitForReady
+            ? lastError
+            : undefined;
+    if (refusal !== undefined) giveUp(refusal);
     return warmer.promise;
   }
 
   /** Nothing is left of the key. */
   forget(peer: Peer<K, C>): void {
-    peer.kept = false;
-    this.#unwatch(peer);
+    this.#drop(peer);
+    this.#held.delete(peer);
   }
 
   rejectAll(peer: Peer<K, C>, error: unknown): void {
@@ -125,19 +198,24 @@ export class Keeper<K, C extends PoolConn> {
 
   readonly #now = (): number => this.#schedule.clock.now();
 
-  /** Returns how many dials it has started, `most` at most. */
-  #prepare(
-    peer: Peer<K, C>,
-    dial: Dial<K, C> | undefined,
-    missing: number,
-    most: number = Number.POSITIVE_INFINITY,
-  ): number {
-    let started = 0;
-    if (dial === undefined) return started;
-    for (; started < most && peer.preparing < missing && this.#places.mayPrepare(peer); started++) {
-      this.#dialer.start(peer, dial, true);
+  /** Background dials that the key should have in flight. */
+  #wanted(peer: Peer<K, C>): number {
+    const kept = this.#kept.get(peer);
+    let wanted = 0;
+    if (kept !== undefined) {
+      const outlived = kept.outlived.size;
+      wanted = Math.min(peer.rules.minIdle, this.#capacity(peer)) + outlived - peer.idleCount;
     }
-    return started;
+    for (const warmer of this.#warmers.get(peer) ?? []) wanted = Math.max(wanted, this.#lacking(peer, warmer));
+    return wanted;
+  }
+
+  #lacking(peer: Peer<K, C>, { count, request: { filter } }: Warmer<K, C>): number {
+    const ready =
+      filter === undefined
+        ? peer.open - peer.drainingCount
+        : peer.conns().filter((conn) => conn.ready && peer.passes(conn, filter, this.#now)).length;
+    return Math.min(count, this.#capacity(peer)) - ready;
   }
 
   /** Conns that the key may have idle. */
@@ -155,84 +233,30 @@ export class Keeper<K, C extends PoolConn> {
     how();
   }
 
-  /** Stops keeping a key that nobody has used for its expiration. */
-  #watch(peer: Peer<K, C>, ms: number): void {
-    const task: Task = {
-      due: 0,
-      place: -1,
-      run: () => {
-        const left = peer.usedAt + keptFor(peer) - this.#now();
-        if (peer.kept && peer.alive && left > 0) {
-          this.#schedule.add(task, left);
-          return;
-        }
-        this.#unwatch(peer);
-        if (!peer.kept || !peer.alive) return;
-        peer.kept = false;
-        if (peer.rules.expirationMs === Number.POSITIVE_INFINITY) return;
-        for (const conn of peer.conns()) if (conn.idle) this.#roster.end(conn, "expired");
-      },
-    };
-    this.#unwatch(peer);
-    this.#watches.set(peer, task);
-    this.#schedule.add(task, ms);
+  #drop(peer: Peer<K, C>): void {
+    const kept = this.#kept.get(peer);
+    if (kept === undefined) return;
+    this.#kept.delete(peer);
+    this.#schedule.cancel(kept.task);
   }
 
-  #unwatch(peer: Peer<K, C>): void {
-    const task = this.#watches.get(peer);
-    if (task === undefined) return;
-    this.#watches.delete(peer);
-    this.#schedule.cancel(task);
+  /** Stops keeping a key that nobody has used for its expiration. What has outstayed its time goes with that. */
+  #unused(peer: Peer<K, C>): void {
+    const kept = this.#kept.get(peer);
+    if (kept === undefined) return;
+    const left = kept.usedAt + keptFor(peer) - this.#now();
+    if (left > 0) {
+      this.#schedule.add(kept.task, left);
+      return;
+    }
+    this.#drop(peer);
+    for (const [conn, givenBack] of kept.outstayed) {
+      if (conn.idle && conn.givenBack === givenBack) this.#roster.end(conn, "expired");
+    }
+    this.#owner.freed(peer);
   }
 }
 
 function keptFor<K, C extends PoolConn>({ rules: { expirationMs } }: Peer<K, C>): number {
   return expirationMs === Number.POSITIVE_INFINITY ? keptMs : expirationMs;
-}
-
-function noMatch<K, C extends PoolConn>(count: number, { key }: Peer<K, C>): NoMatchError {
-  return new NoMatchError(`${count} dials of ${show(key)} brought fewer conns that pass the filter`);
-}
-
-/** A caller that waits for conns to be ready. */
-class Warmer<K, C extends PoolConn> implements Task, AbortWatcher {
-  due = 0;
-  place = -1;
-  readonly count: number;
-  readonly request: Request<K, C>;
-  readonly promise: Promise<void>;
-  /** What it may still dial. Dials whose conns do not pass the filter are not followed by others without end. */
-  dials: number;
-  resolve!: () => void;
-  reject!: (error: unknown) => void;
-  readonly #schedule: Schedule;
-  readonly #giveUp: (error: unknown) => void;
-
-  constructor(count: number, request: Request<K, C>, schedule: Schedule, giveUp: (error: unknown) => void) {
-    this.count = count;
-    this.request = request;
-    this.dials = request.filter === undefined ? Number.POSITIVE_INFINITY : count;
-    this.#schedule = schedule;
-    this.#giveUp = giveUp;
-    this.promise = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
-    });
-    const { signal, timeoutMs = Number.POSITIVE_INFINITY } = request;
-    if (signal !== undefined) watchAbort(signal, this);
-    if (timeoutMs < Number.POSITIVE_INFINITY) schedule.add(this, timeoutMs);
-  }
-
-  run(): void {
-    this.#giveUp(new WaitTimeoutError(`${this.count} conns were not ready in time`));
-  }
-
-  onAbort(reason: unknown): void {
-    this.#giveUp(reason);
-  }
-
-  detach(): void {
-    this.#schedule.cancel(this);
-    if (this.request.signal !== undefined) unwatchAbort(this.request.signal, this);
-  }
 }

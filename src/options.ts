@@ -117,6 +117,13 @@ export interface PoolOptions<K, C extends PoolConn> extends Limits {
   readonly validate?: Validate<C> | undefined;
   /** Called when a conn's last stream has ended; the conn counts as blocked until it is done. Default: none. */
   readonly reset?: Reset<C> | undefined;
+  /**
+   * Records where each lease of `acquire` and `tryAcquire` is taken, and reports those that are not released within this
+   * time, or that were collected as garbage unreleased: a `leaked` event and a process warning (`RPC_CONN_POOL_LEAK`).
+   * Nothing is released or closed. Calls of handles and `use` release by themselves. Costs a stack trace per lease: for
+   * finding bugs. Default 0: off. Negative: refused.
+   */
+  readonly leakAfterMs?: number | undefined;
   /** For metrics. Default: "pool". */
   readonly name?: string | undefined;
   /** Default: the machine's monotonic clock. */

@@ -6,10 +6,8 @@ import {
   checkFunction,
   checkOneOf,
   checkOptions,
-  checkSignal,
   checkString,
   checkTime,
-  checkTimeout,
 } from "./argument.ts";
 import { systemClock } from "./clock.ts";
 import { type CloseFailure, Closing } from "./closing.ts";
@@ -20,17 +18,29 @@ import { bug, PoolClosedError } from "./errors.ts";
 import { type Events, makeEvents, type Named, type PoolEventName, type PoolEvents } from "./events.ts";
 import { Exchange } from "./exchange.ts";
 import { Handle, type HandleOwner } from "./handle.ts";
-import { PoolLease } from "./lease.ts";
+import { Leaks } from "./leaks.ts";
+import { PoolLease, WatchedLease } from "./lease.ts";
 import { defaultRules, limitNames, withLimits } from "./limits.ts";
 import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
+import { checkAcquire, checkRequest } from "./request.ts";
 import { Schedule } from "./schedule.ts";
 import { type PoolStats, statsOf } from "./stats.ts";
 import { Sweep } from "./sweep.ts";
 
-const optionNames = [...limitNames, "dial", "hashKey", "limits", "selection", "validate", "reset", "name", "clock"];
+const optionNames = [
+  ...limitNames,
+  "dial",
+  "hashKey",
+  "limits",
+  "selection",
+  "validate",
+  "reset",
+  "name",
+  "clock",
+  "leakAfterMs",
+];
 const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
-const acquireOptionNames = ["dial", "signal", "timeoutMs", "filter", "waitForReady"];
 
 /**
  * A cache of connections, keyed by peer. It dials each peer seldom, never queues behind a full conn while another
@@ -49,6 +59,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   readonly #sweep: Sweep<K, C>;
   readonly #handleOwner: HandleOwner<K, C>;
   readonly #started: number;
+  readonly #leaks: Leaks<K, C> | undefined;
   #closing: Closing | undefined;
 
   /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
@@ -63,6 +74,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       reset,
       name = "pool",
       clock = systemClock,
+      leakAfterMs = 0,
       ...rest
     } = options;
     checkFunction("dial", dial);
@@ -74,6 +86,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
     checkString("name", name);
     checkClock(clock);
+    checkTime("leakAfterMs", leakAfterMs);
     const rules = withLimits(defaultRules, rest);
     const owner: DispatcherOwner<K, C> = {
       emptied: (peer) => this.#directory.forget(peer),
@@ -84,6 +97,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#schedule = new Schedule(clock);
     this.#events = makeEvents(name);
     this.#started = clock.now();
+    this.#leaks = leakAfterMs > 0 ? new Leaks(leakAfterMs, this.#schedule, this.#events) : undefined;
     this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
     this.#directory = new Directory(rules, { hashKey, limits, selection, clock }, this.#dispatcher);
     this.#exchange = new Exchange(this.#dispatcher);
@@ -111,8 +125,16 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * A lease as soon as there is one. Rejects like the calls of a handle do before they have a conn; wrong arguments
    * reject too.
    */
-  async acquire(key: K, options: AcquireOptions<K, C> = {}): Promise<Lease<C>> {
-    return new PoolLease(await this.#acquire(key, options), this.#dispatcher);
+  acquire(key: K, options?: AcquireOptions<K, C>): Promise<Lease<C>> {
+    try {
+      const hash = this.#prepare(key, options);
+      const where = this.#leaks && Leaks.where(this.acquire);
+      const member = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
+      if (member !== undefined) return Promise.resolve(this.#grant(member, where));
+      return this.#wait(key, hash, options).then((waited) => this.#grant(waited, where));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** A lease if a conn has room at this moment. It never dials and never waits. Throws once the pool is closed. */
@@ -125,15 +147,18 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const peer = this.#directory.find(this.#directory.hash(key));
     if (peer === undefined) return undefined;
     const member = this.#dispatcher.tryLease(peer, options?.filter);
-    if (member !== undefined) return new PoolLease(member, this.#dispatcher);
+    if (member !== undefined) return this.#grant(member, this.#leaks && Leaks.where(this.tryAcquire));
     peer.tally.misses++;
+    this.#dispatcher.available(peer); // slots gained silently go to those who wait
     return undefined;
   }
 
   /** Runs `fn` on a leased conn, and gives the slot back whichever way it ends. */
-  async use<T>(key: K, fn: (conn: C) => Promise<T>, options: AcquireOptions<K, C> = {}): Promise<T> {
+  async use<T>(key: K, fn: (conn: C) => Promise<T>, options?: AcquireOptions<K, C>): Promise<T> {
     checkFunction("fn", fn ?? null);
-    const member = await this.#acquire(key, options);
+    const hash = this.#prepare(key, options);
+    const found = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
+    const member = found ?? (await this.#wait(key, hash, options));
     try {
       return await fn(member.conn);
     } finally {
@@ -161,12 +186,13 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /**
    * Resolves when the key has `count` conns (default 1), idle or in use, dialing those that are missing; as many as
-   * the limits allow, where that is less. Rejects with the last dial error, at once unless `waitForReady`.
+   * the limits allow, where that is less. A `count` of 0 or less: nothing. Rejects with the last dial error, at once
+   * unless `waitForReady`; with `NoConnError`, where nothing can dial; with `NoMatchError`, where a conn that was dialed
+   * does not pass the filter; with `WaitTimeoutError` or `signal.reason`.
    */
   async warm(key: K, count = 1, options: AcquireOptions<K, C> = {}): Promise<void> {
     checkCount("count", count);
-    checkOptions("warm's options", options, acquireOptionNames);
-    checkAcquire(options);
+    checkAcquire("warm", options);
     const peer = this.#peer(key, this.#directory.hash(key));
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
     const warm = this.#dispatcher.keeper.warm(peer, count, { ...options, dial, timeoutMs });
@@ -244,15 +270,20 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     return this.close();
   }
 
-  async #acquire(key: K, options: AcquireOptions<K, C>): Promise<Member<K, C>> {
-    checkOptions("acquire's options", options, acquireOptionNames);
-    checkAcquire(options);
-    const hash = this.#directory.hash(key);
-    const member = this.#dispatcher.tryLease(this.#peer(key, hash), options.filter);
-    if (member !== undefined) return member;
+  #prepare(key: K, options: AcquireOptions<K, C> | undefined): unknown {
+    if (options !== undefined) checkAcquire("acquire", options);
+    return this.#directory.hash(key);
+  }
+
+  #wait(key: K, hash: unknown, options: AcquireOptions<K, C> | undefined): Promise<Member<K, C>> {
     const peer = this.#peer(key, hash); // its last conn may have gone just now, and the key with it
-    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
-    return this.#dispatcher.wait(peer, { ...options, dial, timeoutMs });
+    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs, filter, signal, waitForReady } = options ?? {};
+    return this.#dispatcher.wait(peer, { dial, timeoutMs, filter, signal, waitForReady });
+  }
+
+  #grant(member: Member<K, C>, where: string | undefined): Lease<C> {
+    if (this.#leaks === undefined) return new PoolLease(member, this.#dispatcher);
+    return new WatchedLease(member, this.#dispatcher, this.#leaks, where ?? "");
   }
 
   #peer(key: K, hash: unknown): Peer<K, C> {
@@ -273,6 +304,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   #beginClose(): void {
     const closing = new Closing(this.#schedule, () => this.#sweep.cut([...this.#directory]));
     this.#closing = closing;
+    void closing.done.catch(() => {}).then(() => this.#leaks?.stop());
     this.#sweep.close([...this.#directory], new PoolClosedError("the pool was closed while the caller waited"));
     if (this.#dispatcher.roster.open === 0) closing.allClosed();
   }
@@ -282,17 +314,4 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     if (closing !== undefined) this.#closing.watch(closing);
     if (this.#dispatcher.roster.open === 0) this.#closing.allClosed();
   }
-}
-
-function checkAcquire<K, C extends PoolConn>(options: AcquireOptions<K, C>): void {
-  checkRequest(options);
-  checkFunction("dial", options.dial);
-  if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
-  options.signal?.throwIfAborted();
-}
-
-function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {
-  checkSignal("signal", options.signal);
-  checkFunction("filter", options.filter);
-  checkBoolean("waitForReady", options.waitForReady);
 }

@@ -9,7 +9,7 @@ import { type Request, Waiter, type WaiterOwner } from "./waiter.ts";
 
 /** Told when a waiter has left by itself: its dial may be one too many now. */
 export interface QueueOwner<K, C extends PoolConn> {
-  left(peer: Peer<K, C>): void;
+  gaveUp(peer: Peer<K, C>): void;
 }
 
 /** The waiters of all keys: how they come and go. While there is one, the process stays. */
@@ -33,19 +33,36 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   }
 
   join(peer: Peer<K, C>, request: Request<K, C>): PeerWaiter<K, C> {
-    const dialedMs = peer.dialedFor(this.#schedule.clock.now());
-    const waiter: PeerWaiter<K, C> = new Waiter(peer, request, this.next(), dialedMs, this, this.#schedule);
+    const now = this.#schedule.clock.now();
+    const waiter: PeerWaiter<K, C> = new Waiter(
+      peer,
+      request,
+      this.next(),
+      now,
+      peer.dialedFor(now),
+      this,
+      this.#schedule,
+    );
     peer.waiters.push(waiter);
     if (waiter.wantsDial) peer.wanting++;
     if (this.size++ === 0) processAnchor().hold();
-    this.#events.waiting.emit(() => ({ key: peer.key }));
+    if (this.#events.waiting.active) this.#tellWaiting(peer);
     return waiter;
   }
 
   serve(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
     this.#leave(waiter);
     waiter.resolve(conn);
-    if (!this.#events.served.active) return;
+    if (this.#events.served.active) this.#tellServed(waiter, conn);
+  }
+
+  // Apart from their callers: a closure in those would cost an allocation at each call, made or not.
+
+  #tellWaiting(peer: Peer<K, C>): void {
+    this.#events.waiting.emit(() => ({ key: peer.key }));
+  }
+
+  #tellServed(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
     this.#events.served.emit(() => ({ key: waiter.home.key, conn: conn.conn, ms: this.#waitedMs(waiter) }));
   }
 
@@ -78,7 +95,7 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
     const error = new WaitTimeoutError(message, peer.lastError === undefined ? {} : { cause: peer.lastError });
     this.#events.timedOut.emit(() => ({ key: peer.key, error, ms }));
     this.reject(waiter, error);
-    this.#owner.left(peer);
+    this.#owner.gaveUp(peer);
   }
 
   aborted(waiter: PeerWaiter<K, C>, reason: unknown): void {
@@ -86,7 +103,7 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   }
 
   left(waiter: PeerWaiter<K, C>): void {
-    this.#owner.left(waiter.home);
+    this.#owner.gaveUp(waiter.home);
   }
 
   #waitedMs(waiter: PeerWaiter<K, C>): number {

@@ -1,10 +1,12 @@
-import { type CloseFailure, shut } from "./closing.ts";
+import { type CloseFailure, isThenable, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder } from "./idle.ts";
+import { Lifetimes } from "./lifetime.ts";
 import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
+import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
 
@@ -13,7 +15,7 @@ export interface RosterOwner<K, C extends PoolConn> {
   /** A conn can be handed out again. */
   available(peer: Peer<K, C>): void;
   /** A conn has gone, or will not take streams any more. */
-  freed(peer: Peer<K, C>): void;
+  left(conn: Member<K, C>): void;
   /** Whether a conn whose idle time is over stays. */
   keeps(conn: Member<K, C>): boolean;
   /** Whether a conn whose lifetime is over stays until its replacement has come. */
@@ -22,8 +24,6 @@ export interface RosterOwner<K, C extends PoolConn> {
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
 }
 
-/** Conns of one age should not all go at once: HikariCP's variance, 2.5 % at most, and only earlier. */
-const lifetimeJitter = 0.025;
 /** A conn that waits for its replacement is closed without one after this. */
 const replacementMs = 1000;
 
@@ -40,11 +40,11 @@ export class Roster<K, C extends PoolConn> {
   /** Of those that drain, the ones that make way for another key. */
   yieldingCount = 0;
   readonly idle: IdleOrder<Member<K, C>>;
+  readonly lifetimes: Lifetimes<K, C>;
   readonly #schedule: Schedule;
   readonly #events: Events<K, C>;
   readonly #owner: RosterOwner<K, C>;
-  /** Every conn ever held, as long as it exists: each is watched once, and none is held twice. */
-  readonly #members = new WeakMap<C, Member<K, C>>();
+  readonly #register = new Register<C, Member<K, C>>();
   #giveBacks = 0;
 
   constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: RosterOwner<K, C>) {
@@ -52,6 +52,7 @@ export class Roster<K, C extends PoolConn> {
     this.#schedule = schedule;
     this.#events = events;
     this.#owner = owner;
+    this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
     this.idle = new IdleOrder(schedule, (conn) => {
       if (owner.keeps(conn)) conn.home.lane?.touch(conn);
       else this.end(conn, "expired");
@@ -59,20 +60,20 @@ export class Roster<K, C extends PoolConn> {
   }
 
   memberOf(conn: C): Member<K, C> | undefined {
-    return this.#members.get(conn);
+    return this.#register.find(conn);
   }
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
-    this.#members.set(conn, member);
+    this.#register.release(conn, member);
     if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
     try {
       conn.closed.then(died, died);
       conn.onChange?.(() => this.#changed(member));
     } catch (error) {
-      this.#members.delete(conn); // not the pool's: it cannot be watched
+      this.#register.forget(conn); // not the pool's: it cannot be watched
       throw error;
     }
     return member;
@@ -81,12 +82,13 @@ export class Roster<K, C extends PoolConn> {
   /** The one way in for what was dialed, adopted or put back. The caller dispatches and then calls `settle`. */
   add(conn: Member<K, C>, peer: Peer<K, C>): void {
     conn.put(peer);
+    this.#register.hold(conn.conn, conn);
     this.#count(conn, 1);
     conn.givenBack = ++this.#giveBacks;
     peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
-    this.limitLife(conn);
+    this.lifetimes.limit(conn);
     conn.holdProcess(false);
   }
 
@@ -111,6 +113,12 @@ export class Roster<K, C extends PoolConn> {
     else peer.begun(conn);
     if (first && conn.holds) conn.holdProcess(true);
     if (this.#events.leased.active) this.#tell("leased", conn);
+  }
+
+  /** The same for a stream of the pool's own: no use of the conn. */
+  probe(conn: Member<K, C>): void {
+    conn.uses--;
+    this.lease(conn);
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
@@ -176,7 +184,7 @@ export class Roster<K, C extends PoolConn> {
         shut(() => conn.conn.close()),
       );
     }
-    for (const conn of ended) this.#owner.freed(conn.home);
+    for (const conn of ended) this.#owner.left(conn);
   }
 
   /** Closes a conn under its streams. */
@@ -227,7 +235,7 @@ export class Roster<K, C extends PoolConn> {
     };
     try {
       const until = ask();
-      if (typeof until === "object" && until !== null && "then" in until) {
+      if (isThenable(until)) {
         Promise.resolve(until).then(
           () => finish(false),
           () => finish(true),
@@ -263,14 +271,13 @@ export class Roster<K, C extends PoolConn> {
 
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
   #change(conn: Member<K, C>, transition: () => void, died = false): void {
-    const peer = conn.home;
     const wasDraining = conn.draining;
     if (this.#move(conn, transition)) {
       if (conn.taken) conn.holdProcess(true);
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
     if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
-    if (!conn.ready) this.#owner.freed(peer);
+    if (!conn.ready) this.#owner.left(conn);
   }
 
   /** The part of a change that calls nobody. Returns whether the conn has left. */
@@ -283,9 +290,10 @@ export class Roster<K, C extends PoolConn> {
       conn.home.place(conn);
       return false;
     }
+    this.#register.release(conn.conn, conn);
     conn.home.leave(conn);
     conn.home.lane?.forget(conn);
-    if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    this.lifetimes.limit(conn);
     return true;
   }
 
@@ -323,27 +331,8 @@ export class Roster<K, C extends PoolConn> {
     conn.home.idleCount += by;
   }
 
-  /** It drains at this age; not finite or 0: never. */
-  limitLife(conn: Member<K, C>): void {
-    const left = this.lifeLeft(conn, conn.home);
-    if (!conn.open || left === Number.POSITIVE_INFINITY) {
-      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
-      return;
-    }
-    conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
-    this.#schedule.add(conn.lifetime, left);
-  }
-
-  /** How long `conn` has to live as one of `peer`'s, jitter taken off; infinite: for ever. */
-  lifeLeft(conn: Member<K, C>, peer: Peer<K, C>): number {
-    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? peer.rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
-    return lifeMs * (1 - Math.random() * lifetimeJitter) - (this.#schedule.clock.now() - conn.openedAt);
-  }
-
   #outlived(conn: Member<K, C>): void {
-    const { lifetime } = conn;
-    if (lifetime !== undefined && this.#owner.replaces(conn)) this.#schedule.add(lifetime, replacementMs);
+    if (this.#owner.replaces(conn)) this.lifetimes.extend(conn, replacementMs);
     else this.end(conn, "retired");
   }
 }

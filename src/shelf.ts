@@ -27,6 +27,8 @@ export abstract class Shelf<C extends PoolConn, H> {
   readonly roomy: List<PooledConn<C, H>> = new List();
   /** Instead of `roomy`, where the load decides. */
   readonly #loads: Loads<PooledConn<C, H>> | undefined;
+  /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
+  readonly #stale: List<PooledConn<C, H>> = new List();
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
   #oldest: PooledConn<C, H> | undefined = undefined;
   #youngest: PooledConn<C, H> | undefined = undefined;
@@ -47,14 +49,24 @@ export abstract class Shelf<C extends PoolConn, H> {
 
   /** A conn is open from now on. `place` makes it free. */
   enter(conn: PooledConn<C, H>): void {
-    conn.older = this.#youngest;
-    if (this.#youngest === undefined) this.#oldest = conn;
-    else this.#youngest.younger = conn;
-    this.#youngest = conn;
+    this.#chain(conn);
     this.open++;
   }
 
   leave(conn: PooledConn<C, H>): void {
+    this.#unchain(conn);
+    conn.list?.remove(conn);
+    this.open--;
+  }
+
+  #chain(conn: PooledConn<C, H>): void {
+    conn.older = this.#youngest;
+    if (this.#youngest === undefined) this.#oldest = conn;
+    else this.#youngest.younger = conn;
+    this.#youngest = conn;
+  }
+
+  #unchain(conn: PooledConn<C, H>): void {
     const { older, younger } = conn;
     if (older === undefined) this.#oldest = younger;
     else older.younger = younger;
@@ -62,8 +74,6 @@ export abstract class Shelf<C extends PoolConn, H> {
     else younger.older = older;
     conn.older = undefined;
     conn.younger = undefined;
-    conn.list?.remove(conn);
-    this.open--;
   }
 
   /** A copy: what is done to one conn may close others. */
@@ -131,11 +141,15 @@ export abstract class Shelf<C extends PoolConn, H> {
 
   /** The conn to use next; the caller leases it before anything else happens. */
   pick(filter: Filter<C> | undefined, now: () => number, reread = true): PooledConn<C, H> | undefined {
-    if (filter !== undefined || this.#owner.isDue !== undefined) return this.#search(filter, now, false);
+    if (filter !== undefined) return this.#search(filter, now, false);
+    const { isDue } = this.#owner;
     for (;;) {
       const conn = this.#selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.#choose(now);
       if (conn === undefined) {
         if (!reread || !this.#reread()) return undefined;
+      } else if (isDue?.(conn)) {
+        conn.list?.remove(conn);
+        this.#stale.push(conn);
       } else if (this.#free(conn)) return conn;
     }
   }
@@ -151,7 +165,7 @@ export abstract class Shelf<C extends PoolConn, H> {
       case "fastest":
         return this.#fastest(now());
       default:
-        return this.#inOrder(now)[0];
+        return this.#ask(this.#selection, [...this.roomy, ...this.idle], now());
     }
   }
 
@@ -169,63 +183,74 @@ export abstract class Shelf<C extends PoolConn, H> {
     return best;
   }
 
-  /** A copy of what is free, best first. */
+  /** A copy of what is free, best first where an order is known. */
   #inOrder(now: () => number): PooledConn<C, H>[] {
-    const conns = [...this.roomy, ...this.idle];
+    const conns = [...this.#stale, ...this.roomy, ...this.idle];
     switch (this.#selection) {
-      case "oldest":
-        return conns;
       case "newest":
         return conns.reverse();
       case "least-loaded":
-        return [...this.idle, ...(this.#loads ?? [])];
+        return [...this.#stale, ...this.idle, ...(this.#loads ?? [])].sort((a, b) => a.streams - b.streams);
       case "fastest": {
         const at = now();
         return conns.sort((a, b) => a.cost(at) - b.cost(at));
       }
       default:
-        return this.#ask(this.#selection, conns, now());
+        return conns;
     }
   }
 
-  /** What the caller's function chose goes first. If it throws, or chooses none of them, the order stays. */
-  #ask(select: Select<C>, conns: PooledConn<C, H>[], now: number): PooledConn<C, H>[] {
-    if (conns.length === 0) return conns;
+  /** What the caller's function chooses; the first, if it throws or chooses none of them. */
+  #ask(select: Select<C>, conns: readonly PooledConn<C, H>[], now: number): PooledConn<C, H> | undefined {
+    if (conns.length === 0) return undefined;
+    let chosen: C | undefined;
     try {
       const infos = conns.map((conn) => this.info(conn, now));
-      const chosen = select(
+      chosen = select(
         conns.map(({ conn }) => conn),
         infos,
       );
-      return conns
-        .sort((a, b) => Number(b.conn === chosen) - Number(a.conn === chosen))
-        .filter((conn) => this.#listed(conn));
     } catch {
-      return conns.filter((conn) => this.#listed(conn));
+      // The first, then.
     }
+    const listed = conns.filter((conn) => this.#listed(conn)); // to ask may have changed them
+    return listed.find(({ conn }) => conn === chosen) ?? listed[0];
   }
 
   /** The same, but for a conn that runs no stream. */
   pickIdle(): PooledConn<C, H> | undefined {
+    this.#restore();
     for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) {
       if (this.#free(conn) && conn.idle) return conn;
     }
     return undefined;
   }
 
-  /** A conn that may be used once it has been validated. */
+  /** A conn that may be used once it has been validated. `pick` has found none that may be used now. */
   pickDue(filter: Filter<C> | undefined, now: () => number): PooledConn<C, H> | undefined {
-    return this.#owner.isDue === undefined ? undefined : this.#search(filter, now, true);
+    if (this.#owner.isDue === undefined) return undefined;
+    if (filter !== undefined) return this.#search(filter, now, true);
+    for (let conn = this.#stale.head; conn !== undefined; conn = this.#stale.head) if (this.#free(conn)) return conn;
+    return undefined;
   }
 
   /** Filters may change anything, so a copy is walked, and each conn is looked at again after its filter. */
-  #search(filter: Filter<C> | undefined, now: () => number, due: boolean): PooledConn<C, H> | undefined {
+  #search(filter: Filter<C>, now: () => number, due: boolean): PooledConn<C, H> | undefined {
     const { isDue } = this.#owner;
+    const select = typeof this.#selection === "function" ? this.#selection : undefined;
+    const fit: PooledConn<C, H>[] = [];
     for (const conn of this.#inOrder(now)) {
       if (!this.#listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter, now)) continue;
-      if (this.#listed(conn) && this.#free(conn)) return conn;
+      if (!this.#listed(conn) || !this.#free(conn)) continue;
+      if (select === undefined) return conn;
+      fit.push(conn);
     }
-    return undefined;
+    return select === undefined ? undefined : this.#ask(select, fit, now());
+  }
+
+  /** Puts back what was set aside. From the youngest on: each goes to the front, without a walk. */
+  #restore(): void {
+    for (let conn = this.#stale.tail; conn !== undefined; conn = this.#stale.tail) this.place(conn);
   }
 
   passes(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
@@ -270,26 +295,33 @@ export abstract class Shelf<C extends PoolConn, H> {
     return false;
   }
 
+  /** Whether any conn is worth asking for. Where none is, a long queue need not be walked. */
+  hasFree(): boolean {
+    return this.idle.size > 0 || this.roomy.size > 0 || this.#loads?.least !== undefined || this.#reread();
+  }
+
   /** Looks for slots that a conn without `onChange` has gained; those that it looked at go to the end of the chain. */
   #reread(): boolean {
     for (let left = Math.min(rereads, this.open); left > 0; left--) {
       const conn = this.#oldest;
       if (conn === undefined) return false;
-      if (conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
+      if (!this.#listed(conn) && conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
         this.place(conn);
         if (this.#listed(conn)) return true;
       }
       if (conn !== this.#oldest || conn.younger === undefined) continue;
-      this.leave(conn);
-      this.enter(conn);
+      this.#unchain(conn);
+      this.#chain(conn);
     }
     return false;
   }
 
   /** The idle conn that was given back first, blocked ones included. */
   oldestIdle(): PooledConn<C, H> | undefined {
-    let oldest = this.idle.head;
-    if (this.idleCount > this.idle.size) {
+    this.#restore();
+    const sorted = this.#selection !== "fastest"; // that one turns the list over
+    let oldest = sorted ? this.idle.head : undefined;
+    if (!sorted || this.idleCount > this.idle.size) {
       for (const conn of this.conns()) {
         if (conn.idle && (oldest === undefined || conn.givenBack < oldest.givenBack)) oldest = conn;
       }

@@ -9,13 +9,14 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Files of the core, floor by floor: each imports from lower floors only. */
 const floors: readonly (readonly string[])[] = [
-  ["abort", "clock", "contract", "list"],
+  ["abort", "clock", "contract", "list", "register"],
   ["errors", "options", "schedule", "selection", "stream"],
   ["argument", "closing", "dialing", "events", "idle", "stats", "waiter"],
   ["conn", "limits", "socket"],
   ["backoff", "shelf"],
   ["peer"],
-  ["directory", "queue", "roster"],
+  ["directory", "lifetime", "pause", "queue"],
+  ["roster", "screen"],
   ["dialer", "health"],
   ["places"],
   ["keeper"],

@@ -1,0 +1,227 @@
+import assert from "node:assert/strict";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { test } from "node:test";
+import type { PoolEventName } from "../../src/events.ts";
+import type { Pool } from "../../src/pool.ts";
+import { settle } from "../support/clock.ts";
+import { ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { nothingUnheard } from "../support/outcome.ts";
+import { pooled, rejection } from "../support/pooled.ts";
+
+nothingUnheard();
+
+type Event = { key: unknown; pool: string; conn?: unknown; reason?: unknown; ms?: number; error?: unknown };
+
+const names: PoolEventName[] = [
+  "dialed",
+  "dialFailed",
+  "leased",
+  "released",
+  "waiting",
+  "served",
+  "timedOut",
+  "evicted",
+  "expired",
+  "retired",
+  "drained",
+  "closed",
+  "cleared",
+];
+
+/** All events in their order, as [name, event]. */
+function record<C extends ScriptedConn>(pool: Pool<string, C>) {
+  const events: [PoolEventName, Event][] = [];
+  const stops = names.map((name) => pool.on(name, (event) => void events.push([name, event])));
+  const take = async () => {
+    await settle();
+    return events.splice(0);
+  };
+  return { take, names: async () => (await take()).map(([name]) => name), stops };
+}
+
+test("row 28: dialed, leased, released, waiting and served, with key, conn and durations, in order", async (t) => {
+  const { pool, clock } = pooled(t, { name: "mine", maxKeyConns: 1 });
+  const { take } = record(pool);
+  const dial = scriptedDial({}, { manual: true });
+  const first = pool.acquire("k", { dial });
+  await clock.advance(30);
+  const conn = dial.pending[0]?.arrive();
+  const lease = await first;
+  assert.deepEqual(await take(), [
+    ["waiting", { key: "k", pool: "mine" }],
+    ["dialed", { key: "k", conn, ms: 30, pool: "mine" }],
+    ["served", { key: "k", conn, ms: 30, pool: "mine" }],
+    ["leased", { key: "k", conn, pool: "mine" }],
+  ]);
+  const second = pool.acquire("k", { dial });
+  await clock.advance(20);
+  lease.release();
+  (await second).release();
+  assert.deepEqual(await take(), [
+    ["waiting", { key: "k", pool: "mine" }],
+    ["released", { key: "k", conn, pool: "mine" }],
+    ["served", { key: "k", conn, ms: 20, pool: "mine" }],
+    ["leased", { key: "k", conn, pool: "mine" }],
+    ["released", { key: "k", conn, pool: "mine" }],
+  ]);
+});
+
+test("row 28: dialFailed and timedOut carry the caller's error and how long it took", async (t) => {
+  const { pool, clock } = pooled(t);
+  const { take } = record(pool);
+  const dial = scriptedDial({}, { manual: true });
+  const failed = rejection(pool.acquire("k", { dial }));
+  await clock.advance(10);
+  dial.pending[0]?.fail(new Error("ECONNREFUSED"));
+  const error = await failed;
+  assert.deepEqual((await take())[1], ["dialFailed", { key: "k", error, ms: 10, pool: "pool" }]);
+  const late = rejection(pool.acquire("k", { dial, timeoutMs: 50 }));
+  await clock.advance(50);
+  assert.deepEqual((await take())[1], ["timedOut", { key: "k", error: await late, ms: 50, pool: "pool" }]);
+});
+
+test("row 28: evicted, expired and retired, each before its closed, with reason, age and uses", async (t) => {
+  const { pool, clock } = pooled(t, { keyCapacity: 1, expirationMs: 1000, maxUses: 2 });
+  const [a, b, c] = [new ScriptedConn(), new ScriptedConn(), new ScriptedConn()];
+  const ended = async () => (await take()).filter(([name]) => name !== "leased" && name !== "released");
+  pool.put("k", a);
+  await clock.advance(10);
+  const { take } = record(pool);
+  pool.put("k", b);
+  const evicted = { key: "k", conn: a, reason: "evicted", ageMs: 10, uses: 0, pool: "pool" };
+  assert.deepEqual(await ended(), [
+    ["evicted", evicted],
+    ["closed", evicted],
+  ]);
+  pool.tryAcquire("k")?.release();
+  pool.tryAcquire("k")?.release();
+  const retired = { key: "k", conn: b, reason: "retired", ageMs: 0, uses: 2, pool: "pool" };
+  assert.deepEqual(await ended(), [
+    ["retired", retired],
+    ["drained", retired],
+    ["closed", retired],
+  ]);
+  pool.put("k", c);
+  await clock.advance(1250);
+  const [[name, expired] = [], closed] = await ended();
+  assert.deepEqual([name, closed], ["expired", ["closed", expired]]);
+  assert.deepEqual([expired?.conn, expired?.reason], [c, "expired"]);
+});
+
+test("row 28: drained when the last stream of a draining conn has ended, cleared with its key, closed when close() has settled, with its error", async (t) => {
+  const { pool } = pooled(t);
+  const error = new Error("ECONNRESET");
+  let settled: (error: Error) => void = () => {};
+  const conn = new ScriptedConn({ close: () => new Promise((_, reject) => (settled = reject)) });
+  pool.put("k", conn);
+  const lease = pool.tryAcquire("k");
+  const { take } = record(pool);
+  pool.clear("k");
+  assert.deepEqual(await take(), [["cleared", { key: "k", pool: "pool" }]]);
+  lease?.release();
+  const end = { key: "k", conn, reason: "cleared", ageMs: 0, uses: 1, pool: "pool" };
+  assert.deepEqual(await take(), [
+    ["released", { key: "k", conn, pool: "pool" }],
+    ["drained", end],
+  ]);
+  settled(error);
+  assert.deepEqual(await take(), [["closed", { ...end, error }]]);
+  pool.clear();
+  assert.deepEqual(await take(), [["cleared", { key: undefined, pool: "pool" }]]);
+});
+
+test("row 28: every reason reaches the listeners, stats and events alike", async (t) => {
+  const { pool } = pooled(t);
+  const { take } = record(pool);
+  for (const [reason, go] of [
+    ["died", (conn: ScriptedConn) => conn.die()],
+    ["goaway", (conn: ScriptedConn) => void Object.assign(conn, { draining: true }).changed()],
+    ["cleared", () => pool.clear()],
+    ["configured", () => pool.configure({ keyCapacity: -1 })],
+    ["pool", () => void pool.close()],
+  ] as const) {
+    pool.configure({ keyCapacity: 0 });
+    const conn = new ScriptedConn();
+    pool.put("k", conn);
+    go(conn);
+    const closed = (await take()).filter(([name]) => name === "closed");
+    assert.deepEqual(
+      closed.map(([, event]) => [event.conn, event.reason]),
+      [[conn, reason]],
+    );
+    assert.equal(pool.stats().closed[reason], 1);
+  }
+});
+
+test("row 28: the same events go to node:diagnostics_channel, of all pools, by name", async (t) => {
+  const heard: Event[] = [];
+  const hear = (event: unknown) => void heard.push(event as Event);
+  subscribe("rpc-conn-pool:leased", hear);
+  t.after(() => void unsubscribe("rpc-conn-pool:leased", hear));
+  for (const name of ["a", "b"]) {
+    const { pool } = pooled(t, { name });
+    pool.put("k", new ScriptedConn());
+    pool.tryAcquire("k");
+  }
+  await settle();
+  assert.deepEqual(
+    heard.map(({ pool, key }) => [pool, key]),
+    [
+      ["a", "k"],
+      ["b", "k"],
+    ],
+  );
+  assert.deepEqual(unsubscribe("rpc-conn-pool:leased", hear), true);
+  const { pool } = pooled(t);
+  pool.put("k", new ScriptedConn());
+  pool.tryAcquire("k");
+  await settle();
+  assert.equal(heard.length, 2);
+});
+
+test("row 28: listeners that throw, reject or use the pool harm nobody; each is stopped by what on() returned", async (t) => {
+  const { pool } = pooled(t, { keyCapacity: 5 });
+  const warnings: string[] = [];
+  const warn = (warning: Error) => void warnings.push(warning.message);
+  process.on("warning", warn);
+  t.after(() => void process.off("warning", warn));
+  let heard = 0;
+  const stops = [
+    pool.on("leased", () => assert.fail("broken listener")),
+    pool.on("leased", (async () => assert.fail("broken async listener")) as () => void),
+    pool.on("released", ({ key }) => void (heard < 20 && pool.tryAcquire(key)?.release())),
+    pool.on("leased", () => void heard++),
+  ];
+  pool.put("k", new ScriptedConn());
+  pool.tryAcquire("k")?.release();
+  assert.equal(heard, 0); // in a microtask: never in the middle of a change
+  await settle();
+  await settle();
+  assert.equal(heard, 20);
+  assert.deepEqual([warnings.includes("broken listener"), warnings.includes("broken async listener")], [true, true]);
+  for (const stop of [...stops, ...stops]) stop();
+  pool.tryAcquire("k")?.release();
+  await settle();
+  assert.equal(heard, 20);
+  assert.throws(() => pool.on("nonsense" as "leased", () => {}), { code: "ERR_POOL_ARGUMENT" });
+  assert.throws(() => pool.on("leased", undefined as never), { code: "ERR_POOL_ARGUMENT" });
+});
+
+test("row 28: while nobody listens no event is made, no clock read and no microtask queued", async (t) => {
+  const { pool, clock } = pooled(t);
+  pool.put("k", new ScriptedConn());
+  pool.on("leased", () => assert.fail("stopped"))();
+  clock.readings = 0;
+  const { queueMicrotask } = globalThis;
+  t.after(() => {
+    globalThis.queueMicrotask = queueMicrotask;
+  });
+  let queued = 0;
+  globalThis.queueMicrotask = (callback) => {
+    queued++;
+    queueMicrotask(callback);
+  };
+  for (let i = 0; i < 100; i++) pool.tryAcquire("k")?.release();
+  pool.clear();
+  assert.deepEqual([clock.readings, queued], [0, 0]);
+});

@@ -1,0 +1,251 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { settle } from "../support/clock.ts";
+import { ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { outcome, soon } from "../support/outcome.ts";
+import { pooled } from "../support/pooled.ts";
+
+/** Uses `key` once. */
+async function use(pool: { acquire(key: string): Promise<{ release(): void }> }, key = "k"): Promise<void> {
+  (await pool.acquire(key)).release();
+}
+
+test("row 31: minIdle conns are kept ready for a key in use, refilled in the background", async (t) => {
+  const dial = scriptedDial();
+  const { pool } = pooled(t, { dial, minIdle: 2 });
+  assert.equal(dial.count, 0); // no key is in use
+  const lease = await pool.acquire("k");
+  await settle();
+  assert.deepEqual([dial.count, pool.stats().idle, pool.stats().leased], [3, 2, 1]);
+  lease.release();
+  await settle();
+  assert.deepEqual([dial.count, pool.stats().idle], [3, 3]); // more than that is not closed
+  for (const conn of dial.conns.slice(0, 2)) conn.die();
+  await settle();
+  assert.deepEqual([dial.count, pool.stats().idle], [4, 2]);
+});
+
+test("row 31: a call that comes while the refill is dialed takes what it brings, and starts no dial of its own", async (t) => {
+  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+  const { pool } = pooled(t, { dial, minIdle: 1 });
+  const first = pool.acquire("k");
+  dial.pending[0]?.arrive();
+  await first;
+  await settle();
+  assert.equal(dial.count, 2);
+  const second = outcome(pool.acquire("k"));
+  await settle();
+  assert.equal(dial.count, 2);
+  dial.pending[1]?.arrive();
+  await settle();
+  assert.deepEqual([second.state, dial.count], ["resolved", 3]); // and the next is on its way
+});
+
+for (const [limits, idle] of [
+  [{ keyCapacity: 2 }, 2],
+  [{ capacity: 1 }, 1],
+  [{ maxKeyConns: 3 }, 2], // one is leased
+  [{ maxConns: 4 }, 3],
+  [{ keyCapacity: -1 }, 0],
+  [{ capacity: -1 }, 0],
+] as const) {
+  test(`row 31: the refill never passes the limits: ${JSON.stringify(limits)}`, async (t) => {
+    const dial = scriptedDial();
+    const { pool } = pooled(t, { dial, minIdle: 5, ...limits });
+    const lease = await pool.acquire("k");
+    await settle();
+    assert.equal(pool.stats().idle, idle);
+    const { count } = dial;
+    lease.release();
+    await settle();
+    for (let i = 0; i < 3; i++) await use(pool);
+    await settle();
+    assert.ok(dial.count <= count + 3, `${dial.count - count} dials for 3 uses`);
+    assert.ok(pool.stats().idle <= Math.max(idle, 4) && pool.stats().dialing === 0);
+  });
+}
+
+test("row 31: maxKeyDials bounds the refill's dials, too", async (t) => {
+  const dial = scriptedDial({}, { manual: true });
+  const { pool } = pooled(t, { dial, minIdle: 5, maxKeyDials: 2 });
+  const first = pool.acquire("k");
+  dial.pending[0]?.arrive();
+  await first;
+  await settle();
+  for (let i = 1; i < 6; i++) {
+    assert.ok(pool.stats().dialing <= 2);
+    dial.pending[i]?.arrive();
+    await settle();
+  }
+  assert.deepEqual([pool.stats().idle, pool.stats().dialing], [5, 0]);
+});
+
+test("row 31: a refill that found no place under maxConns is dialed when there is one, and takes it from no caller", async (t) => {
+  const dial = scriptedDial();
+  const { pool } = pooled(t, { dial, limits: (key) => ({ minIdle: key === "k" ? 1 : 0 }), maxConns: 2 });
+  const other = await pool.acquire("other");
+  const own = await pool.acquire("k");
+  const waiting = outcome(pool.acquire("third"));
+  await settle();
+  assert.deepEqual([dial.count, pool.stats("k").idle], [2, 0]);
+  dial.conns[0]?.die();
+  await settle();
+  assert.deepEqual([waiting.state, pool.stats("k").idle], ["resolved", 0]); // the caller first
+  dial.conns[2]?.die();
+  await settle();
+  assert.equal(pool.stats("k").idle, 1);
+  for (const lease of [other, own]) lease.release();
+});
+
+test("row 31: without a backoff a failed refill is tried again at the key's next use; with one, when it says so", async (t) => {
+  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+  const { pool, clock } = pooled(t, { dial, minIdle: 1 });
+  const first = pool.acquire("k");
+  dial.pending[0]?.arrive();
+  const lease = await first;
+  await settle();
+  dial.pending[1]?.fail(new Error("ECONNREFUSED"));
+  await clock.advance(10_000);
+  assert.equal(dial.count, 2);
+  lease.release();
+  await use(pool);
+  await settle();
+  assert.equal(dial.count, 3);
+  dial.pending[2]?.fail(new Error("ECONNREFUSED"));
+  await settle();
+  pool.configure({ backoff: { baseMs: 100, maxMs: 100, maxAttempts: 4 } });
+  const again = await pool.acquire("k");
+  await settle();
+  for (const expected of [4, 5]) {
+    assert.equal(dial.count, expected);
+    dial.pending[expected - 1]?.fail(new Error("ECONNREFUSED"));
+    await clock.advance(100);
+  }
+  await clock.advance(10_000);
+  assert.equal(dial.count, 5); // four failed in a row: that was maxAttempts
+  again.release();
+});
+
+test("row 31: idle conns do not expire while their key is used within expirationMs, and are not kept after that", async (t) => {
+  const dial = scriptedDial();
+  const { pool, clock } = pooled(t, { dial, minIdle: 2, expirationMs: 1000 });
+  await use(pool);
+  for (let i = 0; i < 20; i++) {
+    await clock.advance(900);
+    assert.ok(pool.stats().idle >= 2);
+    await use(pool);
+  }
+  await clock.advance(999);
+  assert.ok(pool.stats().idle >= 2);
+  await clock.advance(251);
+  assert.deepEqual([pool.stats().idle, [...pool.keys()]], [0, []]);
+  const { count } = dial;
+  await clock.advance(60_000);
+  assert.equal(dial.count, count); // not refilled
+  await use(pool);
+  await settle();
+  assert.equal(pool.stats().idle, 3); // and from the next use on, it is: 2 while the third was in use
+});
+
+test("row 31: when a key is kept no longer, a conn that came late still has its own time", async (t) => {
+  const { pool, clock } = pooled(t, { dial: scriptedDial(), minIdle: 3, expirationMs: 1000 });
+  await use(pool);
+  await clock.advance(900);
+  const late = new ScriptedConn();
+  pool.put("k", late);
+  await clock.advance(500);
+  assert.equal(late.closes, 0);
+  await clock.advance(750);
+  assert.deepEqual([late.closes, pool.stats().open], [1, 0]);
+});
+
+test("row 31: without an expiration a key is kept for a minute after its last use; its conns stay", async (t) => {
+  const dial = scriptedDial();
+  const { pool, clock } = pooled(t, { dial, minIdle: 1 });
+  await use(pool);
+  await clock.advance(59_000);
+  dial.conns[0]?.die();
+  await settle();
+  assert.equal(dial.count, 2);
+  await clock.advance(1000);
+  assert.equal(pool.stats().idle, 1);
+  dial.conns[1]?.die();
+  await settle();
+  assert.deepEqual([dial.count, [...pool.keys()]], [2, []]);
+});
+
+test("row 31: a key whose conns were evicted for others is refilled on its next use, not before", async (t) => {
+  const dial = scriptedDial();
+  const { pool } = pooled(t, { dial, limits: (key) => ({ minIdle: key === "k" ? 2 : 0 }), maxConns: 3 });
+  const lease = await pool.acquire("k");
+  await settle();
+  assert.deepEqual([pool.stats("k").open, dial.count], [3, 3]);
+  const other = await soon(pool.acquire("other"));
+  await settle();
+  assert.deepEqual([pool.stats("k").idle, dial.count], [1, 4]);
+  dial.conns[3]?.die(); // there is a place again
+  await settle();
+  assert.deepEqual([pool.stats("k").idle, dial.count], [1, 4]);
+  lease.release();
+  await use(pool);
+  await settle();
+  assert.deepEqual([pool.stats("k").idle, dial.count], [3, 5]);
+  other.release();
+});
+
+/** A pool with one conn, dialed to be ready, whose lifetime ends 9.75 to 10 seconds from now. */
+async function aging(t: TestContext) {
+  const dial = scriptedDial({}, { manual: true });
+  const { pool, clock } = pooled(t, { dial, minIdle: 1, maxLifetimeMs: 10_000, dialTimeoutMs: 0 });
+  const first = new ScriptedConn();
+  pool.put("k", first);
+  await use(pool);
+  first.die();
+  await settle();
+  const old = dial.pending[0]?.arrive();
+  await settle();
+  const started = clock.now();
+  while (dial.count === 1) await clock.advance(1);
+  const ageMs = clock.now() - started;
+  assert.ok(ageMs >= 9750 && ageMs <= 10_000, `replaced after ${ageMs} ms`);
+  return { dial, pool, clock, old };
+}
+
+test("row 32: make before break: with minIdle, a conn whose lifetime is over stays until its replacement has come", async (t) => {
+  const { dial, pool, old } = await aging(t);
+  assert.equal(old?.closes, 0);
+  const fresh = dial.pending[1]?.arrive();
+  await settle();
+  assert.deepEqual([old?.closes, fresh?.closes, pool.stats().idle, pool.stats().closed.retired], [1, 0, 1, 1]);
+  assert.equal(dial.count, 2);
+});
+
+test("row 32: but not for ever: where the replacement does not come, it goes after a second", async (t) => {
+  const { dial, clock, old } = await aging(t);
+  await clock.advance(999);
+  assert.equal(old?.closes, 0);
+  await clock.advance(1);
+  assert.deepEqual([old?.closes, dial.count], [1, 2]);
+});
+
+test("row 32: nor where the limits leave no room for two, nor without minIdle", async (t) => {
+  for (const limits of [{ minIdle: 1, maxKeyConns: 1 }, { minIdle: 1, maxConns: 1 }, {}]) {
+    const dial = scriptedDial();
+    const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, ...limits });
+    await use(pool);
+    await clock.advance(10_000);
+    assert.deepEqual([dial.conns[0]?.closes, dial.count], [1, limits.minIdle === undefined ? 1 : 2]);
+  }
+});
+
+test("row 31: a conn that is taken leaves a gap that is filled; closing the pool fills none", async (t) => {
+  const dial = scriptedDial();
+  const { pool } = pooled(t, { dial, minIdle: 1 });
+  await use(pool);
+  await settle();
+  assert.deepEqual([pool.take("k") !== undefined, pool.take("k") !== undefined, dial.count], [true, true, 3]);
+  await settle();
+  assert.equal(dial.count, 3);
+  await pool.close();
+  assert.equal(dial.count, 3);
+});
