@@ -21,6 +21,7 @@ export class Pauses<K, C extends PoolConn> {
       run: () => {
         if (peer.pause !== pause) return;
         peer.pause = undefined;
+        this.#remember(peer);
         this.#over(peer);
       },
     };
@@ -33,5 +34,31 @@ export class Pauses<K, C extends PoolConn> {
   end(peer: Peer<K, C>): void {
     if (peer.pause !== undefined) this.#schedule.cancel(peer.pause);
     peer.pause = undefined;
+    if (peer.grudge !== undefined) this.#schedule.cancel(peer.grudge);
+    peer.grudge = undefined;
+  }
+
+  /**
+   * Callers that fail fast leave nobody behind who waits for the pause to end. The key stays for `maxMs`, or the first
+   * of them to come back would begin with the shortest pause again, and dial a dead peer for ever at that pace.
+   */
+  #remember(peer: Peer<K, C>): void {
+    const { backoff } = peer.rules;
+    if (backoff === undefined) return;
+    const grudge: Task = {
+      due: 0,
+      place: -1,
+      run: () => {
+        if (peer.dials.size > 0) {
+          this.#schedule.add(grudge, backoff.maxMs); // it may fail yet
+          return;
+        }
+        peer.grudge = undefined;
+        peer.failures = 0;
+        this.#over(peer);
+      },
+    };
+    peer.grudge = grudge;
+    this.#schedule.add(grudge, backoff.maxMs);
   }
 }

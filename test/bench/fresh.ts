@@ -7,7 +7,9 @@ const main = fileURLToPath(new URL("main.js", import.meta.url));
 
 /** Runs the bench in a process of its own, and returns what it printed. */
 export async function child(args: readonly string[], flags: readonly string[] = []): Promise<string> {
-  const node = spawn(process.execPath, ["--expose-gc", ...flags, main, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  const node = spawn(process.execPath, ["--expose-gc", ...flags, main, ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let out = "";
   node.stdout.on("data", (chunk) => {
     out += chunk;

@@ -7,7 +7,7 @@ import { Pool } from "../../src/pool.ts";
 import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
-import { race } from "./race.ts";
+import { assemble, race } from "./race.ts";
 import { atLeast, atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
 
 const key = "peer:1";
@@ -27,21 +27,21 @@ const contenders = {
   /** What no pool can do without: a counter, and two functions that see the end of the call. */
   floor: (): Contender => {
     const conn = new NoopConn();
-    let streams = 0;
-    const done = <T>(value: T): T => {
-      streams--;
+    const counter = { streams: 0 };
+    const ended = <T>(value: T): T => {
+      counter.streams--;
       return value;
     };
     const failed = (error: unknown): never => {
-      streams--;
+      counter.streams--;
       throw error;
     };
     return {
       name: "floor",
       run: async (n) => {
         for (let i = 0; i < n; i++) {
-          streams++;
-          await conn.invoke(rpc, "request").then(done, failed);
+          counter.streams++;
+          await conn.invoke(rpc, "request").then(ended, failed);
         }
       },
     };
@@ -175,7 +175,7 @@ const contenders = {
 };
 
 async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
-  const all = await Promise.all(Object.values(contenders).map((make) => make()));
+  const all = await assemble(contenders);
   const times = await race(all, pace);
   const row = (name: keyof typeof contenders) => ({ value: times.ns(name), unit: "ns" as const });
   const toDirect = (name: keyof typeof contenders) => times.ratio(name, "direct");
@@ -199,8 +199,18 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
     target: atMost(20, signal, "ns"),
     note: "beyond handle.invoke",
   };
-  yield { name: "lightning-pool", ...row("lightning-pool"), ratio: toDirect("lightning-pool"), target: atLeast(4.5, faster("lightning-pool")) };
-  yield { name: "generic-pool", ...row("generic-pool"), ratio: toDirect("generic-pool"), target: atLeast(6, faster("generic-pool")) };
+  yield {
+    name: "lightning-pool",
+    ...row("lightning-pool"),
+    ratio: toDirect("lightning-pool"),
+    target: atLeast(4.5, faster("lightning-pool")),
+  };
+  yield {
+    name: "generic-pool",
+    ...row("generic-pool"),
+    ratio: toDirect("generic-pool"),
+    target: atLeast(6, faster("generic-pool")),
+  };
   yield { name: "generic-pool, use()", ...row("generic-pool use"), ratio: toDirect("generic-pool use") };
   yield { name: "tarn", ...row("tarn"), ratio: toDirect("tarn"), target: atLeast(18, faster("tarn")) };
   yield { name: "effect", ...row("effect"), ratio: toDirect("effect") };
@@ -210,13 +220,27 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const direct = bytes.get("direct") ?? Number.NaN;
   for (const [name, value] of bytes) {
     const beyond = value - direct;
-    yield { name: `bytes a call: ${name}`, value, unit: "bytes", ...(name === "pooled" && { target: atMost(200, beyond, "bytes") }) };
+    yield {
+      name: `bytes a call: ${name}`,
+      value,
+      unit: "bytes",
+      ...(name === "pooled" && { target: atMost(200, beyond, "bytes") }),
+    };
   }
 
-  for (const [name, limit] of [["pooled", 2.2], ["capped", 3]] as const) {
+  for (const [name, limit] of [
+    ["pooled", 2.2],
+    ["capped", 3],
+  ] as const) {
     const alone = await fresh("invoke", ["direct", name], pace);
     const ratio = alone.ratio(name, "direct");
-    yield { name: `${name}, in a process of its own`, value: alone.ns(name), unit: "ns", ratio, target: atMost(limit, ratio) };
+    yield {
+      name: `${name}, in a process of its own`,
+      value: alone.ns(name),
+      unit: "ns",
+      ratio,
+      target: atMost(limit, ratio),
+    };
   }
 }
 

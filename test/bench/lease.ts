@@ -4,7 +4,7 @@ import { Pool } from "../../src/pool.ts";
 import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
-import { race } from "./race.ts";
+import { assemble, race } from "./race.ts";
 import { atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
 
 const key = "peer:1";
@@ -74,7 +74,7 @@ class BareLease implements Lease<Conn> {
 }
 
 async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
-  const all = await Promise.all(Object.values(contenders).map((make) => make()));
+  const all = await assemble(contenders);
   const times = await race(all, pace);
   yield { name: "direct await conn.invoke()", value: times.ns("direct"), unit: "ns", ratio: 1 };
   const targets = [
@@ -96,7 +96,12 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const bare = bytes.get("bare") ?? Number.NaN;
   yield { name: "bytes: a lease of three fields", value: bare, unit: "bytes" };
   const value = bytes.get("lease") ?? Number.NaN;
-  yield { name: "bytes: tryAcquire + release", value, unit: "bytes", target: atMost(Math.ceil(bare), Math.floor(value), "bytes") };
+  yield {
+    name: "bytes: tryAcquire + release",
+    value,
+    unit: "bytes",
+    target: atMost(Math.ceil(bare), Math.floor(value), "bytes"),
+  };
 }
 
 export const lease: Section = { name: "lease", title: "a slot taken and given back, with no call", run, contenders };

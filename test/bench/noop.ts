@@ -60,7 +60,7 @@ class NoopStream<I, O> implements Stream<I, O> {
     return this.close();
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<O, undefined> {
-    return undefined;
+  [Symbol.asyncIterator](): AsyncIterator<O, undefined> {
+    return { next: async () => ({ done: true, value: undefined }) };
   }
 }

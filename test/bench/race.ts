@@ -33,6 +33,11 @@ export class Race {
   }
 }
 
+/** Makes all of a section's contenders. */
+export function assemble(makers: Readonly<Record<string, () => Contender | Promise<Contender>>>): Promise<Contender[]> {
+  return Promise.all(Object.values(makers).map(async (make) => make()));
+}
+
 /**
  * Lets each contender run for a slice of time in each round, in an order that changes from round to round: what
  * else goes on in the machine hits all of them alike.
@@ -78,5 +83,8 @@ export function median(samples: readonly number[]): number {
 }
 
 export function shuffled<T>(items: readonly T[]): T[] {
-  return items.map((item) => ({ item, at: Math.random() })).toSorted((a, b) => a.at - b.at).map(({ item }) => item);
+  return items
+    .map((item) => ({ item, at: Math.random() }))
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ item }) => item);
 }

@@ -44,7 +44,14 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   ] as const) {
     const beyond = race.beyond("pooled", "direct");
     const ratio = race.ratio("pooled", "direct");
-    yield { name: title, value: race.ns("pooled"), unit: "ns", ratio, target: atMost(150, beyond, "ns"), note: "beyond direct" };
+    yield {
+      name: title,
+      value: race.ns("pooled"),
+      unit: "ns",
+      ratio,
+      target: atMost(150, beyond, "ns"),
+      note: "beyond direct",
+    };
   }
   for (const contender of all) {
     yield { name: `bytes: ${contender.name}`, value: await bytesPerOperation(contender), unit: "bytes" };
