@@ -32,10 +32,10 @@ const floorOf: ReadonlyMap<string, number> = new Map(
 );
 
 /** What an adapter may know of the core; of the pool, the type alone. */
-const knownToAdapters = ["src/contract.ts", "src/errors.ts", "src/abort.ts", "src/pool.ts"];
+const knownToAdapters = ["contract", "errors", "abort", "address", "pool"].map((name) => `src/${name}.ts`);
 
 /** Waiting to be split. */
-const tooLong = new Set<string>();
+const tooLong = new Set<string>(["test/pool/validate.test.ts"]);
 
 function filesIn(folder: string): string[] {
   if (!existsSync(join(root, folder))) return [];
@@ -120,7 +120,7 @@ test("the core names no transport and no adapter; src/idle.ts alone knows of lru
   }
 });
 
-test("adapters know the contract, the errors, abort and the type of the pool, and no other adapter", () => {
+test("adapters know the contract, the errors, abort, addresses and the type of the pool, and no other adapter", () => {
   for (const file of sources.filter((name) => !isCore(name))) {
     for (const { target, typeOnly } of imports.get(file) ?? []) {
       if (!target.startsWith("src/") || dirname(target) === dirname(file)) continue;
