@@ -42,6 +42,13 @@ function mayPause(world: World, key: string): boolean {
   );
 }
 
+/** Failed dials count on for as long again as the longest pause: callers who fail fast come back meanwhile. */
+function mayCount(world: World, key: string): boolean {
+  const failedAt = world.failedAt.get(key);
+  if (failedAt === undefined || mayPause(world, key)) return failedAt !== undefined;
+  return world.rules.backoffEver && world.clock.now() - failedAt <= 2 * longestBackoffMs;
+}
+
 /** A conn that can carry one more stream, and that the pool knows to be so. */
 function free(world: World, conn: StressConn): boolean {
   const fit = !world.mayDrain(conn) && !conn.draining && !conn.blocked && !conn.answerPending && !conn.changedSilently;
@@ -132,6 +139,6 @@ function checkStats(world: World): void {
   for (const key of keys) {
     const used = world.open(key).length + world.dialing(key).length + world.waiting(key).length > 0;
     if (used && !known.has(key)) world.violate(`key ${key} is unknown, and in use`);
-    if (!used && known.has(key) && !mayPause(world, key)) world.violate(`key ${key} is empty, and kept`);
+    if (!used && known.has(key) && !mayCount(world, key)) world.violate(`key ${key} is empty, and kept`);
   }
 }
