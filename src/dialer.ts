@@ -74,7 +74,8 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     const error = new DialTimeoutError(
       `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
     );
-    const ahead = this.#uncount(dialing);
+    const ahead = this.#ahead(dialing);
+    this.#uncount(dialing);
     dialing.abort(error);
     this.#fail(dialing, error, ahead);
   }
@@ -120,7 +121,9 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     if (!dialing.inFlight) return;
     const { why, final } = explain(cause);
     const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
-    this.#fail(dialing, error, this.#uncount(dialing));
+    const ahead = this.#ahead(dialing);
+    this.#uncount(dialing);
+    this.#fail(dialing, error, ahead);
   }
 
   #fail(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
@@ -132,11 +135,16 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     return this.#schedule.clock.now() - dialing.startedAt;
   }
 
-  /** Returns how many waiters the dials started before it will serve. */
-  #uncount(dialing: PeerDialing<K, C>): number {
-    const { dials } = dialing.home;
+  /** How many waiters the dials started before it will serve. */
+  #ahead(dialing: PeerDialing<K, C>): number {
+    if (dialing.next === undefined) return dialing.home.promised(dialing);
     let ahead = 0;
     for (let older = dialing.prev; older !== undefined; older = older.prev) ahead += older.slots;
+    return ahead;
+  }
+
+  #uncount(dialing: PeerDialing<K, C>): void {
+    const { dials } = dialing.home;
     dialing.home.removeDial(dialing);
     this.count--;
     this.#schedule.cancel(dialing);
@@ -144,7 +152,6 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       const { home } = dialing;
       home.dialedMs += this.#schedule.clock.now() - home.dialingSince;
     }
-    return ahead;
   }
 }
 

@@ -1,19 +1,20 @@
-import { show } from "./argument.ts";
 import { pauseMs } from "./backoff.ts";
 import type { CloseFailure } from "./closing.ts";
 import type { CloseReason, Dial, PoolConn } from "./contract.ts";
 import { Dialer, type DialerOwner } from "./dialer.ts";
-import { type DialError, NoConnError, NoMatchError, type PoolError, QueueFullError } from "./errors.ts";
+import type { DialError } from "./errors.ts";
 import type { Events } from "./events.ts";
 import { Health, type HealthOwner } from "./health.ts";
 import { Keeper } from "./keeper.ts";
 import type { Rules } from "./limits.ts";
 import type { Filter, Reset, Validate } from "./options.ts";
+import { Pauses } from "./pause.ts";
 import type { Member, Peer, PeerDialing, PeerWaiter } from "./peer.ts";
 import { Places } from "./places.ts";
 import { Queue, type QueueOwner } from "./queue.ts";
 import { Roster, type RosterOwner } from "./roster.ts";
-import type { Schedule, Task } from "./schedule.ts";
+import type { Schedule } from "./schedule.ts";
+import { Screen } from "./screen.ts";
 import type { ShelfOwner } from "./shelf.ts";
 import type { Request } from "./waiter.ts";
 
@@ -47,11 +48,12 @@ export class Dispatcher<K, C extends PoolConn>
   readonly dialer: Dialer<K, C>;
   readonly queue: Queue<K, C>;
   readonly now: () => number;
-  readonly #schedule: Schedule;
   readonly #owner: DispatcherOwner<K, C>;
   readonly places: Places<K, C>;
   readonly health: Health<K, C>;
   readonly keeper: Keeper<K, C>;
+  readonly pauses: Pauses<K, C>;
+  readonly #screen: Screen<K, C>;
   readonly isDue: ((conn: Member<K, C>) => boolean) | undefined;
   #serving = false;
   /** Keys to serve after the one being served: a callback of the caller's may cause any. */
@@ -63,13 +65,14 @@ export class Dispatcher<K, C extends PoolConn>
     events: Events<K, C>,
     owner: DispatcherOwner<K, C>,
   ) {
-    this.#schedule = schedule;
     this.#owner = owner;
     this.now = () => schedule.clock.now();
     this.roster = new Roster(options.rules, schedule, events, this);
     this.dialer = new Dialer(this.roster, schedule, events, this);
     this.queue = new Queue(schedule, events, this);
     this.places = new Places(this.roster, this.dialer, this.queue);
+    this.pauses = new Pauses(schedule, (peer) => this.serve(peer));
+    this.#screen = new Screen(this.queue, this.now);
     this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places, this);
     const health = new Health(options, schedule, this.roster, this);
     this.health = health;
@@ -78,7 +81,9 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
   tryLease(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
-    if (peer.waiters.size !== 0) {
+    const { head } = peer.waiters;
+    if (head !== undefined) {
+      if (head.filter === undefined) return undefined; // what is not free for it is free for nobody
       this.serve(peer);
       if (peer.batching || this.#serving) return undefined;
     }
@@ -93,7 +98,10 @@ export class Dispatcher<K, C extends PoolConn>
   /** A lease as soon as there is one. `tryLease` has found none. */
   wait(peer: Peer<K, C>, request: Request<K, C>): Promise<Member<K, C>> {
     // It may have aborted since the call began: in a filter, or before an RPC is sent again.
-    if (request.signal?.aborted) return Promise.reject(request.signal.reason);
+    if (request.signal?.aborted) {
+      this.serve(peer); // nothing may be left of its key
+      return Promise.reject(request.signal.reason);
+    }
     peer.tally.misses++;
     const waiter = this.queue.join(peer, request);
     this.serve(peer);
@@ -158,7 +166,7 @@ export class Dispatcher<K, C extends PoolConn>
     const peer = dialing.home;
     peer.failures = 0;
     peer.lastError = undefined;
-    this.endPause(peer);
+    this.pauses.end(peer);
     this.roster.add(conn, peer);
     this.keeper.dialed(dialing, conn);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
@@ -178,60 +186,10 @@ export class Dispatcher<K, C extends PoolConn>
     for (const waiter of spent ? [...peer.waiters] : peer.waitersFor(dialing, ahead)) {
       if (spent || error.final || !waiter.waitForReady) this.queue.reject(waiter, error);
     }
-    if (backoff !== undefined) this.#pause(peer, pauseMs(backoff, peer.failures));
-    else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.#pause(peer, undefined);
+    if (backoff !== undefined) this.pauses.begin(peer, pauseMs(backoff, peer.failures));
+    else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.pauses.begin(peer, undefined);
     if (dialing.background) this.keeper.failed(peer, error, spent);
     this.freed(peer);
-  }
-
-  /** No dials for a while; `undefined`: until I/O has had its turn, since a dial may fail at once, time after time. */
-  #pause(peer: Peer<K, C>, ms: number | undefined): void {
-    this.endPause(peer);
-    const pause: Task = {
-      due: 0,
-      place: -1,
-      run: () => {
-        if (peer.pause !== pause) return;
-        peer.pause = undefined;
-        this.#remember(peer);
-        this.serve(peer);
-      },
-    };
-    peer.pause = pause;
-    if (ms === undefined) setImmediate(() => pause.run());
-    else this.#schedule.add(pause, ms);
-  }
-
-  /**
-   * Callers that fail fast leave nobody behind who waits for the pause to end. The key stays for `maxMs`, or the first
-   * of them to come back would begin with the shortest pause again, and dial a dead peer for ever at that pace.
-   */
-  #remember(peer: Peer<K, C>): void {
-    const { backoff } = peer.rules;
-    if (backoff === undefined) return;
-    const grudge: Task = {
-      due: 0,
-      place: -1,
-      run: () => {
-        if (peer.dials.size > 0) {
-          this.#schedule.add(grudge, backoff.maxMs); // it may fail yet
-          return;
-        }
-        peer.grudge = undefined;
-        peer.failures = 0;
-        this.serve(peer);
-      },
-    };
-    peer.grudge = grudge;
-    this.#schedule.add(grudge, backoff.maxMs);
-  }
-
-  /** The caller serves the key then. */
-  endPause(peer: Peer<K, C>): void {
-    if (peer.pause !== undefined) this.#schedule.cancel(peer.pause);
-    peer.pause = undefined;
-    if (peer.grudge !== undefined) this.#schedule.cancel(peer.grudge);
-    peer.grudge = undefined;
   }
 
   available(peer: Peer<K, C>): void {
@@ -239,6 +197,7 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   freed(peer: Peer<K, C>): void {
+    peer.inDoubt = true;
     this.serve(peer);
     this.#feed();
   }
@@ -273,7 +232,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** Gives a place that has become free to the key that stands first in line for one. */
   #feed(): void {
-    const { next } = this.places;
+    const next = this.places.next ?? this.keeper.next;
     if (next !== undefined) this.serve(next);
   }
 
@@ -283,32 +242,41 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** Does what is possible for the waiters of a key. Whatever is called meanwhile, keys come one after another. */
   serve(peer: Peer<K, C>): void {
-    this.#again.add(peer);
-    if (this.#serving) return;
+    if (this.#serving) {
+      this.#again.add(peer);
+      return;
+    }
     this.#serving = true;
     try {
+      this.#serve(peer);
+      // Seldom touched: a Set that goes empty at each hand-over costs more than the hand-over.
       for (const next of this.#again) {
         this.#again.delete(next);
-        this.#handOut(next);
-        this.#validate(next);
-        this.#dial(next);
-        this.keeper.tend(next);
-        this.#screen(next);
-        if (next.empty && !this.keeper.isWarming(next)) {
-          this.keeper.forget(next);
-          this.#owner.emptied(next);
-        }
-        const waiting = this.places.next ?? this.keeper.next;
-        if (waiting !== undefined) this.#again.add(waiting);
+        this.#serve(next);
       }
     } finally {
       this.#serving = false;
     }
   }
 
+  #serve(peer: Peer<K, C>): void {
+    this.#handOut(peer);
+    this.#validate(peer);
+    this.#dial(peer);
+    this.keeper.tend(peer);
+    if (this.#screen.screen(peer)) this.#again.add(peer);
+    if (peer.empty && !this.keeper.isWarming(peer)) {
+      this.keeper.forget(peer);
+      this.#owner.emptied(peer);
+    }
+    const next = this.places.next ?? this.keeper.next;
+    if (next !== undefined) this.#again.add(next);
+  }
+
   #handOut(peer: Peer<K, C>): void {
+    if (peer.batching) return; // I/O has its turn first
     let left = batch;
-    for (let waiter = peer.waiters.head; waiter !== undefined; ) {
+    for (let waiter = peer.waiters.head; waiter !== undefined && peer.hasFree(); ) {
       const conn = peer.pick(waiter.filter, this.now);
       const { next } = waiter;
       if (waiter.list === undefined) {
@@ -356,13 +324,15 @@ export class Dispatcher<K, C extends PoolConn>
   /** Starts the dials that the waiters need and the limits allow; abandons those that nobody needs, newest first. */
   #dial(peer: Peer<K, C>): void {
     this.places.leave(peer);
+    let last: ReturnType<typeof peer.nextToDial>;
     while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.places.mayDial(peer)) {
-      const dial = peer.nextToDial()?.dial;
-      if (dial === undefined) break;
+      last = peer.nextToDial(last);
+      if (last?.waiter.dial === undefined) break;
       peer.turn = undefined;
-      this.dialer.start(peer, dial, false);
+      this.dialer.start(peer, last.waiter.dial, false);
     }
     for (let dialing = peer.dials.tail; dialing !== undefined; ) {
+      if (peer.promised() <= peer.wanting) break; // none is too many
       const older: PeerDialing<K, C> | undefined = dialing.prev;
       if (peer.promised(dialing) >= peer.wanting && (!dialing.background || this.keeper.spares(peer))) {
         this.dialer.abandon(dialing, "no caller waits for it any more");
@@ -370,52 +340,6 @@ export class Dispatcher<K, C extends PoolConn>
       dialing = older;
     }
     this.places.settle(peer);
-  }
-
-  /** Turns away newcomers that may not wait, and those whom nothing can serve. */
-  #screen(peer: Peer<K, C>): void {
-    for (let waiter = peer.waiters.tail; waiter?.fresh; ) {
-      const { prev } = waiter;
-      waiter.fresh = false;
-      const error = this.#refusal(peer, waiter);
-      if (error !== undefined) {
-        this.queue.reject(waiter, error);
-        this.#again.add(peer); // a dial may be one too many now
-      }
-      waiter = prev;
-    }
-    if (peer.waiters.size === peer.wanting || peer.dials.size > 0) return;
-    for (const waiter of [...peer.waiters]) {
-      const error = this.#hopeless(peer, waiter);
-      if (error !== undefined && waiter.list !== undefined) this.queue.reject(waiter, error);
-    }
-  }
-
-  #refusal(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
-    const { backoff, maxWaiters } = peer.rules;
-    if (backoff !== undefined && peer.pause !== undefined && waiter.wantsDial && !waiter.waitForReady) {
-      return peer.lastError;
-    }
-    const heldBack = peer.waiters.size - Math.min(peer.promised(), peer.wanting);
-    if (heldBack <= maxWaiters) return undefined;
-    return new QueueFullError(
-      `${heldBack - 1} callers wait for ${show(peer.key)} already, and maxWaiters is ${maxWaiters}`,
-    );
-  }
-
-  /** Why no conn can ever come to a waiter that is not worth a dial; `undefined`: one may. */
-  #hopeless(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
-    const { filter } = waiter;
-    if (waiter.wantsDial) return undefined;
-    const conns = peer.conns().filter((conn) => conn.ready);
-    if (conns.some((conn) => filter === undefined || peer.passes(conn, filter, this.now))) return undefined;
-    const cause = peer.lastError === undefined ? {} : { cause: peer.lastError };
-    if (waiter.tried && filter === undefined)
-      return new NoConnError(`the conn dialed for ${show(peer.key)} has gone`, cause);
-    if (waiter.tried || conns.length > 0) {
-      return new NoMatchError(`none of the ${conns.length} conns of ${show(peer.key)} passes the filter`);
-    }
-    return new NoConnError(`${show(peer.key)} has no conn, and there is no dial function to open one`, cause);
   }
 
   #suits(conn: Member<K, C>, { filter }: PeerWaiter<K, C>): boolean {

@@ -54,7 +54,7 @@ export class Exchange<K, C extends PoolConn> {
   /** Why a conn is not wanted (back), whatever place there is. */
   #objection(member: Member<K, C>, peer: Peer<K, C>): CloseReason | undefined {
     if (member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0)) return "cleared";
-    return this.#dispatcher.roster.lifeLeft(member, peer) <= 0 ? "retired" : undefined;
+    return this.#dispatcher.roster.lifetimes.left(member, peer) <= 0 ? "retired" : undefined;
   }
 
   take(peer: Peer<K, C>): Member<K, C> | undefined {

@@ -162,7 +162,8 @@ export class IdleOrder<T extends Idler> {
   oldest(passes?: (conn: T) => boolean): T | undefined {
     let oldest: T | undefined;
     for (const lane of this.#lanes.values()) {
-      const conn = passes === undefined ? lane.oldest() : first(lane, passes);
+      const eldest = lane.oldest(); // drops those in front that are not idle
+      const conn = eldest === undefined || passes === undefined || passes(eldest) ? eldest : first(lane, passes);
       if (conn !== undefined && (oldest === undefined || conn.givenBack < oldest.givenBack)) oldest = conn;
     }
     return oldest;

@@ -65,7 +65,7 @@ export class Keeper<K, C extends PoolConn> {
       known.usedAt = now;
       return;
     }
-    if (this.#dial === undefined) return;
+    if (this.#dial === undefined || !peer.alive) return;
     const task: Task = { due: 0, place: -1, run: () => this.#unused(peer) };
     this.#kept.set(peer, { usedAt: now, task, outlived: new Set(), outstayed: new Map() });
     this.#schedule.add(task, keptFor(peer));
@@ -105,7 +105,7 @@ export class Keeper<K, C extends PoolConn> {
 
   /** Starts the dials that bring a key to what it should have, as far as the limits allow. */
   tend(peer: Peer<K, C>): void {
-    if (this.#kept.size === 0 && this.#warmers.size === 0) return;
+    if (this.#kept.size === 0 && this.#warmers.size === 0 && this.#held.size === 0) return;
     const kept = this.#kept.get(peer);
     for (const conn of kept?.outlived ?? []) {
       if (!conn.idle || peer.idleCount > peer.rules.minIdle) this.#roster.end(conn, "retired");

@@ -15,6 +15,13 @@ export type Member<K, C extends PoolConn> = PooledConn<C, Peer<K, C>>;
 export type PeerDialing<K, C extends PoolConn> = Dialing<Peer<K, C>>;
 export type PeerWaiter<K, C extends PoolConn> = Waiter<K, C, Member<K, C>, Peer<K, C>>;
 
+/** A waiter to dial for: how many before it the dials in flight will serve, and how many wanted one then. */
+export interface DialFor<W> {
+  readonly waiter: W;
+  readonly ahead: number;
+  readonly wanting: number;
+}
+
 /** All that the pool knows about one key. It lives while the key has a conn, a dial, a waiter or a running backoff. */
 export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements Linked<Peer<K, C>> {
   prev: Peer<K, C> | undefined = undefined;
@@ -53,6 +60,8 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   pause: Task | undefined = undefined;
   /** While it is scheduled, failed dials of before the last pause still count. */
   grudge: Task | undefined = undefined;
+  /** What its waiters hope for may have gone. */
+  inDoubt = false;
   /** Its waiters are being served in batches: what is free is theirs. */
   batching = false;
   /** Slots that conns which are being validated will have. */
@@ -113,6 +122,14 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   waitersFor(dialing: PeerDialing<K, C>, ahead: number): PeerWaiter<K, C>[] {
     if (dialing.slots === Number.POSITIVE_INFINITY) return [...this.waiters];
     const waiters: PeerWaiter<K, C>[] = [];
+    const behind = this.wanting - ahead - dialing.slots;
+    if (behind < ahead) {
+      let after = 0;
+      for (let waiter = this.waiters.tail; waiter !== undefined && after < this.wanting - ahead; waiter = waiter.prev) {
+        if (waiter.wantsDial && after++ >= behind) waiters.push(waiter);
+      }
+      return waiters.reverse();
+    }
     let skip = ahead;
     for (let waiter = this.waiters.head; waiter !== undefined && waiters.length < dialing.slots; waiter = waiter.next) {
       if (waiter.wantsDial && skip-- <= 0) waiters.push(waiter);
@@ -120,12 +137,18 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
     return waiters;
   }
 
-  /** The oldest waiter that no dial in flight will serve. */
-  nextToDial(): PeerWaiter<K, C> | undefined {
-    let skip = this.promised();
-    if (skip === this.wanting - 1 && this.waiters.tail?.wantsDial) return this.waiters.tail;
-    let waiter = this.waiters.head;
-    for (; waiter !== undefined; waiter = waiter.next) if (waiter.wantsDial && skip-- <= 0) return waiter;
+  /** The oldest waiter that no dial in flight will serve. The `last` that it was spares the walk from the head. */
+  nextToDial(last?: DialFor<PeerWaiter<K, C>>): DialFor<PeerWaiter<K, C>> | undefined {
+    const { wanting } = this;
+    const ahead = this.promised();
+    const { tail } = this.waiters;
+    if (ahead === wanting - 1 && tail?.wantsDial) return { waiter: tail, ahead, wanting };
+    const goOn = last !== undefined && last.wanting === wanting && last.waiter.list !== undefined;
+    let skip = goOn ? ahead - last.ahead : ahead;
+    let waiter = goOn ? last.waiter : this.waiters.head;
+    for (; waiter !== undefined; waiter = waiter.next) {
+      if (waiter.wantsDial && skip-- <= 0) return { waiter, ahead, wanting };
+    }
     return undefined;
   }
 

@@ -66,7 +66,9 @@ export class Places<K, C extends PoolConn> {
   /** The first in line for which there is a place: where only its own conns are idle, the second may have one. */
   get next(): Peer<K, C> | undefined {
     const { head } = this.#line;
-    return [head, head?.next].find((peer) => peer !== undefined && (this.free || this.#victim(peer) !== undefined));
+    if (head === undefined || this.#hasPlace(head)) return head;
+    const { next } = head;
+    return next !== undefined && this.#hasPlace(next) ? next : undefined;
   }
 
   /**
@@ -94,6 +96,10 @@ export class Places<K, C extends PoolConn> {
       this.#roster.end(victim, "evicted");
     }
     return true;
+  }
+
+  #hasPlace(peer: Peer<K, C>): boolean {
+    return this.free || this.#victim(peer) !== undefined;
   }
 
   #victim(peer: Peer<K, C>): Member<K, C> | undefined {

@@ -1,15 +1,4 @@
-import {
-  checkBoolean,
-  checkClock,
-  checkConn,
-  checkCount,
-  checkFunction,
-  checkOneOf,
-  checkOptions,
-  checkString,
-  checkTime,
-} from "./argument.ts";
-import { systemClock } from "./clock.ts";
+import { checkBoolean, checkConn, checkCount, checkFunction, checkOneOf, checkOptions, checkTime } from "./argument.ts";
 import { type CloseFailure, Closing } from "./closing.ts";
 import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
 import { Directory } from "./directory.ts";
@@ -20,26 +9,15 @@ import { Exchange } from "./exchange.ts";
 import { Handle, type HandleOwner } from "./handle.ts";
 import { Leaks } from "./leaks.ts";
 import { PoolLease, WatchedLease } from "./lease.ts";
-import { defaultRules, limitNames, withLimits } from "./limits.ts";
+import { limitNames } from "./limits.ts";
 import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
 import { checkAcquire, checkRequest } from "./request.ts";
 import { Schedule } from "./schedule.ts";
+import { settingsOf } from "./settings.ts";
 import { type PoolStats, statsOf } from "./stats.ts";
 import { Sweep } from "./sweep.ts";
 
-const optionNames = [
-  ...limitNames,
-  "dial",
-  "hashKey",
-  "limits",
-  "selection",
-  "validate",
-  "reset",
-  "name",
-  "clock",
-  "leakAfterMs",
-];
 const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
 
 /**
@@ -64,30 +42,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
   constructor(options: PoolOptions<K, C> = {}) {
-    checkOptions("the pool's options", options, optionNames);
-    const {
-      dial,
-      hashKey,
-      limits,
-      selection = "oldest",
-      validate,
-      reset,
-      name = "pool",
-      clock = systemClock,
-      leakAfterMs = 0,
-      ...rest
-    } = options;
-    checkFunction("dial", dial);
-    checkFunction("hashKey", hashKey);
-    checkFunction("limits", limits);
-    checkFunction("validate", validate);
-    checkFunction("reset", reset);
-    if (typeof selection !== "function")
-      checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
-    checkString("name", name);
-    checkClock(clock);
-    checkTime("leakAfterMs", leakAfterMs);
-    const rules = withLimits(defaultRules, rest);
+    const { rules, dial, hashKey, limits, selection, validate, reset, name, clock, leakAfterMs } = settingsOf(options);
     const owner: DispatcherOwner<K, C> = {
       emptied: (peer) => this.#directory.forget(peer),
       closed: (_conn, closing) => this.#closed(closing),
@@ -125,9 +80,16 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * A lease as soon as there is one. Rejects like the calls of a handle do before they have a conn; wrong arguments
    * reject too.
    */
-  async acquire(key: K, options: AcquireOptions<K, C> = {}): Promise<Lease<C>> {
-    const where = this.#leaks && Leaks.where(this.acquire);
-    return this.#grant(await this.#acquire(key, options), where);
+  acquire(key: K, options?: AcquireOptions<K, C>): Promise<Lease<C>> {
+    try {
+      const hash = this.#prepare(key, options);
+      const where = this.#leaks && Leaks.where(this.acquire);
+      const member = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
+      if (member !== undefined) return Promise.resolve(this.#grant(member, where));
+      return this.#wait(key, hash, options).then((waited) => this.#grant(waited, where));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** A lease if a conn has room at this moment. It never dials and never waits. Throws once the pool is closed. */
@@ -142,13 +104,16 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const member = this.#dispatcher.tryLease(peer, options?.filter);
     if (member !== undefined) return this.#grant(member, this.#leaks && Leaks.where(this.tryAcquire));
     peer.tally.misses++;
+    this.#dispatcher.available(peer); // slots gained silently go to those who wait
     return undefined;
   }
 
   /** Runs `fn` on a leased conn, and gives the slot back whichever way it ends. */
-  async use<T>(key: K, fn: (conn: C) => Promise<T>, options: AcquireOptions<K, C> = {}): Promise<T> {
+  async use<T>(key: K, fn: (conn: C) => Promise<T>, options?: AcquireOptions<K, C>): Promise<T> {
     checkFunction("fn", fn ?? null);
-    const member = await this.#acquire(key, options);
+    const hash = this.#prepare(key, options);
+    const found = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
+    const member = found ?? (await this.#wait(key, hash, options));
     try {
       return await fn(member.conn);
     } finally {
@@ -187,7 +152,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
     const warm = this.#dispatcher.keeper.warm(peer, count, { ...options, dial, timeoutMs });
     this.#dispatcher.serve(peer);
-    await warm;
+    await warm.finally(() => this.#dispatcher.serve(peer)); // nothing may be left of its key
   }
 
   /**
@@ -260,14 +225,15 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     return this.close();
   }
 
-  async #acquire(key: K, options: AcquireOptions<K, C>): Promise<Member<K, C>> {
-    checkAcquire("acquire", options);
-    const hash = this.#directory.hash(key);
-    const member = this.#dispatcher.tryLease(this.#peer(key, hash), options.filter);
-    if (member !== undefined) return member;
+  #prepare(key: K, options: AcquireOptions<K, C> | undefined): unknown {
+    if (options !== undefined) checkAcquire("acquire", options);
+    return this.#directory.hash(key);
+  }
+
+  #wait(key: K, hash: unknown, options: AcquireOptions<K, C> | undefined): Promise<Member<K, C>> {
     const peer = this.#peer(key, hash); // its last conn may have gone just now, and the key with it
-    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
-    return this.#dispatcher.wait(peer, { ...options, dial, timeoutMs });
+    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs, filter, signal, waitForReady } = options ?? {};
+    return this.#dispatcher.wait(peer, { dial, timeoutMs, filter, signal, waitForReady });
   }
 
   #grant(member: Member<K, C>, where: string | undefined): Lease<C> {

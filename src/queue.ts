@@ -33,19 +33,36 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   }
 
   join(peer: Peer<K, C>, request: Request<K, C>): PeerWaiter<K, C> {
-    const dialedMs = peer.dialedFor(this.#schedule.clock.now());
-    const waiter: PeerWaiter<K, C> = new Waiter(peer, request, this.next(), dialedMs, this, this.#schedule);
+    const now = this.#schedule.clock.now();
+    const waiter: PeerWaiter<K, C> = new Waiter(
+      peer,
+      request,
+      this.next(),
+      now,
+      peer.dialedFor(now),
+      this,
+      this.#schedule,
+    );
     peer.waiters.push(waiter);
     if (waiter.wantsDial) peer.wanting++;
     if (this.size++ === 0) processAnchor().hold();
-    this.#events.waiting.emit(() => ({ key: peer.key }));
+    if (this.#events.waiting.active) this.#tellWaiting(peer);
     return waiter;
   }
 
   serve(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
     this.#leave(waiter);
     waiter.resolve(conn);
-    if (!this.#events.served.active) return;
+    if (this.#events.served.active) this.#tellServed(waiter, conn);
+  }
+
+  // Apart from their callers: a closure in those would cost an allocation at each call, made or not.
+
+  #tellWaiting(peer: Peer<K, C>): void {
+    this.#events.waiting.emit(() => ({ key: peer.key }));
+  }
+
+  #tellServed(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
     this.#events.served.emit(() => ({ key: waiter.home.key, conn: conn.conn, ms: this.#waitedMs(waiter) }));
   }
 

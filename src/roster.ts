@@ -1,12 +1,15 @@
-import { type CloseFailure, isThenable, shut } from "./closing.ts";
+import { type CloseFailure, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events, PoolEvents } from "./events.ts";
 import { IdleOrder } from "./idle.ts";
+import { Lifetimes } from "./lifetime.ts";
 import { type Rules, unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
+import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
+import { isThenable } from "./thenable.ts";
 
 /** Told when something may have become possible for a waiter. */
 export interface RosterOwner<K, C extends PoolConn> {
@@ -22,8 +25,6 @@ export interface RosterOwner<K, C extends PoolConn> {
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
 }
 
-/** Conns of one age should not all go at once: HikariCP's variance, 2.5 % at most, and only earlier. */
-const lifetimeJitter = 0.025;
 /** A conn that waits for its replacement is closed without one after this. */
 const replacementMs = 1000;
 
@@ -40,11 +41,11 @@ export class Roster<K, C extends PoolConn> {
   /** Of those that drain, the ones that make way for another key. */
   yieldingCount = 0;
   readonly idle: IdleOrder<Member<K, C>>;
+  readonly lifetimes: Lifetimes<K, C>;
   readonly #schedule: Schedule;
   readonly #events: Events<K, C>;
   readonly #owner: RosterOwner<K, C>;
-  /** Every conn ever held, as long as it exists: each is watched once, and none is held twice. */
-  readonly #members = new WeakMap<C, Member<K, C>>();
+  readonly #register = new Register<C, Member<K, C>>();
   #giveBacks = 0;
 
   constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: RosterOwner<K, C>) {
@@ -52,6 +53,7 @@ export class Roster<K, C extends PoolConn> {
     this.#schedule = schedule;
     this.#events = events;
     this.#owner = owner;
+    this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
     this.idle = new IdleOrder(schedule, (conn) => {
       if (owner.keeps(conn)) conn.home.lane?.touch(conn);
       else this.end(conn, "expired");
@@ -59,20 +61,20 @@ export class Roster<K, C extends PoolConn> {
   }
 
   memberOf(conn: C): Member<K, C> | undefined {
-    return this.#members.get(conn);
+    return this.#register.find(conn);
   }
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
-    this.#members.set(conn, member);
+    this.#register.release(conn, member);
     if (peer.measured) member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
     try {
       conn.closed.then(died, died);
       conn.onChange?.(() => this.#changed(member));
     } catch (error) {
-      this.#members.delete(conn); // not the pool's: it cannot be watched
+      this.#register.forget(conn); // not the pool's: it cannot be watched
       throw error;
     }
     return member;
@@ -81,12 +83,13 @@ export class Roster<K, C extends PoolConn> {
   /** The one way in for what was dialed, adopted or put back. The caller dispatches and then calls `settle`. */
   add(conn: Member<K, C>, peer: Peer<K, C>): void {
     conn.put(peer);
+    this.#register.hold(conn.conn, conn);
     this.#count(conn, 1);
     conn.givenBack = ++this.#giveBacks;
     peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
-    this.limitLife(conn);
+    this.lifetimes.limit(conn);
     conn.holdProcess(false);
   }
 
@@ -288,9 +291,10 @@ export class Roster<K, C extends PoolConn> {
       conn.home.place(conn);
       return false;
     }
+    this.#register.release(conn.conn, conn);
     conn.home.leave(conn);
     conn.home.lane?.forget(conn);
-    if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
+    this.lifetimes.limit(conn);
     return true;
   }
 
@@ -328,27 +332,8 @@ export class Roster<K, C extends PoolConn> {
     conn.home.idleCount += by;
   }
 
-  /** It drains at this age; not finite or 0: never. */
-  limitLife(conn: Member<K, C>): void {
-    const left = this.lifeLeft(conn, conn.home);
-    if (!conn.open || left === Number.POSITIVE_INFINITY) {
-      if (conn.lifetime !== undefined) this.#schedule.cancel(conn.lifetime);
-      return;
-    }
-    conn.lifetime ??= { due: 0, place: -1, run: () => this.#outlived(conn) };
-    this.#schedule.add(conn.lifetime, left);
-  }
-
-  /** How long `conn` has to live as one of `peer`'s, jitter taken off; infinite: for ever. */
-  lifeLeft(conn: Member<K, C>, peer: Peer<K, C>): number {
-    const lifeMs = ask(() => conn.conn.maxLifetimeMs) ?? peer.rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
-    return lifeMs * (1 - Math.random() * lifetimeJitter) - (this.#schedule.clock.now() - conn.openedAt);
-  }
-
   #outlived(conn: Member<K, C>): void {
-    const { lifetime } = conn;
-    if (lifetime !== undefined && this.#owner.replaces(conn)) this.#schedule.add(lifetime, replacementMs);
+    if (this.#owner.replaces(conn)) this.lifetimes.extend(conn, replacementMs);
     else this.end(conn, "retired");
   }
 }

@@ -295,6 +295,11 @@ export abstract class Shelf<C extends PoolConn, H> {
     return false;
   }
 
+  /** Whether any conn is worth asking for. Where none is, a long queue need not be walked. */
+  hasFree(): boolean {
+    return this.idle.size > 0 || this.roomy.size > 0 || this.#loads?.least !== undefined || this.#reread();
+  }
+
   /** Looks for slots that a conn without `onChange` has gained; those that it looked at go to the end of the chain. */
   #reread(): boolean {
     for (let left = Math.min(rereads, this.open); left > 0; left--) {

@@ -45,7 +45,7 @@ export class Sweep<K, C extends PoolConn> {
     this.#shedDials(peers);
     for (const conn of all) {
       conn.home.place(conn);
-      roster.limitLife(conn);
+      roster.lifetimes.limit(conn);
       if (conn.idle && conn.stamp < 0) conn.home.lane?.touch(conn);
     }
     for (const conn of [...all.filter(({ idle }) => idle), ...all.filter(({ idle }) => !idle)]) {
@@ -71,7 +71,7 @@ export class Sweep<K, C extends PoolConn> {
 
   #renounce(peers: readonly Peer<K, C>[], why: string): void {
     for (const peer of peers) {
-      this.#dispatcher.endPause(peer);
+      this.#dispatcher.pauses.end(peer);
       peer.failures = 0;
       this.#dispatcher.dialer.abandonAll(peer, why);
     }

@@ -55,6 +55,7 @@ export class Waiter<K, C extends PoolConn, M, H> implements Linked<Waiter<K, C, 
     home: H,
     request: Request<K, C>,
     number: number,
+    since: number,
     dialedBefore: number,
     owner: WaiterOwner<Waiter<K, C, M, H>>,
     schedule: Schedule,
@@ -64,7 +65,7 @@ export class Waiter<K, C extends PoolConn, M, H> implements Linked<Waiter<K, C, 
     this.filter = request.filter;
     this.waitForReady = request.waitForReady ?? false;
     this.number = number;
-    this.since = schedule.clock.now();
+    this.since = since;
     this.dialedBefore = dialedBefore;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;

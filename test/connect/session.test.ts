@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { create, createFileRegistry, type DescService, type JsonObject, type Message } from "@bufbuild/protobuf";
-import { FieldDescriptorProto_Label, FieldDescriptorProto_Type, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { createFileRegistry, type DescService, type JsonObject, type Message } from "@bufbuild/protobuf";
 import { type CallOptions, Code, createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { loadPackageDefinition, ServerCredentials } from "@grpc/grpc-js";
-import { fromJSON } from "@grpc/proto-loader";
+import { ServerCredentials } from "@grpc/grpc-js";
 import { dialHttp2, type Http2Conn, pooledSession } from "../../src/connect/index.ts";
 import { Pool } from "../../src/pool.ts";
+import { echoDescriptors, ProtobufEcho } from "../support/echo-descriptor.ts";
 import { type EchoServer, rejection, startEcho, until } from "../support/echo-service.ts";
 import { local } from "../support/grpc-certs.ts";
 import { startRaw } from "../support/raw-grpc.ts";
@@ -24,63 +23,13 @@ interface EchoClient {
   chat(asks: AsyncIterable<Text>): AsyncIterable<Message & Text>;
 }
 
-const { STRING, INT32 } = FieldDescriptorProto_Type;
-const label = FieldDescriptorProto_Label.OPTIONAL;
-const text = { name: "text", number: 1, type: STRING, label, jsonName: "text" };
-const count = { name: "count", number: 2, type: INT32, label, jsonName: "count" };
-const rpc = { inputType: ".test.Ask", outputType: ".test.Answer" };
-const files = createFileRegistry(
-  create(FileDescriptorSetSchema, {
-    file: [
-      {
-        name: "echo.proto",
-        package: "test",
-        syntax: "proto3",
-        messageType: [
-          { name: "Ask", field: [text, count] },
-          { name: "Answer", field: [text] },
-        ],
-        service: [
-          {
-            name: "Echo",
-            method: [
-              { name: "Unary", ...rpc },
-              { name: "Collect", ...rpc, clientStreaming: true },
-              { name: "Repeat", ...rpc, serverStreaming: true },
-              { name: "Chat", ...rpc, clientStreaming: true, serverStreaming: true },
-            ],
-          },
-        ],
-      },
-    ],
-  }),
-);
+const files = createFileRegistry(echoDescriptors);
 
 function clientOf(transport: Transport): EchoClient {
   const service: DescService | undefined = files.getService("test.Echo");
   if (service === undefined) throw new Error("the service was defined above");
   return Object(createClient(service, transport));
 }
-
-const types = { requestType: "Ask", responseType: "Answer", comment: "" };
-const proto = fromJSON({
-  nested: {
-    test: {
-      nested: {
-        Ask: { fields: { text: { type: "string", id: 1 }, count: { type: "int32", id: 2 } } },
-        Answer: { fields: { text: { type: "string", id: 1 } } },
-        Echo: {
-          methods: {
-            Unary: types,
-            Collect: { ...types, requestStream: true },
-            Repeat: { ...types, responseStream: true },
-            Chat: { ...types, requestStream: true, responseStream: true },
-          },
-        },
-      },
-    },
-  },
-});
 
 async function textsOf(messages: AsyncIterable<Text>): Promise<string> {
   let all = "";
@@ -101,10 +50,9 @@ describe("row 43: a Connect transport over the pool", () => {
   let encrypted: EchoServer;
   let pool: Pool<string, Http2Conn>;
   before(async () => {
-    const service = Object(loadPackageDefinition(proto)["test"]).Echo.service;
     const options = { "grpc.max_concurrent_streams": 7 };
-    plain = await startEcho(undefined, options, service);
-    encrypted = await startEcho(tls, options, service);
+    plain = await startEcho(undefined, options, ProtobufEcho.service);
+    encrypted = await startEcho(tls, options, ProtobufEcho.service);
     pool = new Pool({ dial: dialHttp2({ tls: { ca: local.certificate } }) });
   });
   after(async () => {

@@ -1,19 +1,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import {
-  type Channel,
-  credentials,
-  loadPackageDefinition,
-  makeGenericClientConstructor,
-  type ServiceError,
-} from "@grpc/grpc-js";
-import { fromJSON } from "@grpc/proto-loader";
+import { type Channel, credentials, makeGenericClientConstructor, type ServiceError } from "@grpc/grpc-js";
 import { GrpcTransport } from "@protobuf-ts/grpc-transport";
 import { MessageType, ScalarType } from "@protobuf-ts/runtime";
 import { ServiceType, stackIntercept } from "@protobuf-ts/runtime-rpc";
 import { createClient } from "nice-grpc";
 import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool.ts";
+import { ProtobufEcho } from "../support/echo-descriptor.ts";
 import { type EchoServer, echoService, startEcho, until } from "../support/echo-service.ts";
 
 const insecure = credentials.createInsecure();
@@ -38,28 +32,6 @@ function called(run: (callback: (error: ServiceError | null, answer?: Text) => v
     run((error, answer) => (error ? reject(error) : resolve(answer?.text ?? ""))),
   );
 }
-
-const types = { requestType: "Ask", responseType: "Answer", comment: "" };
-
-/** The same service as the tests' own, in protobuf. */
-const proto = fromJSON({
-  nested: {
-    test: {
-      nested: {
-        Ask: { fields: { text: { type: "string", id: 1 }, count: { type: "int32", id: 2 } } },
-        Answer: { fields: { text: { type: "string", id: 1 } } },
-        Echo: {
-          methods: {
-            Unary: types,
-            Collect: { ...types, requestStream: true },
-            Repeat: { ...types, responseStream: true },
-            Chat: { ...types, requestStream: true, responseStream: true },
-          },
-        },
-      },
-    },
-  },
-});
 
 /** What grpc-js makes of a definition is typed by names only. */
 interface CallbackClient {
@@ -93,10 +65,8 @@ describe("row 43: through the pool, with one line changed, goes", () => {
   let protobuf: EchoServer;
   let pool: Pool<string, GrpcConn>;
   before(async () => {
-    const packages = loadPackageDefinition(proto);
-    const service = Object(packages["test"]).Echo.service;
     json = await startEcho();
-    protobuf = await startEcho(undefined, {}, service);
+    protobuf = await startEcho(undefined, {}, ProtobufEcho.service);
     pool = new Pool({ dial: dialGrpc(insecure) });
   });
   after(async () => {
@@ -108,14 +78,13 @@ describe("row 43: through the pool, with one line changed, goes", () => {
   });
   const channel = (echo: EchoServer): Channel => pooledChannel(pool, echo.address);
 
-  test("a client as grpc-tools and ts-proto generate them", async () => {
+  test("a client as grpc-tools generates them", async () => {
     const EchoClient = makeGenericClientConstructor(echoService, "test.Echo");
     await exercise(Object(new EchoClient(unused, insecure, { channelOverride: channel(json) })));
   });
 
   test("a client of @grpc/proto-loader", async () => {
-    const { Echo } = Object(loadPackageDefinition(proto)["test"]);
-    await exercise(new Echo(unused, insecure, { channelOverride: channel(protobuf) }));
+    await exercise(Object(new ProtobufEcho(unused, insecure, { channelOverride: channel(protobuf) })));
   });
 
   test("a client of nice-grpc", async () => {

@@ -1,5 +1,9 @@
+import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nothingUnheard } from "../support/outcome.ts";
+import { settle } from "../support/clock.ts";
+import { scriptedDial } from "../support/conn.ts";
+import { nothingUnheard, outcome } from "../support/outcome.ts";
+import { testPool } from "../support/pool.ts";
 import { type Place, places, type Trap, TrapConn, TrapWorld } from "../support/traps.ts";
 
 nothingUnheard();
@@ -89,3 +93,22 @@ for (const place of places) {
     });
   }
 }
+
+test("rule: outside calls: limits that asks for a lease of its own key makes one record of it, not two", async () => {
+  const inner: ReturnType<typeof outcome>[] = [];
+  let asked = false;
+  const pool = testPool({
+    dial: scriptedDial(),
+    maxKeyConns: 1,
+    limits: (key) => {
+      if (asked) return {};
+      asked = true;
+      inner.push(outcome(pool.acquire(key)));
+      return {};
+    },
+  });
+  const outer = outcome(pool.acquire("k"));
+  await settle();
+  assert.deepEqual([inner[0]?.state, outer.state].toSorted(), ["pending", "resolved"]);
+  assert.deepEqual([pool.stats().open, pool.stats().waiting], [1, 1]);
+});

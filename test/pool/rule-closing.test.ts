@@ -205,7 +205,7 @@ test("rule: a conn that is put in and says in the same breath that it is closed 
   const { pool } = make();
   const conn = new ScriptedConn();
   // biome-ignore lint/suspicious/noThenProperty: it is what is tested
-  const closed = { then: (yes?: ((value: void) => unknown) | null) => void yes?.() };
+  const closed = { then: (yes?: ((value: undefined) => unknown) | null) => void yes?.(undefined) };
   Object.defineProperty(conn, "closed", { value: closed });
   assert.equal(pool.put("k", conn), false);
   await settle();

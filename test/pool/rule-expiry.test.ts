@@ -84,6 +84,19 @@ test("rule: expiry is never early and at most a quarter late, whenever conns are
   await fc.assert(property, { numRuns: 100 }); // a failure prints its seed
 });
 
+test("rule: expiry is at most a quarter late, however a give-back falls between those of others", async () => {
+  for (let offset = 0; offset < expirationMs; offset += 13) {
+    const [first, second] = await play([
+      { does: "use", key: 0, ms: 0 },
+      { does: "wait", key: 0, ms: offset },
+      { does: "use", key: 1, ms: 0 },
+    ]);
+    for (const { idleMs } of [first, second].filter((one) => one !== undefined)) {
+      assert.ok(idleMs >= expirationMs && idleMs <= expirationMs * 1.25, `${idleMs} ms, ${offset} ms after another`);
+    }
+  }
+});
+
 test("rule: where timers come late, expiry is still never early, and later by no more than what held them up", async () => {
   const property = fc.asyncProperty(steps(["use", "hold", "release", "wait", "stall"]), async (course) => {
     for (const { idleMs, stalledMs } of await play(course)) {

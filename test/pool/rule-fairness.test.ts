@@ -144,3 +144,23 @@ test("rule: whoever waits for a place while nobody else does is not made to shar
   assert.equal(dial.count, 1, "no hand-off closes a conn where no other key waits");
   await until(() => pool.stats().streams === 0);
 });
+
+test("rule: a conn that makes way but never ends its last stream does not stand for the place that others wait for", async () => {
+  const dial = scriptedDial<string>((key) => ({ maxStreams: key === "shared" ? 2 : 1 }));
+  const pool = testPool({ dial, maxConns: 2, limits: () => ({ maxKeyConns: 1 }) });
+  const endless = await pool.acquire("shared");
+  const waiter = outcome(pool.acquire("other"));
+  await settle();
+  assert.equal(waiter.state, "resolved", "the second place was free");
+  const next = outcome(pool.acquire("next"));
+  for (let call = 0; call < 20; call++) pool.tryAcquire("shared")?.release();
+  assert.equal(pool.stats("shared").draining, 1, "it made way, but its endless stream runs on");
+  const busy = crowd(pool, "other", 3);
+  waiter.value?.release();
+  await until(() => next.state !== "pending" || busy.turns > 100);
+  assert.equal(next.state, "resolved", `after ${busy.turns} turns of the busy key`);
+  busy.stop = true;
+  next.value?.release();
+  endless.release();
+  await settle();
+});

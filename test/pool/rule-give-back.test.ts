@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Conn, Stream } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
-import { echo, type ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { deferred, echo, type ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard } from "../support/outcome.ts";
 
 nothingUnheard();
@@ -89,6 +89,42 @@ for (const [what, end] of Object.entries(ends)) {
     assert.equal(dials(), 1);
   });
 }
+
+/** A stream whose `closed` settles `turns` microtasks after its iterator has ended with `end`. */
+function late(end: () => Promise<IteratorResult<never, undefined>>, turns: number): Stream<never, never> {
+  const closed = deferred();
+  const next = () => {
+    let left = turns;
+    const step = () => (left-- > 0 ? queueMicrotask(step) : closed.resolve());
+    step();
+    return end();
+  };
+  const none = async () => {};
+  return {
+    closed: closed.promise,
+    send: none,
+    closeSend: none,
+    close: none,
+    [Symbol.asyncDispose]: none,
+    [Symbol.asyncIterator]: () => ({ next }),
+  };
+}
+
+test("rule: the slot is free when the iterator throws or ends, though the stream's closed comes later", async () => {
+  const { pool, conn, handle } = await single();
+  const free: boolean[] = [];
+  const learn = () => void free.push(pool.stats().streams === 0);
+  for (const end of [
+    () => Promise.reject(new Error("no")),
+    () => Promise.resolve({ done: true as const, value: undefined }),
+  ]) {
+    Object.assign(conn, { newStream: async () => late(end, 20) });
+    const stream = await handle.newStream(echo);
+    await stream[Symbol.asyncIterator]().next().then(learn, learn);
+    await settle();
+  }
+  assert.deepEqual(free, [true, true]);
+});
 
 test("rule: the slot is free when newStream rejects", async () => {
   const { pool, conn, handle } = await single();

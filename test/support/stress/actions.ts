@@ -11,6 +11,7 @@ export type ActionName =
   | "stream"
   | "acquire"
   | "use"
+  | "warm"
   | "tryAcquire"
   | "release"
   | "answer"
@@ -137,6 +138,16 @@ export const actions = {
       return end.promise;
     };
     follow(world.pool.use(asked.key, fn, optionsOf(world, asked, action)), world, asked);
+  },
+  warm: (world, action) => {
+    const asked = makeAsk(world, action, "warm");
+    asked.state = "warming";
+    const warm = world.pool.warm(asked.key, 1 + (action.c % 3), optionsOf(world, asked, action));
+    const settled = (): void => {
+      asked.state = "done";
+    };
+    world.warmed.add(asked.key);
+    warm.then(settled, settled);
   },
   tryAcquire: (world, action) => {
     if (world.closing) return;

@@ -23,7 +23,7 @@ export function makeAsk(world: World, action: Action, kind: Ask["kind"]): Ask {
     key: keyOf(action),
     kind,
     color: bit(b, 0) && bit(b, 1) ? c % 2 : undefined,
-    dials: !(bit(b, 2) && bit(c, 0)),
+    dials: world.plan.ownDial || !(bit(b, 2) && bit(c, 0)),
     timeoutMs: bit(c, 1) && bit(c, 2) ? 5 + 7 * b : undefined,
     abort: bit(b, 1) ? new AbortController() : undefined,
     since: world.clock.now(),
@@ -42,7 +42,7 @@ export const filterOf = ({ color }: Ask) =>
 
 export function optionsOf(world: World, asked: Ask, action: Action) {
   return {
-    dial: asked.dials ? world.dial : undefined,
+    dial: asked.dials && (!world.plan.ownDial || bit(action.b, 2)) ? world.dial : undefined,
     filter: filterOf(asked),
     signal: asked.abort?.signal,
     timeoutMs: asked.timeoutMs,

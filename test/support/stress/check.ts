@@ -27,6 +27,7 @@ function checkConn(world: World, conn: StressConn): void {
   const now = world.clock.now();
   if (conn.mustDrain) world.violate(`${name} must drain, runs nothing, and is open`);
   if (world.closing) world.violate(`${name} runs nothing, and is open after close()`);
+  if (world.keepsIdle()) return;
   if (world.lifetimeOver(conn, 1) && world.configuredAt < now)
     world.violate(`${name} runs nothing, and has outlived itself`);
   const expirationMs = world.rules.of(conn.key, "expirationMs");
@@ -70,7 +71,8 @@ function checkKey(world: World, key: string): void {
   const waiting = world.waiting(key);
   const idle = open.filter(({ running }) => running === 0).length;
   if (idle > rules.of(key, "keyCapacity")) world.violate(`${idle} idle conns of ${key}`);
-  if (dialing > waiting.filter(({ dials }) => dials).length) {
+  const background = world.keepsIdle() || world.warmed.has(key);
+  if (!background && dialing > waiting.filter(({ dials }) => dials).length) {
     world.violate(`${dialing} dials of ${key} for ${waiting.length} requests`);
   }
   const sure = open.filter((conn) => !world.mayDrain(conn)).length + dialing;
@@ -137,7 +139,8 @@ function checkStats(world: World): void {
   }
   const known = new Set(world.pool.keys());
   for (const key of keys) {
-    const used = world.open(key).length + world.dialing(key).length + world.waiting(key).length > 0;
+    const used =
+      world.open(key).length + world.dialing(key).length + world.waiting(key).length > 0 || world.warming(key);
     if (used && !known.has(key)) world.violate(`key ${key} is unknown, and in use`);
     if (!used && known.has(key) && !mayCount(world, key)) world.violate(`key ${key} is empty, and kept`);
   }

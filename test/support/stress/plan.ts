@@ -13,7 +13,9 @@ export type CloseMode = "closes" | "throws" | "rejects" | "hangs";
 /** All that is random about a run, but the actions. */
 export interface Plan {
   readonly limits: Limits;
-  readonly selection: "oldest" | "newest";
+  readonly selection: "oldest" | "newest" | "least-loaded";
+  /** The pool has a dial function, so that it may dial by itself. */
+  readonly ownDial: boolean;
   /** How the dials go, one after the other, again from the start after the last. */
   readonly dials: readonly DialMode[];
   readonly closes: readonly CloseMode[];
@@ -29,13 +31,13 @@ export interface Plan {
 export interface Ask {
   readonly id: number;
   readonly key: string;
-  readonly kind: "invoke" | "stream" | "acquire" | "use";
+  readonly kind: "invoke" | "stream" | "acquire" | "use" | "warm";
   readonly color: number | undefined;
   readonly dials: boolean;
   readonly timeoutMs: number | undefined;
   readonly abort: AbortController | undefined;
   readonly since: number;
-  state: "waiting" | "granted" | "done";
+  state: "waiting" | "warming" | "granted" | "done";
   /** A conn may have been dialed for it that it could not use. */
   maybeTried: boolean;
   /** It will be sent again if it was not sent. */

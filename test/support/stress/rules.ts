@@ -12,15 +12,18 @@ export class StressRules {
   /** Some limit was lowered or raised since the start: what was right by the old ones may stay for a while. */
   changed = false;
   backoffEver: boolean;
+  minIdleEver: boolean;
 
   constructor(limits: Limits) {
     this.#limits = limits;
     this.backoffEver = Boolean(limits.backoff);
+    this.minIdleEver = Boolean(limits.minIdle);
   }
 
   configure(limits: Limits, key: string | undefined): void {
     this.changed = true;
     this.backoffEver ||= Boolean(limits.backoff);
+    this.minIdleEver ||= Boolean(limits.minIdle);
     const given = Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined));
     if (key === undefined) this.#limits = { ...this.#limits, ...given };
     else this.#own.set(key, { ...this.#own.get(key), ...given });

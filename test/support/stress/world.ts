@@ -24,6 +24,8 @@ export class World implements ConnOwner {
   readonly failedAt = new Map<string, number>();
   /** When a dial of the key last brought a conn that some requests cannot use, or none of them. */
   readonly unsuited = new Map<string, { readonly burst: number; readonly all: boolean }>();
+  /** Keys with dials that no request needs, perhaps. */
+  readonly warmed = new Set<string>();
   readonly failedIn = new Map<string, number>();
   /** Counts the groups of actions between which everything settles. */
   burst = 0;
@@ -40,8 +42,13 @@ export class World implements ConnOwner {
   constructor(plan: Plan) {
     this.plan = plan;
     this.rules = new StressRules(plan.limits);
-    this.pool = new Pool({ ...plan.limits, selection: plan.selection, clock: this.clock });
     if (plan.announced !== undefined) Object.assign(this.dial, { maxStreams: plan.announced });
+    this.pool = new Pool({
+      ...plan.limits,
+      selection: plan.selection,
+      clock: this.clock,
+      dial: plan.ownDial ? this.dial : undefined,
+    });
   }
 
   /** The pool is about to be closed: how the closing of these goes, its `close()` will say. */
@@ -79,6 +86,15 @@ export class World implements ConnOwner {
 
   waiting(key?: string): Ask[] {
     return this.asks.filter((ask) => ask.state === "waiting" && (key ?? ask.key) === ask.key);
+  }
+
+  /** The pool dials for no request, perhaps, and keeps conns beyond their time. */
+  keepsIdle(): boolean {
+    return this.plan.ownDial && this.rules.minIdleEver;
+  }
+
+  warming(key: string): boolean {
+    return this.asks.some((ask) => ask.state === "warming" && ask.key === key);
   }
 
   makeConn(key: string): StressConn {
@@ -205,7 +221,7 @@ export class World implements ConnOwner {
     if (conn.unfitSince < this.burst) this.violate(`${name} is handed out, dead or draining`);
     if (conn.blockedSince < this.burst) this.violate(`${name} is handed out, blocked`);
     const late = conn.openedAt < this.clock.now() && this.configuredAt < this.clock.now();
-    if (late && this.lifetimeOver(conn, 1)) this.violate(`${name} is handed out, too old`);
+    if (late && !this.keepsIdle() && this.lifetimeOver(conn, 1)) this.violate(`${name} is handed out, too old`);
     if (conn.running > conn.peakSlots) this.violate(`${name} runs ${conn.running} streams on ${conn.peakSlots} slots`);
     if (ask?.key !== undefined && ask.key !== conn.key) this.violate(`${name} is handed out for ${ask.key}`);
     if (ask?.color !== undefined && ask.color !== conn.tags.color) this.violate(`${name} does not pass the filter`);
@@ -262,6 +278,7 @@ export class World implements ConnOwner {
     const idleMs = clock.now() - conn.idleSince;
     return (
       this.closing ||
+      this.keepsIdle() ||
       conn.mustDrain ||
       this.mayDrain(conn) ||
       conn.draining ||

@@ -1,0 +1,69 @@
+import { show } from "./argument.ts";
+import type { PoolConn } from "./contract.ts";
+import { NoConnError, NoMatchError, type PoolError, QueueFullError } from "./errors.ts";
+import type { Peer, PeerWaiter } from "./peer.ts";
+import type { Queue } from "./queue.ts";
+
+/** Turns away newcomers that may not wait, and waiters whom nothing can serve any more. */
+export class Screen<K, C extends PoolConn> {
+  readonly #queue: Queue<K, C>;
+  readonly #now: () => number;
+
+  constructor(queue: Queue<K, C>, now: () => number) {
+    this.#queue = queue;
+    this.#now = now;
+  }
+
+  /** Returns whether a newcomer was refused: a dial may be one too many now. */
+  screen(peer: Peer<K, C>): boolean {
+    const before = peer.waiters.size;
+    const stay: PeerWaiter<K, C>[] = [];
+    for (let waiter = peer.waiters.tail; waiter?.fresh; ) {
+      const { prev } = waiter;
+      waiter.fresh = false;
+      const error = this.#refusal(peer, waiter);
+      if (error !== undefined) this.#queue.reject(waiter, error);
+      else if (!waiter.wantsDial) stay.push(waiter);
+      waiter = prev;
+    }
+    const refused = peer.waiters.size < before;
+    if (peer.dials.size > 0) {
+      peer.inDoubt = true;
+      return refused;
+    }
+    const doubtful = peer.inDoubt && peer.waiters.size > peer.wanting ? [...peer.waiters] : stay;
+    peer.inDoubt = false;
+    for (const waiter of doubtful) {
+      const error = this.#hopeless(peer, waiter);
+      if (error !== undefined && waiter.list !== undefined) this.#queue.reject(waiter, error);
+    }
+    return refused;
+  }
+
+  #refusal(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
+    const { backoff, maxWaiters } = peer.rules;
+    if (backoff !== undefined && peer.pause !== undefined && waiter.wantsDial && !waiter.waitForReady) {
+      return peer.lastError;
+    }
+    const heldBack = peer.waiters.size - Math.min(peer.promised(), peer.wanting);
+    if (heldBack <= maxWaiters) return undefined;
+    return new QueueFullError(
+      `${heldBack - 1} callers wait for ${show(peer.key)} already, and maxWaiters is ${maxWaiters}`,
+    );
+  }
+
+  /** Why no conn can ever come to a waiter that is not worth a dial; `undefined`: one may. */
+  #hopeless(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
+    const { filter, tried } = waiter;
+    if (waiter.wantsDial || (filter === undefined && peer.open > peer.drainingCount)) return undefined;
+    const conns = peer.conns().filter((conn) => conn.ready);
+    if (conns.some((conn) => peer.passes(conn, filter, this.#now))) return undefined;
+    const key = show(peer.key);
+    const cause = peer.lastError === undefined ? {} : { cause: peer.lastError };
+    if (filter !== undefined && (tried || conns.length > 0)) {
+      return new NoMatchError(`none of the ${conns.length} conns of ${key} passes the filter`);
+    }
+    if (tried) return new NoConnError(`the conn dialed for ${key} has gone`, cause);
+    return new NoConnError(`${key} has no conn, and there is no dial function to open one`, cause);
+  }
+}
