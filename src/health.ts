@@ -1,9 +1,9 @@
-import { isThenable } from "./closing.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Reset, Validate } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Roster } from "./roster.ts";
 import type { Schedule, Task } from "./schedule.ts";
+import { isThenable } from "./thenable.ts";
 
 /** Told when the caller's function is done with a conn. */
 export interface HealthOwner<K, C extends PoolConn> {

@@ -1,5 +1,5 @@
 import { Census } from "./census.ts";
-import { type CloseFailure, isThenable, shut } from "./closing.ts";
+import { type CloseFailure, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Events } from "./events.ts";
@@ -12,6 +12,7 @@ import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
 import type { ShelfOwner } from "./shelf.ts";
+import { isThenable } from "./thenable.ts";
 
 /** Told when something may have become possible for a waiter. */
 export interface RosterOwner<K, C extends PoolConn> {
