@@ -159,10 +159,16 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
 function explain(cause: unknown): { why: string; final: boolean } {
   try {
     const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
-    return { why: cause instanceof Error ? String(cause.message) : show(cause), final };
+    return { why: cause instanceof Error ? reasonOf(cause) : show(cause), final };
   } catch {
     return { why: "its error cannot be read", final: false };
   }
+}
+
+/** Node's error of a name with several addresses has no message of its own, but one for each. */
+function reasonOf(cause: Error): string {
+  if (cause.message !== "" || !(cause instanceof AggregateError)) return String(cause.message);
+  return cause.errors.map((error: unknown) => (error instanceof Error ? error.message : show(error))).join("; ");
 }
 
 /** Closes what a dial brought and nobody can use, conn or not, as well as it can be closed. */

@@ -1,4 +1,5 @@
 export type { Clock } from "./clock.ts";
+export { type DialSocketOptions, dialSocket, type SocketTlsOptions } from "./connect.ts";
 export type * from "./contract.ts";
 export * from "./errors.ts";
 export type { Named, PoolEventName, PoolEvents } from "./events.ts";

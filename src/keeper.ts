@@ -105,7 +105,7 @@ export class Keeper<K, C extends PoolConn> {
 
   /** Starts the dials that bring a key to what it should have, as far as the limits allow. */
   tend(peer: Peer<K, C>): void {
-    if (this.#kept.size === 0 && this.#warmers.size === 0) return;
+    if (this.#kept.size === 0 && this.#warmers.size === 0 && this.#held.size === 0) return;
     const kept = this.#kept.get(peer);
     for (const conn of kept?.outlived ?? []) {
       if (!conn.idle || peer.idleCount > peer.rules.minIdle) this.#roster.end(conn, "retired");
@@ -222,7 +222,7 @@ export class Keeper<K, C extends PoolConn> {
   #capacity(peer: Peer<K, C>): number {
     const { keyCapacity, maxKeyConns } = peer.rules;
     const { capacity, maxConns } = this.#roster.rules;
-    return Math.min(keyCapacity, maxKeyConns, maxConns, capacity - this.#roster.idleCount + peer.idleCount);
+    return Math.min(keyCapacity, maxKeyConns, maxConns, capacity - this.#roster.census.idle + peer.idleCount);
   }
 
   #settle(peer: Peer<K, C>, warmer: Warmer<K, C>, how: () => void): void {

@@ -60,6 +60,8 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   pause: Task | undefined = undefined;
   /** What its waiters hope for may have gone. */
   inDoubt = false;
+  /** While it is scheduled, failed dials of before the last pause still count. */
+  grudge: Task | undefined = undefined;
   /** Its waiters are being served in batches: what is free is theirs. */
   batching = false;
   /** Slots that conns which are being validated will have. */
@@ -91,7 +93,8 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
 
   /** Nothing is left of it. */
   get empty(): boolean {
-    return this.open === 0 && this.dials.size === 0 && this.waiters.size === 0 && this.pause === undefined;
+    const { pause, grudge } = this;
+    return this.open + this.dials.size + this.waiters.size === 0 && pause === undefined && grudge === undefined;
   }
 
   /** What is known of the slots of a conn that `announced` comes with; infinite: nothing. At least 1. */

@@ -43,7 +43,7 @@ export function socketConn<S extends Socket>(
       socket.ref();
     },
     unref() {
-      socket.on("readable", unasked);
+      socket.off("readable", unasked).on("readable", unasked);
       socket.unref();
     },
   };

@@ -1,9 +1,9 @@
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
 import { unwatchAbort, watchAbort } from "../abort.ts";
+import { type Address, parseAddress } from "../address.ts";
 import type { Dial } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
-import { type Address, parseAddress } from "./address.ts";
 import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./conn.ts";
 import { checkFunction, checkMs, checkNames } from "./option.ts";
 

@@ -168,3 +168,39 @@ test("row 32: without a backoff, a dial that fails at once for ever starves nobo
   await clock.advance(10);
   assert.equal((await waiting).name, "WaitTimeoutError");
 });
+
+test("row 32: the pauses grow for callers who fail fast and come back, too: a dead peer is not dialed at the first pace", async (t) => {
+  const { pool, clock } = pooled(t, { backoff: { baseMs: 100, maxMs: 1600 } });
+  const dial = scriptedDial({}, { manual: true });
+  let failed = 0;
+  const ask = async (ms: number) => {
+    for (const end = clock.now() + ms; clock.now() < end; ) {
+      const asked = outcome(pool.acquire("k", { dial }));
+      await settle();
+      for (; failed < dial.count; failed++) dial.pending[failed]?.fail(refused());
+      await clock.advance(5);
+      assert.equal(asked.state, "rejected");
+    }
+  };
+  await ask(20_000);
+  assert.ok(dial.count > 12 && dial.count < 60, `${dial.count} dials in 20 s`); // 29 on average; at the first pace 400
+  await clock.advance(5000); // nobody asks: what was is forgotten
+  assert.deepEqual([...pool.keys()], []);
+  const { count } = dial;
+  await ask(101);
+  assert.ok(dial.count - count >= 2); // the first pace again
+});
+
+test("row 32: maxAttempts counts on while callers come back", async (t) => {
+  const { pool, clock } = pooled(t, { backoff: { baseMs: 10, maxMs: 10, maxAttempts: 3 } });
+  const dial = scriptedDial({}, { manual: true });
+  for (let i = 0; i < 2; i++) {
+    const failed = rejection(pool.acquire("k", { dial }));
+    dial.pending[i]?.fail(refused());
+    await failed;
+    await clock.advance(10);
+  }
+  const patient = rejection(pool.acquire("k", { dial, waitForReady: true }));
+  dial.pending[2]?.fail(refused());
+  assert.equal((await patient).name, "DialError");
+});

@@ -43,6 +43,13 @@ function mayPause(world: World, key: string): boolean {
   );
 }
 
+/** A key that fails is remembered for the longest pause after its last one, and again while a dial is in flight. */
+function mayRemember(world: World, key: string): boolean {
+  const failedAt = world.failedAt.get(key);
+  if (failedAt === undefined || mayPause(world, key)) return failedAt !== undefined;
+  return world.rules.backoffEver && world.clock.now() - failedAt <= 4 * longestBackoffMs;
+}
+
 /** A conn that can carry one more stream, and that the pool knows to be so. */
 function free(world: World, conn: StressConn): boolean {
   const fit = !world.mayDrain(conn) && !conn.draining && !conn.blocked && !conn.answerPending && !conn.changedSilently;
@@ -135,6 +142,6 @@ function checkStats(world: World): void {
     const used =
       world.open(key).length + world.dialing(key).length + world.waiting(key).length > 0 || world.warming(key);
     if (used && !known.has(key)) world.violate(`key ${key} is unknown, and in use`);
-    if (!used && known.has(key) && !mayPause(world, key)) world.violate(`key ${key} is empty, and kept`);
+    if (!used && known.has(key) && !mayRemember(world, key)) world.violate(`key ${key} is empty, and kept`);
   }
 }

@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { DialError } from "../errors.ts";
+import { DialError } from "./errors.ts";
 
 /** Where to connect. `host` is also the name that a certificate has to carry. */
 export type Address = { readonly host: string; readonly port: number } | { readonly path: string };
