@@ -13,8 +13,9 @@ const insecure = credentials.createInsecure();
 /** Options of `pooledChannel`. */
 export interface PooledChannelOptions {
   /**
-   * Send a call again, once, whose connection was gone before the request was sent. Default: false. What may have
-   * reached the peer is never sent again (but by grpc-js itself, where a service config says so).
+   * Send a call again, once, whose connection was gone before the request was sent. Default: false. A call that the peer
+   * refused (REFUSED_STREAM, or a GOAWAY that leaves it out) grpc-js sends again by itself, once, whatever this says. What
+   * the peer may have processed is never sent again, but where a service config says so.
    */
   readonly retryUnsent?: boolean | undefined;
 }
