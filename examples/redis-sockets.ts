@@ -7,15 +7,15 @@ import { dialSocket, Pool, type SocketConn } from "rpc-conn-pool";
 // A server that knows SET, GET and INCR, as inline commands: https://redis.io/docs/latest/develop/reference/protocol-spec/
 const store = new Map<string, string>();
 let accepted = 0;
-const server = createServer(async (socket) => {
+const server = createServer((socket) => {
   accepted++;
-  for await (const line of createInterface(socket)) {
+  createInterface(socket).on("line", (line) => {
     const [command, key = "", value = ""] = line.split(" ");
     if (command === "SET") socket.write(store.set(key, value) && "+OK\r\n");
     else if (command === "INCR") socket.write(`:${store.set(key, `${Number(store.get(key) ?? 0) + 1}`).get(key)}\r\n`);
     else if (command === "GET") socket.write(`$${store.get(key)?.length ?? -1}\r\n${store.get(key) ?? ""}\r\n`);
     else socket.write(`-ERR unknown command '${command}'\r\n`);
-  }
+  });
 }).listen(0, "127.0.0.1");
 await once(server, "listening");
 const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -26,7 +26,8 @@ const pool = new Pool<string, SocketConn>({ dial: dialSocket(), maxKeyConns: 4, 
 function redis(command: string): Promise<string> {
   return pool.use(
     address,
-    async ({ socket, close }) => {
+    async (conn) => {
+      const { socket } = conn;
       const signal = AbortSignal.timeout(2000);
       try {
         socket.write(`${command}\r\n`);
@@ -36,7 +37,7 @@ function redis(command: string): Promise<string> {
         if (kind === undefined || text === undefined) throw new Error(`not Redis: ${answer}`);
         return kind === "-" ? `refused: ${text}` : text;
       } catch (error) {
-        await close();
+        await conn.close();
         throw error;
       }
     },

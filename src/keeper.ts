@@ -244,6 +244,7 @@ export class Keeper<K, C extends PoolConn> {
   #unused(peer: Peer<K, C>): void {
     const kept = this.#kept.get(peer);
     if (kept === undefined) return;
+    if (peer.open > peer.idleCount + peer.drainingCount) kept.usedAt = this.#now(); // a stream runs
     const left = kept.usedAt + keptFor(peer) - this.#now();
     if (left > 0) {
       this.#schedule.add(kept.task, left);

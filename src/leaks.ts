@@ -28,11 +28,10 @@ export class Leaks<K, C extends PoolConn> {
     this.#events = events;
   }
 
-  /** Where the caller of `method` is: taken before it waits, since the way back is lost then. */
-  static where(method: (...args: never[]) => unknown): string {
-    const holder: { stack?: string } = {};
-    Error.captureStackTrace(holder, method);
-    return (holder.stack ?? "").replace(/^.*\n/, "");
+  /** Where the caller of the pool's method is: taken before it waits, since the way back is lost then. */
+  static where(): string {
+    const frames = new Error().stack?.split("\n") ?? [];
+    return frames.slice(3).join("\n"); // without the message, this method and the pool's
   }
 
   taken(lease: Lease<C>, member: Member<K, C>, stack: string): Ticket<K, C> {

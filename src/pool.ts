@@ -84,7 +84,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   acquire(key: K, options?: AcquireOptions<K, C>): Promise<Lease<C>> {
     try {
       const hash = this.#prepare(key, options);
-      const where = this.#leaks && Leaks.where(this.acquire);
+      const where = this.#leaks && Leaks.where();
       const member = this.#dispatcher.tryLease(this.#peer(key, hash), options?.filter);
       if (member !== undefined) return Promise.resolve(this.#grant(member, where));
       return this.#wait(key, hash, options).then((waited) => this.#grant(waited, where));
@@ -103,7 +103,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const peer = this.#directory.find(this.#directory.hash(key));
     if (peer === undefined) return undefined;
     const member = this.#dispatcher.tryLease(peer, options?.filter);
-    if (member !== undefined) return this.#grant(member, this.#leaks && Leaks.where(this.tryAcquire));
+    if (member !== undefined) return this.#grant(member, this.#leaks && Leaks.where());
     peer.tally.misses++;
     this.#dispatcher.available(peer); // slots gained silently go to those who wait
     return undefined;
