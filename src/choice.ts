@@ -44,6 +44,11 @@ export abstract class Choice<C extends PoolConn, H> {
     return conn.info(now, this.slots(conn));
   }
 
+  /** Whether `conn` could ever serve a request with that filter. */
+  suits(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
+    return this.slots(conn) > 0 && this.passes(conn, filter, now);
+  }
+
   passes(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
     if (filter === undefined) return true;
     try {

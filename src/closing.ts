@@ -14,10 +14,6 @@ export function shut(close: () => unknown): Promise<CloseFailure | undefined> {
   );
 }
 
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && "then" in value;
-}
-
 /** A conn whose `close()` takes longer counts as failed: one that hangs must not hold up the pool's close. */
 const patienceMs = 5_000;
 

@@ -1,7 +1,7 @@
 import { type Channel, channel } from "node:diagnostics_channel";
-import { isThenable } from "./closing.ts";
 import type { CloseReason } from "./contract.ts";
 import type { DialError, WaitTimeoutError } from "./errors.ts";
+import { isThenable } from "./thenable.ts";
 
 interface EventBase<K> {
   readonly key: K;

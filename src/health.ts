@@ -1,9 +1,9 @@
-import { isThenable } from "./closing.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Reset, Validate } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
 import type { Roster } from "./roster.ts";
 import type { Schedule, Task } from "./schedule.ts";
+import { isThenable } from "./thenable.ts";
 
 /** Told when the caller's function is done with a conn. */
 export interface HealthOwner<K, C extends PoolConn> {
@@ -58,6 +58,17 @@ export class Health<K, C extends PoolConn> {
 
   used(conn: Member<K, C>): void {
     conn.usedAt = this.#schedule.clock.now();
+  }
+
+  /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
+  serve(peer: Peer<K, C>): void {
+    if (this.#validate === undefined) return;
+    const now = () => this.#schedule.clock.now();
+    for (let waiter = peer.waiters.head; waiter !== undefined && peer.validating < peer.waiters.size; ) {
+      const conn = peer.pickDue(waiter.filter, now);
+      if (conn !== undefined) this.begin(conn);
+      else waiter = waiter.next;
+    }
   }
 
   /** A validation is a lease: it holds a slot, and nothing else may use the conn meanwhile. */

@@ -6,7 +6,10 @@
 import type { Clock } from "./clock.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 
-/** Delays between failed dials of a key: exponential with full jitter, reset by a success. */
+/**
+ * Delays between failed dials of a key: exponential with full jitter, reset by a success, by `clear`, or when nobody has
+ * dialed for `maxMs` after a delay.
+ */
 export interface Backoff {
   /** Upper bound of the first delay, over 0. Default 100. */
   readonly baseMs?: number | undefined;

@@ -21,7 +21,7 @@ export class Pauses<K, C extends PoolConn> {
       run: () => {
         if (peer.pause !== pause) return;
         peer.pause = undefined;
-        this.#remember(peer);
+        if (peer.rules.backoff !== undefined) this.#remember(peer, peer.rules.backoff.maxMs);
         this.#over(peer);
       },
     };
@@ -30,27 +30,17 @@ export class Pauses<K, C extends PoolConn> {
     else this.#schedule.add(pause, ms);
   }
 
-  /** The caller serves the key then. */
-  end(peer: Peer<K, C>): void {
-    if (peer.pause !== undefined) this.#schedule.cancel(peer.pause);
-    peer.pause = undefined;
-    if (peer.grudge !== undefined) this.#schedule.cancel(peer.grudge);
-    peer.grudge = undefined;
-  }
-
   /**
-   * Callers that fail fast leave nobody behind who waits for the pause to end. The key stays for `maxMs`, or the first
+   * Callers that fail fast leave nobody behind who waits for the pause to end. The key stays for a while, or the first
    * of them to come back would begin with the shortest pause again, and dial a dead peer for ever at that pace.
    */
-  #remember(peer: Peer<K, C>): void {
-    const { backoff } = peer.rules;
-    if (backoff === undefined) return;
+  #remember(peer: Peer<K, C>, ms: number): void {
     const grudge: Task = {
       due: 0,
       place: -1,
       run: () => {
         if (peer.dials.size > 0) {
-          this.#schedule.add(grudge, backoff.maxMs); // it may fail yet
+          this.#schedule.add(grudge, ms); // it may fail yet
           return;
         }
         peer.grudge = undefined;
@@ -59,6 +49,14 @@ export class Pauses<K, C extends PoolConn> {
       },
     };
     peer.grudge = grudge;
-    this.#schedule.add(grudge, backoff.maxMs);
+    this.#schedule.add(grudge, ms);
+  }
+
+  /** The caller serves the key then. */
+  end(peer: Peer<K, C>): void {
+    if (peer.pause !== undefined) this.#schedule.cancel(peer.pause);
+    if (peer.grudge !== undefined) this.#schedule.cancel(peer.grudge);
+    peer.pause = undefined;
+    peer.grudge = undefined;
   }
 }

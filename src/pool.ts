@@ -1,15 +1,4 @@
-import {
-  checkBoolean,
-  checkClock,
-  checkConn,
-  checkCount,
-  checkFunction,
-  checkOneOf,
-  checkOptions,
-  checkString,
-  checkTime,
-} from "./argument.ts";
-import { systemClock } from "./clock.ts";
+import { checkBoolean, checkConn, checkCount, checkFunction, checkOneOf, checkOptions, checkTime } from "./argument.ts";
 import { type CloseFailure, Closing } from "./closing.ts";
 import type { Conn, Dial, Lease, PoolConn } from "./contract.ts";
 import { Directory } from "./directory.ts";
@@ -20,26 +9,15 @@ import { Exchange } from "./exchange.ts";
 import { Handle, type HandleOwner } from "./handle.ts";
 import { Leaks } from "./leaks.ts";
 import { PoolLease, WatchedLease } from "./lease.ts";
-import { defaultRules, limitNames, withLimits } from "./limits.ts";
+import { limitNames } from "./limits.ts";
 import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
 import { checkAcquire, checkRequest } from "./request.ts";
 import { Schedule } from "./schedule.ts";
+import { settingsOf } from "./settings.ts";
 import { type PoolStats, statsOf } from "./stats.ts";
 import { Sweep } from "./sweep.ts";
 
-const optionNames = [
-  ...limitNames,
-  "dial",
-  "hashKey",
-  "limits",
-  "selection",
-  "validate",
-  "reset",
-  "name",
-  "clock",
-  "leakAfterMs",
-];
 const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
 
 /**
@@ -64,30 +42,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
   constructor(options: PoolOptions<K, C> = {}) {
-    checkOptions("the pool's options", options, optionNames);
-    const {
-      dial,
-      hashKey,
-      limits,
-      selection = "oldest",
-      validate,
-      reset,
-      name = "pool",
-      clock = systemClock,
-      leakAfterMs = 0,
-      ...rest
-    } = options;
-    checkFunction("dial", dial);
-    checkFunction("hashKey", hashKey);
-    checkFunction("limits", limits);
-    checkFunction("validate", validate);
-    checkFunction("reset", reset);
-    if (typeof selection !== "function")
-      checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
-    checkString("name", name);
-    checkClock(clock);
-    checkTime("leakAfterMs", leakAfterMs);
-    const rules = withLimits(defaultRules, rest);
+    const settings = settingsOf(options);
+    const { rules, dial, name, clock, leakAfterMs } = settings;
     const owner: DispatcherOwner<K, C> = {
       emptied: (peer) => this.#directory.forget(peer),
       closed: (_conn, closing) => this.#closed(closing),
@@ -98,8 +54,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#events = makeEvents(name);
     this.#started = clock.now();
     this.#leaks = leakAfterMs > 0 ? new Leaks(leakAfterMs, this.#schedule, this.#events) : undefined;
-    this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
-    this.#directory = new Directory(rules, { hashKey, limits, selection, clock }, this.#dispatcher);
+    this.#dispatcher = new Dispatcher(settings, this.#schedule, this.#events, owner);
+    this.#directory = new Directory(rules, settings, this.#dispatcher.roster, (peer) => this.#dispatcher.equip(peer));
     this.#exchange = new Exchange(this.#dispatcher);
     this.#sweep = new Sweep(this.#dispatcher);
     this.#handleOwner = { dispatcher: this.#dispatcher, peer: (key, hash) => this.#peer(key, hash) };
@@ -306,12 +262,12 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#closing = closing;
     void closing.done.catch(() => {}).then(() => this.#leaks?.stop());
     this.#sweep.close([...this.#directory], new PoolClosedError("the pool was closed while the caller waited"));
-    if (this.#dispatcher.roster.open === 0) closing.allClosed();
+    if (this.#dispatcher.roster.census.open === 0) closing.allClosed();
   }
 
   #closed(closing: Promise<CloseFailure | undefined> | undefined): void {
     if (this.#closing === undefined) return;
     if (closing !== undefined) this.#closing.watch(closing);
-    if (this.#dispatcher.roster.open === 0) this.#closing.allClosed();
+    if (this.#dispatcher.roster.census.open === 0) this.#closing.allClosed();
   }
 }

@@ -25,7 +25,8 @@ export interface PooledChannelOptions {
  *
  * Each call takes a slot on a conn of `key` when it starts, and waits for one, within its deadline, where none is free:
  * so that calls over the stream limit of one connection run on another, as gRPC's proposal A105 has it for Java and
- * C++. `maxKeyConns` of the pool is its `max_connections_per_subchannel`.
+ * C++. `maxKeyConns` of the pool is its `max_connections_per_subchannel`; see `connectionScaling` for what else decides
+ * how many connections there are.
  *
  * The pool needs a `dial` of its own; address and credentials that the client is given are not used. `close()` ends
  * this view only: its calls that wait fail, those that run go on, and the pool keeps its conns.

@@ -135,7 +135,7 @@ test("row 28: every reason reaches the listeners, stats and events alike", async
   const { take } = record(pool);
   for (const [reason, go] of [
     ["died", (conn: ScriptedConn) => conn.die()],
-    ["goaway", (conn: ScriptedConn) => void Object.assign(conn, { draining: true }).changed()],
+    ["goaway", (conn: ScriptedConn) => Object.assign(conn, { draining: true }).changed()],
     ["cleared", () => pool.clear()],
     ["configured", () => pool.configure({ keyCapacity: -1 })],
     ["pool", () => void pool.close()],

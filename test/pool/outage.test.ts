@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { nothingUnheard } from "../support/outcome.ts";
 import { answerMs, EchoPeer, load, makePool, p99, running } from "../support/outage.ts";
+import { nothingUnheard } from "../support/outcome.ts";
 
 nothingUnheard();
 
@@ -70,8 +70,14 @@ test(`issue 5: 20 peers under load; one dies for ${outageMs} ms, one goes silent
   // Full jitter pauses half of its bound on average, and the bounds reach 600 ms after four failures.
   const [none, toSilent = 0, toResetting = 0] = dials;
   assert.equal(none, 0); // nobody was there to count
-  assert.ok(toResetting >= outageMs / 650 - 1 && toResetting <= 2 * (6 + outageMs / 300), `${toResetting} dials, resetting`);
-  assert.ok(toSilent >= (outageMs - answerMs) / 900 - 1 && toSilent <= 2 * (3 + outageMs / 550), `${toSilent} dials, silent`);
+  assert.ok(
+    toResetting >= outageMs / 650 - 1 && toResetting <= 2 * (6 + outageMs / 300),
+    `${toResetting} dials, resetting`,
+  );
+  assert.ok(
+    toSilent >= (outageMs - answerMs) / 900 - 1 && toSilent <= 2 * (3 + outageMs / 550),
+    `${toSilent} dials, silent`,
+  );
   const of = (seen: typeof calm) => p99(well.map((key) => seen.get(key) ?? assert.fail()));
   const ratio = of(stormy) / of(calm);
   t.diagnostic(
