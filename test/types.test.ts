@@ -10,7 +10,7 @@ function compile(compiler: string, ...options: string[]): Promise<string> {
   const args = [`node_modules/${compiler}/bin/tsc`, "-p", "test/types/tsconfig.json", ...options];
   return new Promise((resolve) => {
     execFile(process.execPath, args, { cwd: root }, (error, stdout, stderr) => {
-      resolve(error === null ? "" : `${stdout}${stderr}` || String(error));
+      resolve(error === null ? "" : `${stdout}${stderr}` || error.message);
     });
   });
 }
