@@ -84,20 +84,22 @@ export class Exchange<K, C extends PoolConn> {
   /** A conn in the hand is worth a dial in flight; else an idle one makes way for it. */
   #makeRoom(peer: Peer<K, C>): boolean {
     const { roster, dialer } = this.#dispatcher;
-    const { maxKeyConns } = peer.rules;
-    while (peer.open - peer.drainingCount + peer.dials.size >= maxKeyConns) {
-      if (!this.#abandonOne(peer)) {
-        const oldest = peer.oldestIdle();
-        if (oldest === undefined) return false;
-        roster.end(oldest, "evicted");
-      }
-    }
-    while (roster.census.open + dialer.count >= roster.rules.maxConns) {
-      if (!this.#abandonOne(peer)) {
-        const oldest = roster.idle.oldest();
-        if (oldest === undefined) return false;
-        roster.end(oldest, "evicted");
-      }
+    const ofKey = () => peer.open - peer.drainingCount + peer.dials.size;
+    const ofAll = () => roster.census.open + dialer.count;
+    return (
+      this.#makePlace(peer, ofKey, peer.rules.maxKeyConns, () => peer.oldestIdle()) &&
+      this.#makePlace(peer, ofAll, roster.rules.maxConns, () => roster.idle.oldest())
+    );
+  }
+
+  #makePlace(peer: Peer<K, C>, taken: () => number, limit: number, idle: () => Member<K, C> | undefined): boolean {
+    while (taken() >= limit) {
+      if (this.#abandonOne(peer)) continue;
+      const before = taken();
+      const oldest = idle();
+      if (oldest === undefined) return false;
+      this.#dispatcher.roster.end(oldest, "evicted");
+      if (taken() >= before) return false; // another stood in line for the place
     }
     return true;
   }
