@@ -9,15 +9,10 @@ import { Tally } from "./stats.ts";
 
 /** How the pool's owner told keys apart, and what it said of each. */
 export interface DirectoryOptions<K, C extends PoolConn> {
-  readonly hashKey: ((key: K) => unknown) | undefined;
-  readonly limits: ((key: K) => KeyLimits | undefined) | undefined;
+  readonly hashKey?: ((key: K) => unknown) | undefined;
+  readonly limits?: ((key: K) => KeyLimits | undefined) | undefined;
   readonly selection: Selection<C>;
   readonly clock: Clock;
-}
-
-/** What a key's record needs when it is made. */
-export interface DirectoryOwner<K, C extends PoolConn> extends ShelfOwner<Member<K, C>> {
-  equip(peer: Peer<K, C>): void;
 }
 
 /** The keys that have something open, dialing or waiting, and the rules of each. Emptied keys leave no trace. */
@@ -26,15 +21,23 @@ export class Directory<K, C extends PoolConn> {
   /** What the keys counted that are gone. */
   readonly gone: Tally = new Tally();
   readonly #options: DirectoryOptions<K, C>;
-  readonly #owner: DirectoryOwner<K, C>;
+  readonly #owner: ShelfOwner<Member<K, C>>;
+  readonly #equip: (peer: Peer<K, C>) => void;
   readonly #peers = new Map<unknown, Peer<K, C>>();
   /** What `configure` said of single keys; it outlives them. */
   readonly #configured = new Map<unknown, Partial<KeyRules>>();
 
-  constructor(rules: Rules, options: DirectoryOptions<K, C>, owner: DirectoryOwner<K, C>) {
+  /** `equip` is called for each new record. */
+  constructor(
+    rules: Rules,
+    options: DirectoryOptions<K, C>,
+    owner: ShelfOwner<Member<K, C>>,
+    equip: (peer: Peer<K, C>) => void,
+  ) {
     this.rules = rules;
     this.#options = options;
     this.#owner = owner;
+    this.#equip = equip;
   }
 
   get size(): number {
@@ -68,7 +71,7 @@ export class Directory<K, C extends PoolConn> {
     if (meanwhile !== undefined) return meanwhile;
     const peer = new Peer(key, hash, this.#rulesOf(limits, hash), selection, clock.now(), this.#owner);
     peer.limits = limits;
-    this.#owner.equip(peer);
+    this.#equip(peer);
     this.#peers.set(hash, peer);
     return peer;
   }

@@ -1,6 +1,7 @@
+import { Attendant } from "./attendant.ts";
 import { pauseMs } from "./backoff.ts";
 import type { CloseFailure } from "./closing.ts";
-import type { CloseReason, Dial, PoolConn } from "./contract.ts";
+import type { Dial, PoolConn } from "./contract.ts";
 import { Dialer, type DialerOwner } from "./dialer.ts";
 import type { DialError } from "./errors.ts";
 import type { Events } from "./events.ts";
@@ -9,13 +10,13 @@ import { Keeper } from "./keeper.ts";
 import type { Rules } from "./limits.ts";
 import type { Filter, Reset, Validate } from "./options.ts";
 import { Pauses } from "./pause.ts";
-import type { Member, Peer, PeerDialing, PeerWaiter } from "./peer.ts";
+import type { Member, Peer, PeerDialing } from "./peer.ts";
 import { Places } from "./places.ts";
+import { Planner } from "./planner.ts";
 import { Queue, type QueueOwner } from "./queue.ts";
 import { Roster, type RosterOwner } from "./roster.ts";
 import type { Schedule } from "./schedule.ts";
 import { Screen } from "./screen.ts";
-import type { ShelfOwner } from "./shelf.ts";
 import type { Request } from "./waiter.ts";
 
 /** What the pool's owner said that concerns the dispatcher. */
@@ -42,7 +43,7 @@ const batch = 1000;
  * another key is evicted to make room for one; else it waits.
  */
 export class Dispatcher<K, C extends PoolConn>
-  implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C>, HealthOwner<K, C>, ShelfOwner<Member<K, C>>
+  implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C>, HealthOwner<K, C>
 {
   readonly roster: Roster<K, C>;
   readonly dialer: Dialer<K, C>;
@@ -53,8 +54,9 @@ export class Dispatcher<K, C extends PoolConn>
   readonly health: Health<K, C>;
   readonly keeper: Keeper<K, C>;
   readonly pauses: Pauses<K, C>;
+  readonly #planner: Planner<K, C>;
   readonly #screen: Screen<K, C>;
-  readonly isDue: ((conn: Member<K, C>) => boolean) | undefined;
+  readonly #attendant: Attendant<K, C>;
   #serving = false;
   /** Keys to serve after the one being served: a callback of the caller's may cause any. */
   readonly #again = new Set<Peer<K, C>>();
@@ -74,9 +76,11 @@ export class Dispatcher<K, C extends PoolConn>
     this.pauses = new Pauses(schedule, (peer) => this.serve(peer));
     this.#screen = new Screen(this.queue, this.now);
     this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places, this);
+    this.#planner = new Planner(this.dialer, this.places, this.keeper);
     const health = new Health(options, schedule, this.roster, this);
     this.health = health;
-    this.isDue = health.validates ? (conn) => health.isDue(conn) : undefined;
+    if (health.validates) this.roster.isDue = (conn) => health.isDue(conn);
+    this.#attendant = new Attendant(health, this.keeper, this.now);
   }
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
@@ -110,7 +114,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   #lease(conn: Member<K, C>): void {
     const peer = conn.home;
-    if (peer.attended) this.#attendLease(conn);
+    if (peer.attended) this.#attendant.leasing(conn);
     this.roster.lease(conn);
     if (peer.rules.minIdle > 0) this.serve(peer);
   }
@@ -118,7 +122,7 @@ export class Dispatcher<K, C extends PoolConn>
   /** A stream has ended. Its slot is free before the caller learns of the end. */
   release(conn: Member<K, C>): void {
     const peer = conn.home;
-    if (peer.attended) this.#attendRelease(conn);
+    if (peer.attended) this.#attendant.releasing(conn);
     if (!this.roster.release(conn)) return;
     if (peer.attended) this.health.reset(conn);
     if (this.queue.size !== 0) {
@@ -132,21 +136,9 @@ export class Dispatcher<K, C extends PoolConn>
     } else this.roster.settle(conn);
   }
 
-  /** What the options ask for beside counting, kept off the path of those who ask for nothing. */
-  #attendLease(conn: Member<K, C>): void {
-    conn.latency?.changed(conn.streams, this.now());
-    if (conn.home.rules.minIdle > 0) this.keeper.used(conn.home);
-  }
-
-  #attendRelease(conn: Member<K, C>): void {
-    conn.latency?.ended(conn.streams, this.now());
-    if (this.isDue !== undefined) this.health.used(conn);
-    if (conn.home.rules.minIdle > 0) this.keeper.used(conn.home);
-  }
-
   /** A key has appeared, or its rules have changed. */
   equip(peer: Peer<K, C>): void {
-    peer.attended = this.health.attends || peer.measured || peer.rules.minIdle > 0;
+    peer.attended = this.#attendant.isNeeded(peer);
     this.roster.order(peer);
   }
 
@@ -171,7 +163,7 @@ export class Dispatcher<K, C extends PoolConn>
     this.keeper.dialed(dialing, conn);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
     for (const waiter of peer.waitersFor(dialing, 0)) {
-      if (waiter.dial === dialing.by && !this.#suits(conn, waiter)) this.queue.giveUpDialing(waiter);
+      if (waiter.dial === dialing.by && !peer.suits(conn, waiter.filter, this.now)) this.queue.giveUpDialing(waiter);
     }
     this.#admitted(conn, peer);
   }
@@ -210,14 +202,6 @@ export class Dispatcher<K, C extends PoolConn>
 
   gaveUp(peer: Peer<K, C>): void {
     this.serve(peer);
-  }
-
-  end(conn: Member<K, C>, reason: CloseReason): void {
-    this.roster.end(conn, reason);
-  }
-
-  block(conn: Member<K, C>, until: PromiseLike<unknown>): void {
-    this.roster.block(conn, until);
   }
 
   keeps(conn: Member<K, C>): boolean {
@@ -261,8 +245,8 @@ export class Dispatcher<K, C extends PoolConn>
 
   #serve(peer: Peer<K, C>): void {
     this.#handOut(peer);
-    this.#validate(peer);
-    this.#dial(peer);
+    this.health.serve(peer);
+    this.#planner.plan(peer);
     this.keeper.tend(peer);
     if (this.#screen.screen(peer)) this.#again.add(peer);
     if (peer.empty && !this.keeper.isWarming(peer)) {
@@ -295,16 +279,6 @@ export class Dispatcher<K, C extends PoolConn>
     }
   }
 
-  /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
-  #validate(peer: Peer<K, C>): void {
-    if (this.isDue === undefined) return;
-    for (let waiter = peer.waiters.head; waiter !== undefined && peer.validating < peer.waiters.size; ) {
-      const conn = peer.pickDue(waiter.filter, this.now);
-      if (conn !== undefined) this.health.begin(conn);
-      else waiter = waiter.next;
-    }
-  }
-
   /** Like a release, but that there is nothing to reset. */
   validated(conn: Member<K, C>): void {
     const back = this.roster.release(conn);
@@ -319,31 +293,5 @@ export class Dispatcher<K, C extends PoolConn>
       peer.batching = false;
       this.serve(peer);
     });
-  }
-
-  /** Starts the dials that the waiters need and the limits allow; abandons those that nobody needs, newest first. */
-  #dial(peer: Peer<K, C>): void {
-    this.places.leave(peer);
-    let last: ReturnType<typeof peer.nextToDial>;
-    while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.places.mayDial(peer)) {
-      last = peer.nextToDial(last);
-      if (last?.waiter.dial === undefined) break;
-      peer.turn = undefined;
-      this.dialer.start(peer, last.waiter.dial, false);
-    }
-    for (let dialing = peer.dials.tail; dialing !== undefined; ) {
-      if (peer.promised() <= peer.wanting) break; // none is too many
-      const older: PeerDialing<K, C> | undefined = dialing.prev;
-      if (peer.promised(dialing) >= peer.wanting && (!dialing.background || this.keeper.spares(peer))) {
-        this.dialer.abandon(dialing, "no caller waits for it any more");
-      }
-      dialing = older;
-    }
-    this.places.settle(peer);
-  }
-
-  #suits(conn: Member<K, C>, { filter }: PeerWaiter<K, C>): boolean {
-    const peer = conn.home;
-    return peer.slots(conn) > 0 && (filter === undefined || peer.passes(conn, filter, this.now));
   }
 }

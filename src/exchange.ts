@@ -92,7 +92,7 @@ export class Exchange<K, C extends PoolConn> {
         roster.end(oldest, "evicted");
       }
     }
-    while (roster.open + dialer.count >= roster.rules.maxConns) {
+    while (roster.census.open + dialer.count >= roster.rules.maxConns) {
       if (!this.#abandonOne(peer)) {
         const oldest = roster.idle.oldest();
         if (oldest === undefined) return false;

@@ -60,6 +60,17 @@ export class Health<K, C extends PoolConn> {
     conn.usedAt = this.#schedule.clock.now();
   }
 
+  /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
+  serve(peer: Peer<K, C>): void {
+    if (this.#validate === undefined) return;
+    const now = () => this.#schedule.clock.now();
+    for (let waiter = peer.waiters.head; waiter !== undefined && peer.validating < peer.waiters.size; ) {
+      const conn = peer.pickDue(waiter.filter, now);
+      if (conn !== undefined) this.begin(conn);
+      else waiter = waiter.next;
+    }
+  }
+
   /** A validation is a lease: it holds a slot, and nothing else may use the conn meanwhile. */
   begin(conn: Member<K, C>): void {
     const validate = this.#validate;

@@ -222,7 +222,7 @@ export class Keeper<K, C extends PoolConn> {
   #capacity(peer: Peer<K, C>): number {
     const { keyCapacity, maxKeyConns } = peer.rules;
     const { capacity, maxConns } = this.#roster.rules;
-    return Math.min(keyCapacity, maxKeyConns, maxConns, capacity - this.#roster.idleCount + peer.idleCount);
+    return Math.min(keyCapacity, maxKeyConns, maxConns, capacity - this.#roster.census.idle + peer.idleCount);
   }
 
   #settle(peer: Peer<K, C>, warmer: Warmer<K, C>, how: () => void): void {

@@ -58,10 +58,10 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   lastError: DialError | undefined = undefined;
   /** While it is scheduled, nothing is dialed. */
   pause: Task | undefined = undefined;
-  /** While it is scheduled, failed dials of before the last pause still count. */
-  grudge: Task | undefined = undefined;
   /** What its waiters hope for may have gone. */
   inDoubt = false;
+  /** While it is scheduled, failed dials of before the last pause still count. */
+  grudge: Task | undefined = undefined;
   /** Its waiters are being served in batches: what is free is theirs. */
   batching = false;
   /** Slots that conns which are being validated will have. */

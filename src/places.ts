@@ -29,7 +29,7 @@ export class Places<K, C extends PoolConn> {
   }
 
   get free(): boolean {
-    return this.#roster.open + this.#dialer.count < this.#roster.rules.maxConns;
+    return this.#roster.census.open + this.#dialer.count < this.#roster.rules.maxConns;
   }
 
   /** Whether a conn may be dialed that nobody waits for: it evicts none and passes nobody. */
@@ -81,7 +81,7 @@ export class Places<K, C extends PoolConn> {
     const another = head === peer ? head.next : head;
     if (another === undefined || ++peer.handOffs <= fairHandOffs) return false;
     // Enough is on its way already; but what is free at once may not wait for streams that never end.
-    if (conn.streams > 0 && this.#roster.yieldingCount >= this.#line.size) return false;
+    if (conn.streams > 0 && this.#roster.census.yielding >= this.#line.size) return false;
     peer.handOffs = 0;
     this.leave(peer);
     peer.turn = this.#queue.next();

@@ -42,7 +42,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
   constructor(options: PoolOptions<K, C> = {}) {
-    const { rules, dial, hashKey, limits, selection, validate, reset, name, clock, leakAfterMs } = settingsOf(options);
+    const settings = settingsOf(options);
+    const { rules, dial, name, clock, leakAfterMs } = settings;
     const owner: DispatcherOwner<K, C> = {
       emptied: (peer) => this.#directory.forget(peer),
       closed: (_conn, closing) => this.#closed(closing),
@@ -53,8 +54,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#events = makeEvents(name);
     this.#started = clock.now();
     this.#leaks = leakAfterMs > 0 ? new Leaks(leakAfterMs, this.#schedule, this.#events) : undefined;
-    this.#dispatcher = new Dispatcher({ rules, dial, validate, reset }, this.#schedule, this.#events, owner);
-    this.#directory = new Directory(rules, { hashKey, limits, selection, clock }, this.#dispatcher);
+    this.#dispatcher = new Dispatcher(settings, this.#schedule, this.#events, owner);
+    this.#directory = new Directory(rules, settings, this.#dispatcher.roster, (peer) => this.#dispatcher.equip(peer));
     this.#exchange = new Exchange(this.#dispatcher);
     this.#sweep = new Sweep(this.#dispatcher);
     this.#handleOwner = { dispatcher: this.#dispatcher, peer: (key, hash) => this.#peer(key, hash) };
@@ -261,12 +262,12 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#closing = closing;
     void closing.done.catch(() => {}).then(() => this.#leaks?.stop());
     this.#sweep.close([...this.#directory], new PoolClosedError("the pool was closed while the caller waited"));
-    if (this.#dispatcher.roster.open === 0) closing.allClosed();
+    if (this.#dispatcher.roster.census.open === 0) closing.allClosed();
   }
 
   #closed(closing: Promise<CloseFailure | undefined> | undefined): void {
     if (this.#closing === undefined) return;
     if (closing !== undefined) this.#closing.watch(closing);
-    if (this.#dispatcher.roster.open === 0) this.#closing.allClosed();
+    if (this.#dispatcher.roster.census.open === 0) this.#closing.allClosed();
   }
 }

@@ -1,7 +1,9 @@
+import { Census } from "./census.ts";
 import { type CloseFailure, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
-import type { Events, PoolEvents } from "./events.ts";
+import type { Events } from "./events.ts";
+import { Herald } from "./herald.ts";
 import { IdleOrder } from "./idle.ts";
 import { Lifetimes } from "./lifetime.ts";
 import { type Rules, unlimited } from "./limits.ts";
@@ -9,6 +11,7 @@ import type { Member, Peer } from "./peer.ts";
 import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
+import type { ShelfOwner } from "./shelf.ts";
 import { isThenable } from "./thenable.ts";
 
 /** Told when something may have become possible for a waiter. */
@@ -28,22 +31,16 @@ export interface RosterOwner<K, C extends PoolConn> {
 /** A conn that waits for its replacement is closed without one after this. */
 const replacementMs = 1000;
 
-/**
- * The conns that the pool holds: which list each is in, how many there are, and how they come and leave. Every
- * counter that a limit reads is changed by `#count` and `#countIdle`, and nowhere else.
- */
-export class Roster<K, C extends PoolConn> {
+/** The conns that the pool holds: how they come, carry streams, and leave. */
+export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
   rules: Rules;
-  /** Open conns, draining ones included. */
-  open = 0;
-  idleCount = 0;
-  drainingCount = 0;
-  /** Of those that drain, the ones that make way for another key. */
-  yieldingCount = 0;
+  readonly census: Census<K, C> = new Census();
+  /** Whether a conn is due for validation; absent: none ever is. */
+  isDue: ((conn: Member<K, C>) => boolean) | undefined = undefined;
   readonly idle: IdleOrder<Member<K, C>>;
   readonly lifetimes: Lifetimes<K, C>;
   readonly #schedule: Schedule;
-  readonly #events: Events<K, C>;
+  readonly #herald: Herald<K, C>;
   readonly #owner: RosterOwner<K, C>;
   readonly #register = new Register<C, Member<K, C>>();
   #giveBacks = 0;
@@ -51,7 +48,7 @@ export class Roster<K, C extends PoolConn> {
   constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: RosterOwner<K, C>) {
     this.rules = rules;
     this.#schedule = schedule;
-    this.#events = events;
+    this.#herald = new Herald(events, schedule);
     this.#owner = owner;
     this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
     this.idle = new IdleOrder(schedule, (conn) => {
@@ -82,9 +79,8 @@ export class Roster<K, C extends PoolConn> {
 
   /** The one way in for what was dialed, adopted or put back. The caller dispatches and then calls `settle`. */
   add(conn: Member<K, C>, peer: Peer<K, C>): void {
-    conn.put(peer);
+    this.census.change(conn, () => conn.put(peer));
     this.#register.hold(conn.conn, conn);
-    this.#count(conn, 1);
     conn.givenBack = ++this.#giveBacks;
     peer.enter(conn);
     peer.place(conn);
@@ -107,13 +103,13 @@ export class Roster<K, C extends PoolConn> {
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
   lease(conn: Member<K, C>): void {
     const first = conn.streams === 0;
-    if (first) this.#countIdle(conn, -1);
+    if (first) this.census.countIdle(conn, -1);
     conn.lease();
     const peer = conn.home;
     if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
     else peer.begun(conn);
     if (first && conn.holds) conn.holdProcess(true);
-    if (this.#events.leased.active) this.#tell("leased", conn);
+    this.#herald.leased(conn);
   }
 
   /** The same for a stream of the pool's own: no use of the conn. */
@@ -124,14 +120,14 @@ export class Roster<K, C extends PoolConn> {
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
   release(conn: Member<K, C>): boolean {
-    if (this.#events.released.active) this.#tell("released", conn);
+    this.#herald.released(conn);
     if (!conn.ready) {
       this.#releaseLast(conn);
       return false;
     }
     conn.release();
     if (conn.streams === 0) {
-      this.#countIdle(conn, 1);
+      this.census.countIdle(conn, 1);
       conn.givenBack = ++this.#giveBacks;
     }
     conn.home.ended(conn);
@@ -143,17 +139,12 @@ export class Roster<K, C extends PoolConn> {
     if (conn.open) this.#change(conn, () => conn.release());
   }
 
-  /** Apart from its callers: a closure in them would cost an allocation at each call, made or not. */
-  #tell(name: "leased" | "released", conn: Member<K, C>): void {
-    this.#events[name].emit(() => ({ key: conn.home.key, conn: conn.conn }));
-  }
-
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
   settle(conn: Member<K, C>): void {
     if (!conn.idle) return;
     const peer = conn.home;
     peer.lane?.touch(conn);
-    if (peer.idleCount > peer.rules.keyCapacity || this.idleCount > this.rules.capacity) this.cap(peer, "evicted");
+    if (peer.idleCount > peer.rules.keyCapacity || this.census.idle > this.rules.capacity) this.cap(peer, "evicted");
   }
 
   /** Closes what is over the caps: the key's oldest first, then the oldest of all. */
@@ -163,7 +154,7 @@ export class Roster<K, C extends PoolConn> {
       if (oldest === undefined) return;
       this.end(oldest, reason);
     }
-    while (this.idleCount > this.rules.capacity) {
+    while (this.census.idle > this.rules.capacity) {
       const oldest = this.idle.oldest();
       if (oldest === undefined) return;
       this.end(oldest, reason);
@@ -248,9 +239,9 @@ export class Roster<K, C extends PoolConn> {
   }
 
   #setBlocked(conn: Member<K, C>, blocked: boolean): void {
-    this.#count(conn, -1);
-    conn.blocked = blocked;
-    this.#count(conn, 1);
+    this.census.change(conn, () => {
+      conn.blocked = blocked;
+    });
     if (conn.open) conn.home.place(conn);
   }
 
@@ -277,16 +268,13 @@ export class Roster<K, C extends PoolConn> {
       if (conn.taken) conn.holdProcess(true);
       else this.#closed(conn, died ? undefined : shut(() => conn.conn.close()));
     }
-    if (wasDraining && !died) this.#events.drained.emit(() => this.#epitaph(conn));
+    if (wasDraining && !died) this.#herald.drained(conn);
     if (!conn.ready) this.#owner.left(conn);
   }
 
   /** The part of a change that calls nobody. Returns whether the conn has left. */
   #move(conn: Member<K, C>, transition: () => void): boolean {
-    this.#count(conn, -1);
-    transition();
-    if (!conn.ready) conn.blocked = false;
-    this.#count(conn, 1);
+    this.census.change(conn, transition);
     if (conn.open) {
       conn.home.place(conn);
       return false;
@@ -299,37 +287,9 @@ export class Roster<K, C extends PoolConn> {
   }
 
   #closed(conn: Member<K, C>, closing: Promise<CloseFailure | undefined> | undefined): void {
-    const { reason } = conn;
-    conn.home.tally.closed[reason]++;
-    if (reason === "evicted" || reason === "expired" || reason === "retired") {
-      this.#events[reason].emit(() => this.#epitaph(conn));
-    }
-    const { closed } = this.#events;
-    if (closing === undefined) closed.emit(() => this.#epitaph(conn));
-    else if (closed.active) void closing.then((failure) => closed.emit(() => ({ ...this.#epitaph(conn), ...failure })));
+    conn.home.tally.closed[conn.reason]++;
+    this.#herald.closed(conn, closing);
     this.#owner.closed(conn, closing);
-  }
-
-  #epitaph(conn: Member<K, C>): PoolEvents<K, C>["evicted"] {
-    const ageMs = this.#schedule.clock.now() - conn.openedAt;
-    return { key: conn.home.key, conn: conn.conn, reason: conn.reason, ageMs, uses: conn.uses };
-  }
-
-  #count(conn: Member<K, C>, by: 1 | -1): void {
-    if (!conn.open) return;
-    this.open += by;
-    if (conn.idle) this.#countIdle(conn, by);
-    if (conn.draining) {
-      this.drainingCount += by;
-      if (conn.reason === "evicted") this.yieldingCount += by;
-      conn.home.drainingCount += by;
-    }
-    if (conn.blocked) conn.home.blockedCount += by;
-  }
-
-  #countIdle(conn: Member<K, C>, by: 1 | -1): void {
-    this.idleCount += by;
-    conn.home.idleCount += by;
   }
 
   #outlived(conn: Member<K, C>): void {

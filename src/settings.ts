@@ -4,29 +4,30 @@ import type { PoolConn } from "./contract.ts";
 import { defaultRules, limitNames, type Rules, withLimits } from "./limits.ts";
 import type { PoolOptions, Selection } from "./options.ts";
 
-const others = ["dial", "hashKey", "limits", "selection", "validate", "reset", "leakAfterMs", "name", "clock"];
-const selections = ["oldest", "newest", "least-loaded", "fastest"];
+const otherNames = ["dial", "hashKey", "limits", "selection", "validate", "reset", "name", "clock", "leakAfterMs"];
 
-/** The options of a pool, complete. */
+/** The options of a pool, checked and complete. */
 export interface Settings<K, C extends PoolConn>
   extends Pick<PoolOptions<K, C>, "dial" | "hashKey" | "limits" | "validate" | "reset"> {
-  readonly rules: Rules;
   readonly selection: Selection<C>;
-  readonly leakAfterMs: number;
   readonly name: string;
   readonly clock: Clock;
+  readonly leakAfterMs: number;
+  readonly rules: Rules;
 }
 
-/** Checks the options of a pool. Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
 export function settingsOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Settings<K, C> {
-  checkOptions("the pool's options", options, [...limitNames, ...others]);
-  const { dial, hashKey, limits, selection = "oldest", validate, reset, ...scalars } = options;
-  const { leakAfterMs = 0, name = "pool", clock = systemClock, ...rest } = scalars;
-  for (const [what, given] of Object.entries({ dial, hashKey, limits, validate, reset })) checkFunction(what, given);
-  if (typeof selection !== "function") checkOneOf("selection", selection, selections);
-  checkTime("leakAfterMs", leakAfterMs);
+  checkOptions("the pool's options", options, [...limitNames, ...otherNames]);
+  const { dial, hashKey, limits, validate, reset, ...others } = options;
+  const { selection = "oldest", name = "pool", clock = systemClock, leakAfterMs = 0, ...rest } = others;
+  for (const [option, value] of Object.entries({ dial, hashKey, limits, validate, reset }))
+    checkFunction(option, value);
+  if (typeof selection !== "function") {
+    checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
+  }
   checkString("name", name);
   checkClock(clock);
+  checkTime("leakAfterMs", leakAfterMs);
   const rules = withLimits(defaultRules, rest);
-  return { dial, hashKey, limits, selection, validate, reset, leakAfterMs, name, clock, rules };
+  return { dial, hashKey, limits, validate, reset, selection, name, clock, leakAfterMs, rules };
 }

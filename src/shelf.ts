@@ -1,9 +1,8 @@
+import { Choice } from "./choice.ts";
 import type { PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { KeyRules } from "./limits.ts";
-import { List } from "./list.ts";
-import type { ConnInfo, Filter, Select, Selection } from "./options.ts";
-import { Loads } from "./selection.ts";
+import type { Filter, Selection } from "./options.ts";
 
 /** What a shelf reports when it meets a conn that cannot be handed out. */
 export interface ShelfOwner<M> {
@@ -15,20 +14,9 @@ export interface ShelfOwner<M> {
 
 /** Conns without `onChange` whose slots are read again when nothing has room; bounded, so that a miss stays O(1). */
 const rereads = 8;
-/** Conns that `"fastest"` compares at a choice; those that lose go to the end, so that each has its turn. */
-const compared = 16;
 
-/** The open conns of one key, arranged for choosing one. */
-export abstract class Shelf<C extends PoolConn, H> {
-  rules: KeyRules;
-  /** Free, no stream: the one longest idle first. */
-  readonly idle: List<PooledConn<C, H>> = new List();
-  /** Free, with streams: the one longest with room first. */
-  readonly roomy: List<PooledConn<C, H>> = new List();
-  /** Instead of `roomy`, where the load decides. */
-  readonly #loads: Loads<PooledConn<C, H>> | undefined;
-  /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
-  readonly #stale: List<PooledConn<C, H>> = new List();
+/** The open conns of one key: which are free, and asking one that was chosen whether it really is. */
+export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
   #oldest: PooledConn<C, H> | undefined = undefined;
   #youngest: PooledConn<C, H> | undefined = undefined;
@@ -37,13 +25,10 @@ export abstract class Shelf<C extends PoolConn, H> {
   idleCount = 0;
   blockedCount = 0;
   drainingCount = 0;
-  readonly #selection: Selection<C>;
   readonly #owner: ShelfOwner<PooledConn<C, H>>;
 
   constructor(rules: KeyRules, selection: Selection<C>, owner: ShelfOwner<PooledConn<C, H>>) {
-    this.rules = rules;
-    this.#selection = selection;
-    this.#loads = selection === "least-loaded" ? new Loads() : undefined;
+    super(rules, selection);
     this.#owner = owner;
   }
 
@@ -83,38 +68,21 @@ export abstract class Shelf<C extends PoolConn, H> {
     return conns;
   }
 
-  /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
-  slots(conn: PooledConn<C, H>): number {
-    try {
-      return this.#slots(conn.conn);
-    } catch {
-      return 0; // a getter that throws: none now
-    }
-  }
-
-  #slots({ maxStreams = 1 }: C): number {
-    return Math.min(maxStreams, this.rules.maxStreams);
-  }
-
   /** Puts a conn into the list that its state asks for: one that is full, blocked or draining into none. */
   place(conn: PooledConn<C, H>): void {
     const slots = conn.ready && !conn.blocked ? this.slots(conn) : 0;
     if (!conn.open) return; // to ask for its slots has closed it
-    const list = conn.ready && !conn.blocked && conn.streams < slots ? this.#listFor(conn.streams) : undefined;
+    const list = conn.ready && !conn.blocked && conn.streams < slots ? this.listFor(conn.streams) : undefined;
     if (conn.list === list) return;
     conn.list?.remove(conn);
     if (list === this.idle) this.#pushIdle(conn);
     else list?.push(conn);
   }
 
-  #listFor(streams: number): List<PooledConn<C, H>> {
-    return streams === 0 ? this.idle : (this.#loads?.of(streams) ?? this.roomy);
-  }
-
   /** A stream has begun on the conn that `pick` chose. */
   begun(conn: PooledConn<C, H>): void {
     const { list } = conn;
-    const next = conn.streams < conn.slots ? this.#listFor(conn.streams) : undefined;
+    const next = conn.streams < conn.slots ? this.listFor(conn.streams) : undefined;
     if (list === next) return;
     list?.remove(conn);
     next?.push(conn);
@@ -144,77 +112,14 @@ export abstract class Shelf<C extends PoolConn, H> {
     if (filter !== undefined) return this.#search(filter, now, false);
     const { isDue } = this.#owner;
     for (;;) {
-      const conn = this.#selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.#choose(now);
+      const conn = this.selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.choose(now);
       if (conn === undefined) {
         if (!reread || !this.#reread()) return undefined;
       } else if (isDue?.(conn)) {
         conn.list?.remove(conn);
-        this.#stale.push(conn);
+        this.stale.push(conn);
       } else if (this.#free(conn)) return conn;
     }
-  }
-
-  #choose(now: () => number): PooledConn<C, H> | undefined {
-    switch (this.#selection) {
-      case "oldest":
-        return this.roomy.head ?? this.idle.head;
-      case "newest":
-        return this.roomy.tail ?? this.idle.tail;
-      case "least-loaded":
-        return this.idle.head ?? this.#loads?.least;
-      case "fastest":
-        return this.#fastest(now());
-      default:
-        return this.#ask(this.#selection, [...this.roomy, ...this.idle], now());
-    }
-  }
-
-  #fastest(now: number): PooledConn<C, H> | undefined {
-    let best: PooledConn<C, H> | undefined;
-    for (const list of [this.roomy, this.idle]) {
-      for (let left = Math.min(compared, list.size); left > 0; left--) {
-        const conn = list.head;
-        if (conn === undefined) break;
-        list.remove(conn);
-        list.push(conn);
-        if (best === undefined || conn.cost(now) < best.cost(now)) best = conn;
-      }
-    }
-    return best;
-  }
-
-  /** A copy of what is free, best first where an order is known. */
-  #inOrder(now: () => number): PooledConn<C, H>[] {
-    const conns = [...this.#stale, ...this.roomy, ...this.idle];
-    switch (this.#selection) {
-      case "newest":
-        return conns.reverse();
-      case "least-loaded":
-        return [...this.#stale, ...this.idle, ...(this.#loads ?? [])].sort((a, b) => a.streams - b.streams);
-      case "fastest": {
-        const at = now();
-        return conns.sort((a, b) => a.cost(at) - b.cost(at));
-      }
-      default:
-        return conns;
-    }
-  }
-
-  /** What the caller's function chooses; the first, if it throws or chooses none of them. */
-  #ask(select: Select<C>, conns: readonly PooledConn<C, H>[], now: number): PooledConn<C, H> | undefined {
-    if (conns.length === 0) return undefined;
-    let chosen: C | undefined;
-    try {
-      const infos = conns.map((conn) => this.info(conn, now));
-      chosen = select(
-        conns.map(({ conn }) => conn),
-        infos,
-      );
-    } catch {
-      // The first, then.
-    }
-    const listed = conns.filter((conn) => this.#listed(conn)); // to ask may have changed them
-    return listed.find(({ conn }) => conn === chosen) ?? listed[0];
   }
 
   /** The same, but for a conn that runs no stream. */
@@ -230,42 +135,27 @@ export abstract class Shelf<C extends PoolConn, H> {
   pickDue(filter: Filter<C> | undefined, now: () => number): PooledConn<C, H> | undefined {
     if (this.#owner.isDue === undefined) return undefined;
     if (filter !== undefined) return this.#search(filter, now, true);
-    for (let conn = this.#stale.head; conn !== undefined; conn = this.#stale.head) if (this.#free(conn)) return conn;
+    for (let conn = this.stale.head; conn !== undefined; conn = this.stale.head) if (this.#free(conn)) return conn;
     return undefined;
   }
 
   /** Filters may change anything, so a copy is walked, and each conn is looked at again after its filter. */
   #search(filter: Filter<C>, now: () => number, due: boolean): PooledConn<C, H> | undefined {
     const { isDue } = this.#owner;
-    const select = typeof this.#selection === "function" ? this.#selection : undefined;
+    const select = typeof this.selection === "function" ? this.selection : undefined;
     const fit: PooledConn<C, H>[] = [];
-    for (const conn of this.#inOrder(now)) {
-      if (!this.#listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter, now)) continue;
-      if (!this.#listed(conn) || !this.#free(conn)) continue;
+    for (const conn of this.inOrder(now)) {
+      if (!this.listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter, now)) continue;
+      if (!this.listed(conn) || !this.#free(conn)) continue;
       if (select === undefined) return conn;
       fit.push(conn);
     }
-    return select === undefined ? undefined : this.#ask(select, fit, now());
+    return select === undefined ? undefined : this.ask(select, fit, now());
   }
 
   /** Puts back what was set aside. From the youngest on: each goes to the front, without a walk. */
   #restore(): void {
-    for (let conn = this.#stale.tail; conn !== undefined; conn = this.#stale.tail) this.place(conn);
-  }
-
-  passes(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
-    if (filter === undefined) return true;
-    try {
-      const verdict: unknown = filter(conn.conn, this.info(conn, now()));
-      if (typeof verdict === "object") Promise.resolve(verdict).catch(() => {}); // an async filter passes nothing
-      return verdict === true;
-    } catch {
-      return false;
-    }
-  }
-
-  #listed(conn: PooledConn<C, H>): boolean {
-    return conn.list !== undefined;
+    for (let conn = this.stale.tail; conn !== undefined; conn = this.stale.tail) this.place(conn);
   }
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
@@ -284,12 +174,12 @@ export abstract class Shelf<C extends PoolConn, H> {
           return false;
         }
       }
-      member.slots = this.#slots(conn);
+      member.slots = this.slotsOf(conn);
     } catch {
       this.#owner.end(member, "blocked");
       return false;
     }
-    if (!this.#listed(member)) return false; // to ask it has changed it
+    if (!this.listed(member)) return false; // to ask it has changed it
     if (member.streams < member.slots) return true;
     this.place(member);
     return false;
@@ -297,7 +187,7 @@ export abstract class Shelf<C extends PoolConn, H> {
 
   /** Whether any conn is worth asking for. Where none is, a long queue need not be walked. */
   hasFree(): boolean {
-    return this.idle.size > 0 || this.roomy.size > 0 || this.#loads?.least !== undefined || this.#reread();
+    return this.idle.size > 0 || this.roomy.size > 0 || this.loads?.least !== undefined || this.#reread();
   }
 
   /** Looks for slots that a conn without `onChange` has gained; those that it looked at go to the end of the chain. */
@@ -305,9 +195,9 @@ export abstract class Shelf<C extends PoolConn, H> {
     for (let left = Math.min(rereads, this.open); left > 0; left--) {
       const conn = this.#oldest;
       if (conn === undefined) return false;
-      if (!this.#listed(conn) && conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
+      if (!this.listed(conn) && conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
         this.place(conn);
-        if (this.#listed(conn)) return true;
+        if (this.listed(conn)) return true;
       }
       if (conn !== this.#oldest || conn.younger === undefined) continue;
       this.#unchain(conn);
@@ -319,7 +209,7 @@ export abstract class Shelf<C extends PoolConn, H> {
   /** The idle conn that was given back first, blocked ones included. */
   oldestIdle(): PooledConn<C, H> | undefined {
     this.#restore();
-    const sorted = this.#selection !== "fastest"; // that one turns the list over
+    const sorted = this.selection !== "fastest"; // that one turns the list over
     let oldest = sorted ? this.idle.head : undefined;
     if (!sorted || this.idleCount > this.idle.size) {
       for (const conn of this.conns()) {
@@ -327,9 +217,5 @@ export abstract class Shelf<C extends PoolConn, H> {
       }
     }
     return oldest;
-  }
-
-  info(conn: PooledConn<C, H>, now: number): ConnInfo {
-    return conn.info(now, this.slots(conn));
   }
 }

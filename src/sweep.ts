@@ -51,7 +51,7 @@ export class Sweep<K, C extends PoolConn> {
     for (const conn of [...all.filter(({ idle }) => idle), ...all.filter(({ idle }) => !idle)]) {
       const peer = conn.home;
       const overKey = peer.open - peer.drainingCount > peer.rules.maxKeyConns;
-      if (overKey || roster.open - roster.drainingCount > rules.maxConns) roster.end(conn, "configured");
+      if (overKey || roster.census.open - roster.census.draining > rules.maxConns) roster.end(conn, "configured");
     }
     for (const peer of peers) roster.cap(peer, "configured");
     for (const peer of peers) this.#dispatcher.freed(peer);
@@ -65,7 +65,8 @@ export class Sweep<K, C extends PoolConn> {
       const { home } = dialing;
       const { maxKeyConns, maxKeyDials } = home.rules;
       const overKey = home.dials.size > Math.min(maxKeyDials, maxKeyConns - home.open + home.drainingCount);
-      if (overKey || roster.open + dialer.count > roster.rules.maxConns) dialer.abandon(dialing, "limits were lowered");
+      if (overKey || roster.census.open + dialer.count > roster.rules.maxConns)
+        dialer.abandon(dialing, "limits were lowered");
     }
   }
 

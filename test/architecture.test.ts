@@ -11,15 +11,17 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const floors: readonly (readonly string[])[] = [
   ["abort", "clock", "contract", "list", "register", "thenable"],
   ["errors", "options", "schedule", "selection", "stream"],
-  ["address", "argument", "closing", "dialing", "events", "idle", "stats", "waiter"],
-  ["conn", "limits", "request", "socket"],
-  ["backoff", "connect", "settings", "shelf"],
+  ["address", "argument", "closing", "conn", "dialing", "idle", "stats", "waiter"],
+  ["events", "limits", "request", "socket"],
+  ["backoff", "choice", "connect", "settings"],
+  ["shelf"],
   ["peer"],
-  ["directory", "leaks", "lifetime", "pause", "queue", "warmer"],
+  ["census", "directory", "herald", "leaks", "lifetime", "pause", "queue", "warmer"],
   ["roster", "screen"],
   ["dialer", "health"],
   ["places"],
   ["keeper"],
+  ["attendant", "planner"],
   ["dispatcher"],
   ["exchange", "handle", "lease", "sweep"],
   ["pool"],
@@ -30,10 +32,10 @@ const floorOf: ReadonlyMap<string, number> = new Map(
 );
 
 /** What an adapter may know of the core; of the pool, the type alone. */
-const knownToAdapters = ["src/contract.ts", "src/errors.ts", "src/abort.ts", "src/address.ts", "src/pool.ts"];
+const knownToAdapters = ["contract", "errors", "abort", "address", "pool"].map((name) => `src/${name}.ts`);
 
 /** Waiting to be split. */
-const tooLong = new Set(["src/dispatcher.ts", "src/roster.ts", "src/shelf.ts"]);
+const tooLong = new Set<string>();
 
 function filesIn(folder: string): string[] {
   if (!existsSync(join(root, folder))) return [];

@@ -173,8 +173,9 @@ export class GrpcConn implements Conn {
     if (this.#state !== "ready") return;
     this.#state = "leaving";
     this.#reason = this.#credentials.connected ? "goaway" : "died";
-    // Of a lost conn that runs nothing, `closed` says it all.
-    if (this.#reason === "goaway" || this.#running.size > 0) this.#tellListeners();
+    if (this.#reason === "goaway") this.#tellListeners();
+    // A lost connection fails its calls within this turn, and then `closed` says it all, unless grpc-js sends some again.
+    else setImmediate(() => this.#state === "leaving" && this.#tellListeners());
     if (this.#running.size === 0) this.#shutDown(this.#reason);
   }
 

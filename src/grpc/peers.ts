@@ -4,6 +4,7 @@ import type { Pool } from "../pool.ts";
 import { type GrpcConn, usualMaxStreams } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 import { checkChannelOptions, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
+import { type ConnectionScaling, connectionScaling } from "./scaling.ts";
 import { GrpcError } from "./status.ts";
 
 /** A key that says all that decides who is on the other end. */
@@ -18,12 +19,13 @@ export interface GrpcPeer {
 export interface GrpcPeers {
   readonly hashKey: (peer: GrpcPeer) => string;
   readonly dial: Dial<GrpcPeer, GrpcConn>;
+  readonly limits: (peer: GrpcPeer) => ConnectionScaling;
 }
 
 /**
  * What makes a pool one of `GrpcPeer`s: `new Pool({ ...grpcPeers(), maxKeyConns: 10 })`. Peers share conns where
  * address, options and credentials are the same; two credentials are the same when they are one object, or both
- * insecure.
+ * insecure. What the `connectionScaling` of a peer's service config asks for goes before the pool's own limits.
  */
 export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
   const identities = new WeakMap<ChannelCredentials, number>();
@@ -41,6 +43,7 @@ export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
       const names = Object.keys(options).sort();
       return JSON.stringify([address, identity(credentials), names.map((name) => [name, options[name]])]);
     },
+    limits: ({ options = {} }) => connectionScaling(options),
     dial: Object.assign(dial, { maxStreams: options.maxStreams ?? usualMaxStreams }),
   };
 }
@@ -58,6 +61,7 @@ export function pooledChannels(
 ): (address: string, credentials: ChannelCredentials, options: ChannelOptions) => Channel {
   const { retryUnsent } = checkChannelOptions(options);
   return (address, credentials, channelOptions) => {
+    connectionScaling(channelOptions); // throws here rather than at the first call
     const peer: GrpcPeer = { address, credentials, options: channelOptions };
     return new PooledChannel(pool, peer, address, retryUnsent, (conn) => {
       if (conn.isDialedWith(credentials)) return;

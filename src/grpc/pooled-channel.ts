@@ -13,8 +13,9 @@ const insecure = credentials.createInsecure();
 /** Options of `pooledChannel`. */
 export interface PooledChannelOptions {
   /**
-   * Send a call again, once, whose connection was gone before the request was sent. Default: false. What may have
-   * reached the peer is never sent again (but by grpc-js itself, where a service config says so).
+   * Send a call again, once, whose connection was gone before the request was sent. Default: false. A call that the peer
+   * refused (REFUSED_STREAM, or a GOAWAY that leaves it out) grpc-js sends again by itself, once, whatever this says. What
+   * the peer may have processed is never sent again, but where a service config says so.
    */
   readonly retryUnsent?: boolean | undefined;
 }
@@ -25,7 +26,8 @@ export interface PooledChannelOptions {
  *
  * Each call takes a slot on a conn of `key` when it starts, and waits for one, within its deadline, where none is free:
  * so that calls over the stream limit of one connection run on another, as gRPC's proposal A105 has it for Java and
- * C++. `maxKeyConns` of the pool is its `max_connections_per_subchannel`.
+ * C++. `maxKeyConns` of the pool is its `max_connections_per_subchannel`; see `connectionScaling` for what else decides
+ * how many connections there are.
  *
  * The pool needs a `dial` of its own; address and credentials that the client is given are not used. `close()` ends
  * this view only: its calls that wait fail, those that run go on, and the pool keeps its conns.

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { createFileRegistry, type DescService, type JsonObject, type Message } from "@bufbuild/protobuf";
 import { type CallOptions, Code, createClient, type Transport } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { dialHttp2, type Http2Conn, pooledSession } from "../../src/connect/index.ts";
 import { Pool } from "../../src/pool.ts";
@@ -102,6 +102,37 @@ describe("row 43: a Connect transport over the pool", () => {
     controller.abort();
     await reading;
     await until(() => pool.stats().streams === 0, "the slot is free");
+  });
+
+  for (const [protocol, create] of [
+    ["gRPC", createGrpcTransport],
+    ["Connect", createConnectTransport],
+  ] as const) {
+    test(`a call of ${protocol} that waits for a slot leaves the queue when its time is over`, async () => {
+      await using full = new Pool({ dial: dialHttp2({ maxStreams: 1 }), maxKeyConns: 1 });
+      const baseUrl = `http://localhost:${plain.port}`;
+      using _lease = await full.acquire(baseUrl);
+      const sessionManager = pooledSession(full, baseUrl);
+      const client = clientOf(create({ baseUrl, httpVersion: "2", sessionManager }));
+      const error = Object(await rejection(client.unary({ text: "x" }, { timeoutMs: 30 })));
+      assert.equal(error.code, Code.DeadlineExceeded);
+      await until(() => full.stats().waiting === 0, "nobody waits");
+      assert.equal(full.stats().timeouts, 1);
+    });
+  }
+
+  test("an aborted call that waits for a slot rejects at once, and gives the slot back that it still gets", async () => {
+    await using full = new Pool({ dial: dialHttp2({ maxStreams: 1 }), maxKeyConns: 1 });
+    const baseUrl = `http://localhost:${plain.port}`;
+    const lease = await full.acquire(baseUrl);
+    const client = clientOf(createGrpcTransport({ baseUrl, sessionManager: pooledSession(full, baseUrl) }));
+    const handled = plain.handled;
+    const error = Object(await rejection(client.unary({ text: "x" }, { signal: AbortSignal.timeout(20) })));
+    assert.equal(error.name, "ConnectError");
+    lease.release();
+    await until(() => full.stats().waiting === 0 && full.stats().streams === 0, "the slot is free");
+    assert.equal((await client.unary({ text: "next" })).text, "next");
+    assert.equal(plain.handled - handled, 1);
   });
 
   test("a refused connection is Unavailable, with the cause", async () => {

@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { credentials, status } from "@grpc/grpc-js";
 import { ConnClosedError } from "../../src/errors.ts";
 import { dialGrpc, type GrpcConn } from "../../src/grpc/index.ts";
+import { Pool } from "../../src/pool.ts";
 import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
 import { answer, startRaw } from "../support/raw-grpc.ts";
 
@@ -85,11 +86,22 @@ describe("a gRPC conn that leaves", () => {
     for (const socket of echo.sockets) socket.destroy();
     await Promise.all(calls);
     await stream.closed;
-    assert.deepEqual(log.slice(0, 2), ["draining true", "closed"]);
-    assert.equal(log.length, 23);
+    assert.equal(log[0], "closed");
+    assert.equal(log.length, 22);
   });
 
-  test("a reset connection does the same", async () => {
+  test("a pool counts it as died, not as a GOAWAY", async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool<string>({ dial });
+    const call = rejection(pool.get(echo.address).invoke(echoService.unary, waiting));
+    await until(() => echo.handled === 1, "the call arrives");
+    for (const socket of echo.sockets) socket.destroy();
+    await call;
+    const { died, goaway } = pool.stats().closed;
+    assert.deepEqual({ died, goaway }, { died: 1, goaway: 0 });
+  });
+
+  test("a reset connection fails its calls in the same order", async () => {
     await using echo = await startEcho();
     const conn = await dial(echo.address, { signal: never });
     const log = record(conn);
@@ -99,7 +111,7 @@ describe("a gRPC conn that leaves", () => {
     await until(() => echo.handled === 5, "the calls arrive");
     for (const socket of echo.sockets) socket.resetAndDestroy();
     await Promise.all(calls);
-    assert.deepEqual(log.slice(0, 3), ["draining true", "closed", "UNAVAILABLE"]);
+    assert.deepEqual(log.slice(0, 2), ["closed", "UNAVAILABLE"]);
   });
 
   test("a lost connection that runs nothing closes, and is not mistaken for a GOAWAY", async () => {

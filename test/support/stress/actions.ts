@@ -84,6 +84,7 @@ function put(world: World, conn: StressConn): void {
   world.prepare(conn);
   if (known) conn.openedAt = openedAt; // it keeps its age
   conn.taken = false;
+  conn.held = false; // until the pool has accepted it
   conn.held = world.pool.put(conn.key, conn);
   if (!conn.held && !conn.dead && conn.closes !== 1) world.violate(`conn ${conn.id} was refused and not closed`);
 }

@@ -43,11 +43,11 @@ function mayPause(world: World, key: string): boolean {
   );
 }
 
-/** Failed dials count on for as long again as the longest pause: callers who fail fast come back meanwhile. */
-function mayCount(world: World, key: string): boolean {
+/** A key that fails is remembered for the longest pause after its last one, and again while a dial is in flight. */
+function mayRemember(world: World, key: string): boolean {
   const failedAt = world.failedAt.get(key);
   if (failedAt === undefined || mayPause(world, key)) return failedAt !== undefined;
-  return world.rules.backoffEver && world.clock.now() - failedAt <= 2 * longestBackoffMs;
+  return world.rules.backoffEver && world.clock.now() - failedAt <= 4 * longestBackoffMs;
 }
 
 /** A conn that can carry one more stream, and that the pool knows to be so. */
@@ -142,6 +142,6 @@ function checkStats(world: World): void {
     const used =
       world.open(key).length + world.dialing(key).length + world.waiting(key).length > 0 || world.warming(key);
     if (used && !known.has(key)) world.violate(`key ${key} is unknown, and in use`);
-    if (!used && known.has(key) && !mayCount(world, key)) world.violate(`key ${key} is empty, and kept`);
+    if (!used && known.has(key) && !mayRemember(world, key)) world.violate(`key ${key} is empty, and kept`);
   }
 }

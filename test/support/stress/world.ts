@@ -221,7 +221,7 @@ export class World implements ConnOwner {
     if (conn.unfitSince < this.burst) this.violate(`${name} is handed out, dead or draining`);
     if (conn.blockedSince < this.burst) this.violate(`${name} is handed out, blocked`);
     const late = conn.openedAt < this.clock.now() && this.configuredAt < this.clock.now();
-    if (late && !this.keepsIdle() && this.lifetimeOver(conn, 1)) this.violate(`${name} is handed out, too old`);
+    if (late && !this.keepsIdle() && this.lifetimeOver(conn, 1.05)) this.violate(`${name} is handed out, too old`);
     if (conn.running > conn.peakSlots) this.violate(`${name} runs ${conn.running} streams on ${conn.peakSlots} slots`);
     if (ask?.key !== undefined && ask.key !== conn.key) this.violate(`${name} is handed out for ${ask.key}`);
     if (ask?.color !== undefined && ask.color !== conn.tags.color) this.violate(`${name} does not pass the filter`);

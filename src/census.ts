@@ -1,0 +1,37 @@
+import type { PoolConn } from "./contract.ts";
+import type { Member } from "./peer.ts";
+
+/** How many conns there are, of all keys and of each. Every counter that a limit reads is changed here alone. */
+export class Census<K, C extends PoolConn> {
+  /** Open conns, draining ones included. */
+  open = 0;
+  idle = 0;
+  draining = 0;
+  /** Of those that drain, the ones that make way for another key. */
+  yielding = 0;
+
+  /** Runs a transition, and moves the counters by what it changes. */
+  change(conn: Member<K, C>, transition: () => void): void {
+    this.#count(conn, -1);
+    transition();
+    if (!conn.ready) conn.blocked = false;
+    this.#count(conn, 1);
+  }
+
+  countIdle(conn: Member<K, C>, by: 1 | -1): void {
+    this.idle += by;
+    conn.home.idleCount += by;
+  }
+
+  #count(conn: Member<K, C>, by: 1 | -1): void {
+    if (!conn.open) return;
+    this.open += by;
+    if (conn.idle) this.countIdle(conn, by);
+    if (conn.draining) {
+      this.draining += by;
+      if (conn.reason === "evicted") this.yielding += by;
+      conn.home.drainingCount += by;
+    }
+    if (conn.blocked) conn.home.blockedCount += by;
+  }
+}

@@ -1,0 +1,48 @@
+import type { PoolConn } from "./contract.ts";
+import type { Dialer } from "./dialer.ts";
+import type { Keeper } from "./keeper.ts";
+import type { Peer, PeerDialing } from "./peer.ts";
+import type { Places } from "./places.ts";
+
+/** How many dials a key has in flight: as many as its waiters need and the limits allow, and no more. */
+export class Planner<K, C extends PoolConn> {
+  readonly #dialer: Dialer<K, C>;
+  readonly #places: Places<K, C>;
+  readonly #keeper: Keeper<K, C>;
+
+  constructor(dialer: Dialer<K, C>, places: Places<K, C>, keeper: Keeper<K, C>) {
+    this.#dialer = dialer;
+    this.#places = places;
+    this.#keeper = keeper;
+  }
+
+  plan(peer: Peer<K, C>): void {
+    this.#places.leave(peer);
+    this.#start(peer);
+    this.#abandon(peer);
+    this.#places.settle(peer);
+  }
+
+  /** Each dial is for the oldest waiter that those in flight will not serve, and uses its function. */
+  #start(peer: Peer<K, C>): void {
+    let last: ReturnType<typeof peer.nextToDial>;
+    while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.#places.mayDial(peer)) {
+      last = peer.nextToDial(last);
+      if (last?.waiter.dial === undefined) return;
+      peer.turn = undefined;
+      this.#dialer.start(peer, last.waiter.dial, false);
+    }
+  }
+
+  /** The newest go first. */
+  #abandon(peer: Peer<K, C>): void {
+    for (let dialing = peer.dials.tail; dialing !== undefined; ) {
+      if (peer.promised() <= peer.wanting) return; // none is too many
+      const older: PeerDialing<K, C> | undefined = dialing.prev;
+      if (peer.promised(dialing) >= peer.wanting && (!dialing.background || this.#keeper.spares(peer))) {
+        this.#dialer.abandon(dialing, "no caller waits for it any more");
+      }
+      dialing = older;
+    }
+  }
+}
