@@ -10,7 +10,7 @@ import { Keeper } from "./keeper.ts";
 import type { Rules } from "./limits.ts";
 import type { Filter, Reset, Validate } from "./options.ts";
 import { Pauses } from "./pause.ts";
-import type { Member, Peer, PeerDialing } from "./peer.ts";
+import type { Member, Peer, PeerDialing, PeerWaiter } from "./peer.ts";
 import { Places } from "./places.ts";
 import { Planner } from "./planner.ts";
 import { Queue, type QueueOwner } from "./queue.ts";
@@ -259,10 +259,11 @@ export class Dispatcher<K, C extends PoolConn>
 
   #handOut(peer: Peer<K, C>): void {
     if (peer.batching) return; // I/O has its turn first
+    if (peer.waiters.head === undefined || !(peer.hasFree || peer.reread())) return;
     let left = batch;
-    for (let waiter = peer.waiters.head; waiter !== undefined && peer.hasFree(); ) {
-      const conn = peer.pick(waiter.filter, this.now);
-      const { next } = waiter;
+    for (let waiter: PeerWaiter<K, C> | undefined = peer.waiters.head; waiter !== undefined && peer.hasFree; ) {
+      const conn = peer.pick(waiter.filter, this.now, false);
+      const next: PeerWaiter<K, C> | undefined = waiter.next;
       if (waiter.list === undefined) {
         waiter = peer.waiters.head; // a callback removed it
       } else if (conn !== undefined) {

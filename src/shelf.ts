@@ -114,7 +114,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
     for (;;) {
       const conn = this.selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.choose(now);
       if (conn === undefined) {
-        if (!reread || !this.#reread()) return undefined;
+        if (!reread || !this.reread()) return undefined;
       } else if (isDue?.(conn)) {
         conn.list?.remove(conn);
         this.stale.push(conn);
@@ -186,12 +186,12 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   }
 
   /** Whether any conn is worth asking for. Where none is, a long queue need not be walked. */
-  hasFree(): boolean {
-    return this.idle.size > 0 || this.roomy.size > 0 || this.loads?.least !== undefined || this.#reread();
+  get hasFree(): boolean {
+    return this.idle.size > 0 || this.roomy.size > 0 || this.loads?.least !== undefined;
   }
 
   /** Looks for slots that a conn without `onChange` has gained; those that it looked at go to the end of the chain. */
-  #reread(): boolean {
+  reread(): boolean {
     for (let left = Math.min(rereads, this.open); left > 0; left--) {
       const conn = this.#oldest;
       if (conn === undefined) return false;
