@@ -2,11 +2,14 @@ import type { Result } from "./workload.ts";
 
 const count = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
+/** A machine so busy that no call ended has no times. */
+const time = (ms: number): string => (Number.isNaN(ms) ? "none" : `${count.format(ms)} ms`);
+
 const columns: readonly (readonly [title: string, text: (result: Result) => string])[] = [
   ["", ({ name }) => name],
   ["calls/s", ({ callsPerSecond }) => count.format(callsPerSecond)],
-  ["p50", ({ p50Ms }) => `${count.format(p50Ms)} ms`],
-  ["p99", ({ p99Ms }) => `${count.format(p99Ms)} ms`],
+  ["p50", ({ p50Ms }) => time(p50Ms)],
+  ["p99", ({ p99Ms }) => time(p99Ms)],
   ["dials", ({ dials }) => count.format(dials)],
   ["open at peak", ({ peak }) => count.format(peak)],
 ];
