@@ -9,6 +9,8 @@ nothingUnheard();
 /** The long form: `OUTAGE_MS=5000 node --test .build/test/pool/outage.test.js`. */
 const outageMs = Number(process.env["OUTAGE_MS"] ?? 800);
 const isLong = outageMs >= 5000;
+/** Of the p99 ratio the median counts: a single one is as good as the machine is quiet. */
+const rounds = isLong ? 3 : 1;
 const settleMs = isLong ? 1000 : 200;
 const backoff = { baseMs: 50, maxMs: 600 };
 const dialTimeoutMs = 250;
@@ -36,53 +38,58 @@ test(`issue 5: 20 peers under load; one dies for ${outageMs} ms, one goes silent
   };
 
   await observe(() => sleep(0)); // warm-up
-  const calm = await observe(() => sleep(isLong ? outageMs + 1000 : 500));
-  for (const [, { errors }] of calm) assert.deepEqual(errors, []);
+  const ratios: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const calm = await observe(() => sleep(isLong ? outageMs + 1000 : 500));
+    for (const [, { errors }] of calm) assert.deepEqual(errors, []);
 
-  const recoveries: number[] = [];
-  const dials: number[] = [];
-  const stormy = await observe(async () => {
-    const before = ill.map(({ accepted }) => accepted);
-    dying.die();
-    silent.feel("silent");
-    resetting.feel("resetting");
-    await sleep(outageMs);
-    dials.push(...ill.map(({ accepted }, i) => accepted - (before[i] ?? 0)));
-    await dying.listen();
-    silent.feel("well");
-    resetting.feel("well");
-    const back = performance.now();
-    const waiting = new Set(ill.map(({ key }) => key));
-    while (waiting.size > 0 && performance.now() < back + 3000) {
-      await sleep(5);
-      for (const key of waiting) {
-        const at = running.get(key)?.succeededAt ?? 0;
-        if (at > back && waiting.delete(key)) recoveries.push(at - back);
+    const recoveries: number[] = [];
+    const dials: number[] = [];
+    const stormy = await observe(async () => {
+      const before = ill.map(({ accepted }) => accepted);
+      dying.die();
+      silent.feel("silent");
+      resetting.feel("resetting");
+      await sleep(outageMs);
+      dials.push(...ill.map(({ accepted }, i) => accepted - (before[i] ?? 0)));
+      await dying.listen();
+      silent.feel("well");
+      resetting.feel("well");
+      const back = performance.now();
+      const waiting = new Set(ill.map(({ key }) => key));
+      while (waiting.size > 0 && performance.now() < back + 3000) {
+        await sleep(5);
+        for (const key of waiting) {
+          const at = running.get(key)?.succeededAt ?? 0;
+          if (at > back && waiting.delete(key)) recoveries.push(at - back);
+        }
       }
-    }
-    await sleep(settleMs);
-  });
+      await sleep(settleMs);
+    });
 
-  for (const key of well) assert.deepEqual(stormy.get(key)?.errors, [], key);
-  for (const { key } of ill) assert.notEqual(stormy.get(key)?.errors.length, 0);
-  assert.equal(recoveries.length, 3);
-  assert.ok(Math.max(...recoveries) < 1000, `recovered after ${recoveries.map(Math.round).join(", ")} ms`);
-  // Full jitter pauses half of its bound on average, and the bounds reach 600 ms after four failures.
-  const [none, toSilent = 0, toResetting = 0] = dials;
-  assert.equal(none, 0); // nobody was there to count
-  assert.ok(
-    toResetting >= outageMs / 650 - 1 && toResetting <= 2 * (6 + outageMs / 300),
-    `${toResetting} dials, resetting`,
-  );
-  assert.ok(
-    toSilent >= (outageMs - answerMs) / 900 - 1 && toSilent <= 2 * (3 + outageMs / 550),
-    `${toSilent} dials, silent`,
-  );
-  const of = (seen: typeof calm) => p99(well.map((key) => seen.get(key) ?? assert.fail()));
-  const ratio = of(stormy) / of(calm);
-  t.diagnostic(
-    `p99 of the 17: ${of(calm).toFixed(2)} ms calm, ${of(stormy).toFixed(2)} ms in the outage, ratio ${ratio.toFixed(2)}; ` +
-      `recoveries ${recoveries.map(Math.round).join(", ")} ms; dials accepted: ${toSilent} silent, ${toResetting} resetting`,
-  );
-  if (isLong) assert.ok(ratio <= 1.2, `p99 ratio ${ratio}`);
+    for (const key of well) assert.deepEqual(stormy.get(key)?.errors, [], key);
+    for (const { key } of ill) assert.notEqual(stormy.get(key)?.errors.length, 0);
+    assert.equal(recoveries.length, 3);
+    assert.ok(Math.max(...recoveries) < 1000, `recovered after ${recoveries.map(Math.round).join(", ")} ms`);
+    // Full jitter pauses half of its bound on average, and the bounds reach 600 ms after four failures.
+    const [none, toSilent = 0, toResetting = 0] = dials;
+    assert.equal(none, 0); // nobody was there to count
+    assert.ok(
+      toResetting >= outageMs / 650 - 1 && toResetting <= 2 * (6 + outageMs / 300),
+      `${toResetting} dials, resetting`,
+    );
+    assert.ok(
+      toSilent >= (outageMs - answerMs) / 900 - 1 && toSilent <= 2 * (3 + outageMs / 550),
+      `${toSilent} dials, silent`,
+    );
+    const of = (seen: typeof calm) => p99(well.map((key) => seen.get(key) ?? assert.fail()));
+    const ratio = of(stormy) / of(calm);
+    t.diagnostic(
+      `p99 of the 17: ${of(calm).toFixed(2)} ms calm, ${of(stormy).toFixed(2)} ms in the outage, ratio ${ratio.toFixed(2)}; ` +
+        `recoveries ${recoveries.map(Math.round).join(", ")} ms; dials accepted: ${toSilent} silent, ${toResetting} resetting`,
+    );
+    ratios.push(ratio);
+  }
+  const median = ratios.sort((x, y) => x - y)[Math.floor(rounds / 2)] ?? Number.NaN;
+  if (isLong) assert.ok(median <= 1.2, `p99 ratios ${ratios.map((ratio) => ratio.toFixed(2)).join(", ")}`);
 });
