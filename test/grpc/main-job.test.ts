@@ -26,7 +26,7 @@ function alive(pid: number): boolean {
 
 describe("the main job", () => {
   test("prints a table of the three ways and ends", { timeout: 20_000 }, async () => {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, "100"]);
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, "500"]);
     assert.equal(stderr, "");
     assert.match(stdout, /running: a dial per call\nrunning: one channel per server\nrunning: the pool\n/);
     assert.match(stdout, /calls\/s +p50 +p99 +dials +open at peak\n/);
