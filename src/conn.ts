@@ -59,6 +59,8 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   uses = 0;
   /** Its last `unblocked()` is pending, or its `reset` is. */
   blocked = false;
+  /** It has been in other hands, which may have used it: it is asked before its first stream here too. */
+  foreign = false;
   /** It has been blocked since its last stream began. */
   wasBlocked = false;
   /** When it was last known to work, where validation asks for it. */

@@ -1,4 +1,5 @@
 import { shut } from "./closing.ts";
+import { ask } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { PoolTypeError } from "./errors.ts";
@@ -25,7 +26,7 @@ export class Exchange<K, C extends PoolConn> {
     throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
   }
 
-  /** `conn` is not held. False: there was no place, a `clear` came while it was out, or its lifetime is over; it is closed. */
+  /** `conn` is not held. False, and it is closed: no place, a `clear` while it was out, its lifetime is over, it drains. */
   put(open: () => Peer<K, C> | undefined, conn: C): boolean {
     const { roster } = this.#dispatcher;
     const known = roster.memberOf(conn);
@@ -38,6 +39,7 @@ export class Exchange<K, C extends PoolConn> {
     }
     try {
       const member = known ?? roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
+      member.foreign = true;
       const room = this.#objection(member, peer) === undefined && this.#makeRoom(peer);
       // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
       if (!member.taken) return member.open;
@@ -54,6 +56,7 @@ export class Exchange<K, C extends PoolConn> {
   /** Why a conn is not wanted (back), whatever place there is. */
   #objection(member: Member<K, C>, peer: Peer<K, C>): CloseReason | undefined {
     if (member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0)) return "cleared";
+    if (ask(() => member.conn.draining) === true) return "goaway";
     return this.#dispatcher.roster.lifetimes.left(member, peer) <= 0 ? "retired" : undefined;
   }
 

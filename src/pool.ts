@@ -68,9 +68,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    */
   get(this: Pool<K, Conn>, key: K, dial?: Dial<K, C>, options?: GetOptions<C>): Conn;
   get(this: Pool<K, Conn>, key: K, options?: GetOptions<C>): Conn;
-  get(key: K, second?: Dial<K, C> | GetOptions<C>, third?: GetOptions<C>): Conn {
+  get(key: K, second?: Dial<K, C> | GetOptions<C>, third: GetOptions<C> = {}): Conn {
     const dial = typeof second === "function" ? second : undefined;
-    const options = (typeof second === "function" ? third : (second ?? third)) ?? {};
+    const options = typeof second === "function" || second === undefined ? third : second;
     checkOptions("get's options", options, getOptionNames);
     checkRequest(options);
     checkBoolean("retryUnsent", options.retryUnsent);
@@ -124,8 +124,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /**
    * Adopts a conn that the pool did not dial, or gives back what `take` took out. Waiters get it first, then the
-   * cache. At an open limit an idle conn is evicted for it; where there is none, the conn is closed. Returns whether
-   * the pool holds it. Throws (`ERR_POOL_ARGUMENT`) for what is no conn, and for a conn that it holds already.
+   * cache. At an open limit an idle conn is evicted for it; where there is none, and where the conn is draining, it
+   * is closed. Returns whether the pool holds it. Throws (`ERR_POOL_ARGUMENT`) for what is no conn, and for a conn that
+   * it holds already.
    */
   put(key: K, conn: C): boolean {
     checkConn("what is put", conn);

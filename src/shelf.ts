@@ -166,8 +166,8 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
         this.#owner.end(member, "goaway");
         return false;
       }
-      // A conn just dialed is free: only after its first stream is it asked.
-      if (member.uses > member.streams) {
+      // A conn just dialed is free: only after its first stream is it asked, or once it has been in other hands.
+      if (member.uses > member.streams || member.foreign) {
         const until = conn.unblocked?.();
         if (until !== undefined) {
           this.#owner.block(member, until);

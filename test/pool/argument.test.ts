@@ -109,6 +109,8 @@ test("bad input: options of get, acquire, use, tryAcquire and close", async (t) 
       assert.equal("code" in error && error.code, "ERR_POOL_ARGUMENT");
     }
   }
+  assert.throws(() => pool.get("k", untyped<Dial<string, Conn>>(null)), { code: "ERR_POOL_ARGUMENT" });
+  assert.throws(() => pool.get("k", dial, untyped<GetOptions<Conn>>(null)), { code: "ERR_POOL_ARGUMENT" });
   assert.throws(() => pool.tryAcquire("k", untyped({ dial })), { code: "ERR_POOL_ARGUMENT" });
   assert.equal("code" in (await rejection(pool.use("k", untyped(undefined), { dial }))), true);
   for (const options of [{ graceMs: -1 }, { graceMs: Number.NaN }, { grace: 5 }]) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle } from "../support/clock.ts";
-import { ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { pooled, rejection } from "../support/pooled.ts";
 
 test("row 13: put adopts a conn that the pool did not dial: it counts, is handed out and closed like any other", async (t) => {
@@ -177,4 +177,24 @@ test("row 13, defects: a conn given back or put after close() is closed, not cac
   await closing;
   assert.deepEqual([pool.stats().open, pool.stats().keys], [0, 0]);
   assert.equal((await rejection(lease("k", dial))).name, "PoolClosedError");
+});
+
+test("row 13: a conn that is put while it drains is closed: false", async (t) => {
+  const { pool } = pooled(t);
+  const conn = Object.assign(new ScriptedConn(), { draining: true });
+  assert.equal(pool.put("k", conn), false);
+  assert.deepEqual([conn.closes, pool.stats().closed.goaway, [...pool.keys()]], [1, 1, []]);
+});
+
+test("row 13: a conn that was in other hands is asked whether it is blocked before its first stream", async (t) => {
+  const { pool } = pooled(t);
+  const free = deferred();
+  let answer: Promise<void> | undefined = free.promise;
+  const conn = Object.assign(new ScriptedConn(), { unblocked: () => answer });
+  assert.equal(pool.put("k", conn), true);
+  assert.deepEqual([pool.tryAcquire("k"), pool.take("k"), pool.stats().blocked], [undefined, undefined, 1]);
+  answer = undefined;
+  free.resolve();
+  await settle();
+  assert.equal(pool.tryAcquire("k")?.conn, conn);
 });
