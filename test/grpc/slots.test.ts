@@ -75,7 +75,7 @@ describe("hazard 4: a slot is taken at start, and given back once", () => {
       assert.equal(stats.streams, 0);
       assert.equal(stats.waiting, 0);
       assert.ok(stats.open <= 5);
-      assert.ok(stats.closed.died > 0);
+      assert.ok(stats.closed.died + stats.closed.goaway > 0); // a cut that grpc-js repeats on its own counts as a goaway
     }
     await until(() => echo.running === 0, "the server's calls have ended, too");
   });

@@ -94,7 +94,11 @@ async function growth(run: (count: number) => Promise<number>): Promise<number> 
     return best;
   };
   await run(2000); // to warm up
-  return (await least(16_000)) / (await least(2000));
+  let ratio = Number.POSITIVE_INFINITY;
+  // A busy machine may spoil a measurement; what is quadratic is so every time.
+  for (let tries = 0; tries < 3 && ratio >= 32; tries++)
+    ratio = Math.min(ratio, (await least(16_000)) / (await least(2000)));
+  return ratio;
 }
 
 const cpuMs = (): number => process.cpuUsage().user / 1000;
