@@ -50,6 +50,13 @@ export function checkFunction<T>(name: string, value: T | undefined): T | undefi
   return value;
 }
 
+/** @throws PoolTypeError for what is no stream of Node's. */
+export function checkDuplex(duplex: unknown): void {
+  if (typeof duplex === "object" && duplex !== null && "destroy" in duplex && "write" in duplex && "on" in duplex)
+    return;
+  throw new PoolTypeError(`Expected a duplex, got ${duplex === null ? "null" : typeof duplex}`);
+}
+
 function checkNumber(name: string, value: number | undefined, absent: number): number {
   if (value === undefined) return absent;
   if (typeof value !== "number") throw new PoolTypeError(`Expected \`${name}\` to be a number, got ${typeof value}`);

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
 import { PoolClosedError, PoolTypeError } from "../errors.ts";
 import { checkHeader, checkLimits, type DrpcLimits, limitNames } from "./limits.ts";
-import { checkCount, checkFunction, checkMs, checkNames } from "./option.ts";
+import { checkCount, checkDuplex, checkFunction, checkMs, checkNames } from "./option.ts";
 import { startsWith } from "./prefix.ts";
 import type { DrpcHandlers, DrpcMethod, DrpcService, ServedMethod } from "./service.ts";
 import { Session, type SessionSettings } from "./session.ts";
@@ -125,8 +125,13 @@ export class DrpcServer implements AsyncDisposable {
     return keyOf(address);
   }
 
-  /** Serves a connection that is open. It is the server's from now on. */
+  /**
+   * Serves a connection that is open. It is the server's from now on.
+   *
+   * @throws PoolTypeError for anything but a duplex of bytes.
+   */
   serve(duplex: Duplex): void {
+    checkDuplex(duplex);
     if (this.#admit(duplex)) this.#conns.set(duplex, new Session(duplex, this.#settings, this.#methods, this.#onError));
   }
 

@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
 import { PoolTypeError } from "../errors.ts";
 import { encodePackets, type Packet } from "./frame.ts";
+import { checkDuplex } from "./option.ts";
 import { PacketReader, type ReceivedPacket } from "./packet.ts";
 
 /** Who a transport tells what happens. */
@@ -38,6 +39,7 @@ export class Transport {
   #dead = false;
 
   constructor(duplex: Duplex, owner: TransportOwner, options: TransportOptions) {
+    checkDuplex(duplex);
     if (duplex.readableObjectMode || duplex.writableObjectMode || duplex.readableEncoding !== null) {
       throw new PoolTypeError("Expected a duplex of bytes, got one of objects or strings");
     }

@@ -1,5 +1,5 @@
 import { DrpcProtocolError } from "./error.ts";
-import { toUint64, type Uint64 } from "./uint64.ts";
+import { checkUint64, toUint64, type Uint64 } from "./uint64.ts";
 
 /** A place in some bytes. Reading moves `at` on. */
 export interface Cursor {
@@ -50,17 +50,26 @@ function readLongVarint(cursor: Cursor): Uint64 | undefined {
   return undefined;
 }
 
-/** How many bytes `writeVarint` will write. */
+/**
+ * How many bytes `writeVarint` will write.
+ *
+ * @throws PoolRangeError as `writeVarint` does.
+ */
 export function varintBytes(value: Uint64): number {
-  if (typeof value === "bigint") return Math.ceil(value.toString(2).length / 7);
+  const exact = checkUint64(value);
+  if (typeof exact === "bigint") return Math.ceil(exact.toString(2).length / 7);
   let bytes = 1;
-  for (let rest = value; rest >= 128; rest /= 128) bytes++;
+  for (let rest = exact; rest >= 128; rest /= 128) bytes++;
   return bytes;
 }
 
-/** Writes `value` at `at`; returns the place behind it. */
+/**
+ * Writes `value` at `at`; returns the place behind it.
+ *
+ * @throws PoolRangeError for what is no unsigned integer of 64 bits, and for a number that is not exact.
+ */
 export function writeVarint(bytes: Uint8Array, at: number, value: Uint64): number {
-  let rest = value;
+  let rest = checkUint64(value);
   while (typeof rest === "bigint") {
     bytes[at++] = Number(rest & 127n) | 128;
     rest = toUint64(rest >> 7n);

@@ -13,7 +13,7 @@ import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import { GrpcConn, usualMaxStreams } from "./conn.ts";
 import { TappedCredentials } from "./credentials.ts";
 import { GrpcError } from "./status.ts";
-import { checkTarget, newChannel } from "./target.ts";
+import { checkKey, checkTarget, newChannel } from "./target.ts";
 
 /** Options of `dialGrpc`. */
 export interface GrpcDialOptions {
@@ -34,7 +34,7 @@ export interface GrpcDialOptions {
  * `grpc.client_idle_timeout_ms`, grpc-js leaves it to the pool to close idle conns.
  *
  * Throws a `PoolTypeError` or `PoolRangeError` for wrong arguments. The dial rejects with a `PoolTypeError` or
- * `PoolRangeError` for a key that is no target.
+ * `PoolRangeError` for a key that is no target; its `final` is true, so that no pool dials that key again by itself.
  *
  * @see https://github.com/grpc/grpc/blob/master/doc/naming.md
  */
@@ -57,9 +57,9 @@ export function dialGrpc(
   const dial: Dial<string, GrpcConn> = async (key, { signal }) => {
     signal.throwIfAborted();
     const tapped = new TappedCredentials(credentials);
-    const channel = newChannel(() => new Channel(key, tapped, ownOptions));
+    const channel = checkKey(() => newChannel(() => new Channel(key, tapped, ownOptions)));
     try {
-      checkTarget(channel.getTarget());
+      checkKey(() => checkTarget(channel.getTarget()));
       await new Dialing(channel, signal).ready;
     } catch (error) {
       channel.close();
@@ -125,7 +125,11 @@ class Dialing implements AbortWatcher {
   }
 }
 
-function checkOptions({ maxStreams, ...unknown }: GrpcDialOptions): number | undefined {
+function checkOptions(options: GrpcDialOptions): number | undefined {
+  if (typeof options !== "object" || options === null) {
+    throw new PoolTypeError("Expected the options of dialGrpc to be an object");
+  }
+  const { maxStreams, ...unknown } = options;
   for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of dialGrpc: ${name}`);
   if (maxStreams === undefined) return undefined;
   if (typeof maxStreams !== "number") {

@@ -3,7 +3,7 @@ import type { Dial } from "../contract.ts";
 import type { Pool } from "../pool.ts";
 import { type GrpcConn, usualMaxStreams } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
-import { checkChannelOptions, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
+import { checkChannelOptions, checkPool, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
 import { type ConnectionScaling, connectionScaling } from "./scaling.ts";
 import { GrpcError } from "./status.ts";
 
@@ -59,6 +59,7 @@ export function pooledChannels(
   pool: Pool<GrpcPeer, GrpcConn>,
   options: PooledChannelOptions = {},
 ): (address: string, credentials: ChannelCredentials, options: ChannelOptions) => Channel {
+  checkPool(pool);
   const { retryUnsent } = checkChannelOptions(options);
   return (address, credentials, channelOptions) => {
     connectionScaling(channelOptions); // throws here rather than at the first call

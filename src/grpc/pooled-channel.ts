@@ -35,13 +35,22 @@ export interface PooledChannelOptions {
  * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
  */
 export function pooledChannel<K>(pool: Pool<K, GrpcConn>, key: K, options: PooledChannelOptions = {}): Channel {
+  checkPool(pool);
+  if (key === undefined) throw new PoolTypeError("Expected a key, got undefined");
   const { retryUnsent } = checkChannelOptions(options);
   const target = typeof key === "string" ? key : "pool";
   return newChannel(() => new PooledChannel(pool, key, target, retryUnsent, () => {}));
 }
 
+/** Throws for what cannot lease conns; a pool of another copy of this package can. */
+export function checkPool(pool: unknown): void {
+  if (typeof pool === "object" && pool !== null && "acquire" in pool) return;
+  throw new PoolTypeError("Expected a pool to take conns from");
+}
+
 /** The options, checked and complete. */
 export function checkChannelOptions(options: PooledChannelOptions): { retryUnsent: boolean } {
+  if (typeof options !== "object" || options === null) throw new PoolTypeError("Expected the options to be an object");
   const { retryUnsent = false, ...unknown } = options;
   for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of a pooled channel: ${name}`);
   if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");

@@ -51,6 +51,16 @@ test("a varint is read back as written, with all 64 bits", () => {
   assert.equal(readVarint({ bytes: Buffer.from("8080808080808010", "hex"), at: 0 }), 2n ** 53n);
 });
 
+test("what is no exact integer of 64 bits is refused, and a small bigint written as its number is", () => {
+  for (const value of [-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 60, -1n, 2n ** 64n]) {
+    assert.throws(() => writeVarint(new Uint8Array(12), 0, value), { name: "PoolRangeError" }, String(value));
+    assert.throws(() => varintBytes(value), { name: "PoolRangeError" }, String(value));
+  }
+  const bytes = new Uint8Array(12);
+  assert.equal(writeVarint(bytes, 0, 5n), varintBytes(5n));
+  assert.equal(readVarint({ bytes, at: 0 }), 5);
+});
+
 test("hazard 15: a varint without end, or of more than 64 bits, is refused", () => {
   assert.throws(() => readVarint({ bytes: Buffer.alloc(10, 0x80), at: 0 }), protocol);
   assert.equal(readVarint({ bytes: Buffer.alloc(9, 0x80), at: 0 }), undefined);

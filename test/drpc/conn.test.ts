@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Duplex } from "node:stream";
 import { test } from "node:test";
 import { DrpcBusyError, DrpcConn, DrpcProtocolError } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
@@ -187,5 +188,8 @@ test("options are checked at once, and unknown names refused", () => {
   ];
   for (const options of bad) {
     assert.throws(() => new DrpcConn(new Far().near, options), { code: "ERR_POOL_ARGUMENT" }, JSON.stringify(options));
+  }
+  for (const duplex of [undefined, null, 42, {}] as unknown as Duplex[]) {
+    assert.throws(() => new DrpcConn(duplex), { name: "PoolTypeError" });
   }
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createServer as createHttpServer, get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { duplexPair } from "node:stream";
 import { test } from "node:test";
 import { DrpcConn, type DrpcHandlers, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
@@ -117,4 +118,12 @@ test("options of server and listen are checked at once, and a port in use is Nod
   await assert.rejects(place.server.listen({ host: "127.0.0.1", port }), { code: "EADDRINUSE" });
   await assert.rejects(place.server.listen({ header: 5 as unknown as string }), { code: "ERR_POOL_ARGUMENT" });
   await assert.rejects(place.server.close({ graceMs: -1 }), { code: "ERR_POOL_ARGUMENT" });
+});
+
+test("what is no duplex is refused at once, and the server goes on", async () => {
+  await using place = await new Place().listen();
+  for (const duplex of [undefined, null, 42, {}] as unknown as Duplex[]) {
+    assert.throws(() => place.server.serve(duplex), { name: "PoolTypeError" });
+  }
+  await place.server.close();
 });

@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import { Channel, type ChannelCredentials, credentials, ServerCredentials, status } from "@grpc/grpc-js";
 import { dialGrpc } from "../../src/grpc/index.ts";
+import { DialError, Pool } from "../../src/index.ts";
 import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
 import { elsewhere, local } from "../support/grpc-certs.ts";
 
@@ -157,6 +158,8 @@ describe("dialing a gRPC peer", () => {
     assert.throws(() => dialGrpc(insecure, { "grpc.service_config": "{" }), wrong);
     assert.throws(() => dialGrpc(insecure, {}, { maxStreams: "1" as unknown as number }), wrong);
     assert.throws(() => dialGrpc(insecure, {}, { streams: 1 } as object), wrong);
+    assert.throws(() => dialGrpc(insecure, {}, null as unknown as object), wrong);
+    assert.throws(() => dialGrpc(insecure, {}, 5 as unknown as object), wrong);
     for (const maxStreams of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
       assert.throws(() => dialGrpc(insecure, {}, { maxStreams }), {
         name: "PoolRangeError",
@@ -167,10 +170,26 @@ describe("dialing a gRPC peer", () => {
 
   test("an unusable key is refused at once", async () => {
     for (const key of ["", "host:port", "ho st:1", "[::1:5", ":5", 5 as unknown as string, {} as unknown as string]) {
-      await assert.rejects(async () => dial(key, { signal: never }), { name: "PoolTypeError" }, String(key));
+      await assert.rejects(
+        async () => dial(key, { signal: never }),
+        { name: "PoolTypeError", final: true },
+        String(key),
+      );
     }
-    for (const key of ["127.0.0.1:0", "localhost:65536", "[::1]:70000"]) {
-      await assert.rejects(async () => dial(key, { signal: never }), { name: "PoolRangeError" }, key);
+    for (const key of ["127.0.0.1:0", "localhost:65536", "[::1]:70000", "ipv4:127.0.0.1:1,127.0.0.1:70000"]) {
+      await assert.rejects(async () => dial(key, { signal: never }), { name: "PoolRangeError", final: true }, key);
     }
+  });
+
+  test("an unusable key is dialed once, by who waits for ready, too", async () => {
+    await using pool = new Pool();
+    for (const key of ["", "host:99999", 42 as unknown as string]) {
+      const call = pool
+        .get(key, dial)
+        .invoke(echoService.unary, { text: "a" }, { waitForReady: true, timeoutMs: 2_000 });
+      const error = await rejection(call);
+      assert.ok(error instanceof DialError && error.final, String(error));
+    }
+    assert.equal(pool.stats().dials, 3);
   });
 });

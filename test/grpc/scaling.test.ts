@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type CallOptions, Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
-import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
+import { dialGrpc, type GrpcConn, pooledChannel, pooledChannels } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool.ts";
 import { type Answer, type Ask, echoService, rejection, startEcho, until } from "../support/echo-service.ts";
 import { answer, startRaw } from "../support/raw-grpc.ts";
@@ -183,7 +183,13 @@ describe("a pooled channel", () => {
     const wrong = { name: "PoolTypeError", code: "ERR_POOL_ARGUMENT" };
     assert.throws(() => pooledChannel(pool, "a:1", { retry: true } as object), wrong);
     assert.throws(() => pooledChannel(pool, "a:1", { retryUnsent: 1 } as object), wrong);
+    assert.throws(() => pooledChannel(pool, "a:1", null as unknown as object), wrong);
     assert.throws(() => pooledChannel(pool, ""), wrong);
+    assert.throws(() => pooledChannel(pool, undefined as unknown as string), wrong);
+    for (const none of [undefined, null, 5, {}] as never[]) {
+      assert.throws(() => pooledChannel(none, "a:1"), wrong);
+      assert.throws(() => pooledChannels(none), wrong);
+    }
     const channel = pooledChannel(pool, "a:1");
     for (const deadline of [Number.NaN, new Date(Number.NaN)]) {
       assert.throws(() => channel.createCall("/a/b", deadline, null, null, null), wrong);
