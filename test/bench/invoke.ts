@@ -9,6 +9,7 @@ import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
 import { assemble, race } from "./race.ts";
 import { atLeast, atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
+import { atMostScaled } from "./scale.ts";
 
 const key = "peer:1";
 const dial = (): Conn => new NoopConn();
@@ -196,8 +197,7 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
     name: "with a signal that never fires",
     ...row("signalled"),
     ratio: toDirect("signalled"),
-    target: atMost(20, signal, "ns"),
-    note: "beyond handle.invoke",
+    ...atMostScaled(20, signal, times.ns("direct"), "handle.invoke"),
   };
   yield {
     name: "lightning-pool",

@@ -6,11 +6,10 @@ import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
 import { assemble, race } from "./race.ts";
 import { atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
+import { atMostAsDirect } from "./scale.ts";
 
 const key = "peer:1";
 const dial = (): Conn => new NoopConn();
-/** The direct call that the targets compare with took so many nanoseconds. */
-const directNs = 33;
 
 const contenders = {
   direct: (): Contender => {
@@ -83,13 +82,13 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   ] as const;
   for (const [name, title, ns] of targets) {
     const ratio = times.ratio(name, "direct");
-    yield { name: title, value: times.ns(name), unit: "ns", ratio, target: atMost(ns / directNs, ratio) };
+    yield { name: title, value: times.ns(name), unit: "ns", ratio, target: atMostAsDirect(ns, ratio) };
   }
   for (const [name, title, ns] of targets) {
     const alone = await fresh("lease", ["direct", name], pace);
     const ratio = alone.ratio(name, "direct");
     const value = alone.ns(name);
-    yield { name: `${title}, in a process of its own`, value, unit: "ns", ratio, target: atMost(ns / directNs, ratio) };
+    yield { name: `${title}, in a process of its own`, value, unit: "ns", ratio, target: atMostAsDirect(ns, ratio) };
   }
   const bytes = new Map<string, number>();
   for (const contender of all) bytes.set(contender.name, await bytesPerOperation(contender));

@@ -1,19 +1,18 @@
+import { commandOf, UsageError } from "./command.ts";
+import { child } from "./fresh.ts";
+import { formatHeader, headerOf } from "./header.ts";
 import { invoke } from "./invoke.ts";
 import { lease } from "./lease.ts";
 import { race } from "./race.ts";
-import { type Line, long, type Section, short } from "./row.ts";
+import type { Line, Pace, Section } from "./row.ts";
 import { stream } from "./stream.ts";
-import { format } from "./table.ts";
+import { format, tally } from "./table.ts";
+import { waiters } from "./waiters.ts";
 
 const sections: readonly Section[] = [invoke, lease, waiters, stream];
 
-import { waiters } from "./waiters.ts";
-
-const args = process.argv.slice(2);
-const pace = args.includes("--short") ? short : long;
-const names = args.filter((arg) => !arg.startsWith("--"));
-if (args.includes("--race")) {
-  const [name, ...chosen] = names;
+/** Nothing but these contenders of a section. */
+async function runRace([name, ...chosen]: readonly string[], pace: Pace): Promise<void> {
   const { contenders } = sections.find((section) => section.name === name) ?? {};
   const taking = await Promise.all(
     chosen.map(async (one) => {
@@ -24,11 +23,56 @@ if (args.includes("--race")) {
   );
   const result = await race(taking, pace);
   console.log(JSON.stringify(Object.fromEntries(chosen.map((one) => [one, result.samples(one)]))));
-} else {
+}
+
+async function runLines(names: readonly string[], pace: Pace): Promise<void> {
   for (const section of sections) {
-    if (names.length > 0 && !names.includes(section.name)) continue;
-    console.log(section.name, section.title);
-    for await (const line of section.run(pace)) console.log(format(line satisfies Line));
+    if (!names.includes(section.name)) continue;
+    for await (const line of section.run(pace)) {
+      // JSON would make null of it.
+      if ("value" in line && !Number.isFinite(line.value)) throw new Error(`no number for "${line.name}"`);
+      console.log(JSON.stringify(line));
+    }
   }
+}
+
+/** Each section has a process of its own, so that what V8 learns in one spoils no other. */
+async function runAll(names: readonly string[], pace: Pace, json: boolean): Promise<void> {
+  const say = json ? () => {} : console.log;
+  const header = headerOf(pace);
+  const results: { name: string; title: string; lines: Line[] }[] = [];
+  say(formatHeader(header));
+  for (const { name, title, flags } of sections) {
+    if (names.length > 0 && !names.includes(name)) continue;
+    say(`\n${name}: ${title}`);
+    const lines: Line[] = [];
+    results.push({ name, title, lines });
+    try {
+      for await (const text of child(["--lines", name, `--${pace.name}`], flags)) {
+        const line = JSON.parse(text) as Line;
+        lines.push(line);
+        say(format(line));
+      }
+    } catch (error) {
+      console.error(error instanceof Error ? error.message : error);
+      process.exitCode = 1; // the other sections still have something to say
+    }
+  }
+  const { met, of } = tally(results.flatMap(({ lines }) => lines));
+  say(`\n${met} of ${of} targets met`);
+  if (json) console.log(JSON.stringify({ ...header, sections: results, targets: { met, of } }, undefined, 2));
+}
+
+try {
+  const { names, pace, json, mode } = commandOf(
+    process.argv.slice(2),
+    sections.map(({ name }) => name),
+  );
+  if (mode === "race") await runRace(names, pace);
+  else if (mode === "lines") await runLines(names, pace);
+  else await runAll(names, pace, json);
+} catch (error) {
+  console.error(error instanceof UsageError ? error.message : error);
+  process.exitCode = 1;
 }
 process.exit();

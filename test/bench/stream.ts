@@ -4,9 +4,20 @@ import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
 import { race } from "./race.ts";
-import { atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
+import type { Contender, Line, Pace, Section } from "./row.ts";
+import { atMostScaled } from "./scale.ts";
 
 const contenders = {
+  invoke: (): Contender => {
+    const conn = new NoopConn();
+    return {
+      name: "invoke",
+      run: async (n) => {
+        for (let i = 0; i < n; i++) await conn.invoke(rpc, "request");
+      },
+    };
+  },
+
   direct: (): Contender => {
     const conn = new NoopConn();
     return {
@@ -36,11 +47,11 @@ const contenders = {
 
 async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const all = [contenders.direct(), contenders.pooled()];
-  const times = await race(all, pace);
+  const times = await race([contenders.invoke(), ...all], pace);
   yield { name: "direct newStream + close", value: times.ns("direct"), unit: "ns", ratio: 1 };
   for (const [title, race] of [
     ["handle.newStream + close", times],
-    ["in a process of its own", await fresh("stream", ["direct", "pooled"], pace)],
+    ["in a process of its own", await fresh("stream", ["invoke", "direct", "pooled"], pace)],
   ] as const) {
     const beyond = race.beyond("pooled", "direct");
     const ratio = race.ratio("pooled", "direct");
@@ -49,8 +60,7 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
       value: race.ns("pooled"),
       unit: "ns",
       ratio,
-      target: atMost(150, beyond, "ns"),
-      note: "beyond direct",
+      ...atMostScaled(150, beyond, race.ns("invoke"), "direct"),
     };
   }
   for (const contender of all) {

@@ -11,6 +11,12 @@ export function format(line: Line): string {
   return `  ${name}${value}${ratio}   ${rest.join("; ")}`.trimEnd();
 }
 
+/** How many targets there are, and how many of them are met. */
+export function tally(lines: readonly Line[]): { readonly met: number; readonly of: number } {
+  const targets = lines.flatMap((line) => ("target" in line && line.target !== undefined ? [line.target] : []));
+  return { met: targets.filter(({ met }) => met).length, of: targets.length };
+}
+
 export function verdict({ is, limit, actual, unit, met }: Target): string {
   const sign = is === "at most" ? "≤" : "≥";
   return `target ${sign} ${amount(limit, unit)}: ${amount(actual, unit)} ${met ? "met" : "MISSED"}`;
