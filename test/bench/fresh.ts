@@ -15,7 +15,7 @@ export async function* child(args: readonly string[], flags: readonly string[] =
   const closed = once(node, "close");
   yield* createInterface({ input: node.stdout });
   const [code]: unknown[] = await closed;
-  if (code !== 0) throw new Error(`the bench of ${args.join(" ")} ended with ${code}`);
+  if (code !== 0) throw new Error(`the bench of ${args.join(" ")} ended with ${String(code)}`);
 }
 
 /** A race in a process where V8 has seen nothing but these contenders. */

@@ -2,6 +2,7 @@ import { do_not_optimize } from "mitata";
 import type { Conn, Lease } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
 import { fresh } from "./fresh.ts";
+import { goPool } from "./go-pool.ts";
 import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
 import { assemble, race } from "./race.ts";
@@ -89,6 +90,12 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
     const ratio = alone.ratio(name, "direct");
     const value = alone.ns(name);
     yield { name: `${title}, in a process of its own`, value, unit: "ns", ratio, target: atMostAsDirect(ns, ratio) };
+  }
+  const go = await goPool(pace);
+  if (go === undefined) yield { name: "Go's drpcpool", skipped: "there is no `go` here" };
+  else {
+    yield { name: "Go's drpcpool: Take + Put", value: go.takePut, unit: "ns" };
+    yield { name: "Go's drpcpool: Take + Put, expiring", value: go.takePutExpiring, unit: "ns" };
   }
   const bytes = new Map<string, number>();
   for (const contender of all) bytes.set(contender.name, await bytesPerOperation(contender));

@@ -2,6 +2,7 @@ import { commandOf, UsageError } from "./command.ts";
 import { child } from "./fresh.ts";
 import { formatHeader, headerOf } from "./header.ts";
 import { invoke } from "./invoke.ts";
+import { keys } from "./keys.ts";
 import { lease } from "./lease.ts";
 import { race } from "./race.ts";
 import type { Line, Pace, Section } from "./row.ts";
@@ -9,7 +10,7 @@ import { stream } from "./stream.ts";
 import { format, tally } from "./table.ts";
 import { waiters } from "./waiters.ts";
 
-const sections: readonly Section[] = [invoke, lease, waiters, stream];
+const sections: readonly Section[] = [invoke, lease, waiters, stream, keys];
 
 /** Nothing but these contenders of a section. */
 async function runRace([name, ...chosen]: readonly string[], pace: Pace): Promise<void> {

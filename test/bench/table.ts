@@ -7,7 +7,9 @@ export function format(line: Line): string {
   if ("skipped" in line) return `  ${name}  skipped: ${line.skipped}`;
   const value = amount(line.value, line.unit).padStart(widths.value);
   const ratio = (line.ratio === undefined ? "" : `${line.ratio.toFixed(2)} x`).padStart(widths.ratio);
-  const rest = [line.target && verdict(line.target), line.note].filter((text) => text !== undefined);
+  const rest = [line.of && `of ${line.of}`, line.target && verdict(line.target), line.note].filter(
+    (text) => text !== undefined,
+  );
   return `  ${name}${value}${ratio}   ${rest.join("; ")}`.trimEnd();
 }
 
