@@ -4,13 +4,14 @@ import { formatHeader, headerOf } from "./header.ts";
 import { invoke } from "./invoke.ts";
 import { keys } from "./keys.ts";
 import { lease } from "./lease.ts";
+import { offSection } from "./off.ts";
 import { race } from "./race.ts";
 import type { Line, Pace, Section } from "./row.ts";
 import { stream } from "./stream.ts";
 import { format, tally } from "./table.ts";
 import { waiters } from "./waiters.ts";
 
-const sections: readonly Section[] = [invoke, lease, waiters, stream, keys];
+const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, offSection];
 
 /** Nothing but these contenders of a section. */
 async function runRace([name, ...chosen]: readonly string[], pace: Pace): Promise<void> {

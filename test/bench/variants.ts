@@ -1,0 +1,108 @@
+import type { Conn } from "../../src/contract.ts";
+import type { AcquireOptions, GetOptions, PoolOptions } from "../../src/options.ts";
+import { Pool } from "../../src/pool.ts";
+import { NoopConn, rpc } from "./noop.ts";
+import type { Contender } from "./row.ts";
+
+const key = "peer:1";
+/** Slots taken before what they set going, as the delivery of events, gets its turn. */
+const atOnce = 100;
+
+/** A pool, and what is done with it. */
+export interface Variant {
+  readonly title: string;
+  readonly options?: PoolOptions<string, Conn>;
+  readonly get?: GetOptions<Conn>;
+  readonly tryAcquire?: Pick<AcquireOptions<string, Conn>, "filter">;
+  /** Before anything is measured. */
+  prepare?(pool: Pool): unknown;
+  /** Once in each round. */
+  eachRound?(pool: Pool): unknown;
+}
+
+class TaggedConn extends NoopConn {
+  readonly tags: Readonly<Record<string, unknown>> = { zone: "a" };
+}
+
+/** Nothing of these is on when something is measured. */
+export const off = {
+  default: { title: "default" },
+  again: { title: "default once more (A/A)" },
+  stats: { title: "stats() read in each round", eachRound: (pool) => pool.stats() },
+  listeners: { title: "listeners added and removed", prepare: listenForAWhile },
+  options: { title: "an empty options object", get: {}, tryAcquire: {} },
+  elsewhere: { title: "validate and reset on another pool", prepare: useAnother },
+  tags: { title: "conns with tags", options: { dial: () => new TaggedConn() } },
+} as const satisfies Readonly<Record<string, Variant>>;
+
+/** What each costs that asks for it. */
+export const on = {
+  listener: { title: "listeners of leased and released", prepare: listen },
+  filter: { title: "a filter", get: { filter: () => true }, tryAcquire: { filter: () => true } },
+  validate: { title: "validate (nothing is due)", options: { validate: async () => true } },
+  reset: { title: "reset", options: { reset: () => undefined } },
+  minIdle: { title: "minIdle: 1", options: { minIdle: 1 } },
+  leaks: { title: "leakAfterMs", options: { leakAfterMs: 60_000 } },
+  fastest: { title: 'selection: "fastest"', options: { selection: "fastest" } },
+} as const satisfies Readonly<Record<string, Variant>>;
+
+/** Several conns' worth of calls through all that can be heard, then silence. */
+async function listenForAWhile(pool: Pool): Promise<void> {
+  const stop = [pool.on("leased", () => {}), pool.on("released", () => {}), pool.on("closed", () => {})];
+  await use(pool);
+  for (const one of stop) one();
+}
+
+function listen(pool: Pool): void {
+  pool.on("leased", () => {});
+  pool.on("released", () => {});
+}
+
+function useAnother(): Promise<void> {
+  return use(makePool({ validate: async () => true, validateAfterMs: 0, reset: async () => {} }));
+}
+
+async function use(pool: Pool): Promise<void> {
+  const conn = pool.get(key);
+  for (let i = 0; i < 20_000; i++) await conn.invoke(rpc, "request");
+}
+
+function makePool(options: PoolOptions<string, Conn> | undefined): Pool {
+  return new Pool({ dial: (): Conn => new NoopConn(), ...options });
+}
+
+/** Its two contenders. They are to be alone in their process, so that what V8 learns of one variant spoils no other. */
+export function contendersOf(name: string, variant: Variant): Readonly<Record<string, () => Promise<Contender>>> {
+  const start = async (): Promise<Pool> => {
+    const pool = makePool(variant.options);
+    await pool.warm(key);
+    await variant.prepare?.(pool);
+    return pool;
+  };
+  return {
+    [`${name} call`]: async () => {
+      const pool = await start();
+      const conn = pool.get(key, variant.get);
+      return {
+        name: `${name} call`,
+        run: async (n) => {
+          variant.eachRound?.(pool);
+          for (let i = 0; i < n; i++) await conn.invoke(rpc, "request");
+        },
+      };
+    },
+    [`${name} lease`]: async () => {
+      const pool = await start();
+      return {
+        name: `${name} lease`,
+        run: async (n) => {
+          variant.eachRound?.(pool);
+          for (let left = n; left > 0; left -= atOnce) {
+            for (let i = Math.min(left, atOnce); i > 0; i--) pool.tryAcquire(key, variant.tryAcquire)?.release();
+            await Promise.resolve();
+          }
+        },
+      };
+    },
+  };
+}
