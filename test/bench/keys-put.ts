@@ -1,11 +1,13 @@
+import { setTimeout as pass } from "node:timers/promises";
 import type { Conn } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
 import { BenchClock } from "./clock.ts";
 import type { GoPool } from "./go-pool.ts";
 import { heapUsed } from "./memory.ts";
 import { NoopConn } from "./noop.ts";
+import { Pauses } from "./pauses.ts";
 import { median } from "./race.ts";
-import { atMost, type Line, type Pace } from "./row.ts";
+import { atMost, type Line, type Pace, type Row } from "./row.ts";
 
 /** What one conn for each of many keys costs: to put it, to hold it, to take it. */
 export async function* putAndTake(
@@ -14,45 +16,74 @@ export async function* putAndTake(
   go: GoPool | undefined,
 ): AsyncGenerator<Line, void, undefined> {
   const keys = Array.from({ length: count }, (_, i) => `peer:${i}`);
-  const put: number[] = [];
-  const putBack: number[] = [];
-  const take: number[] = [];
-  const [warmUp, rounds] = pace.name === "long" ? [2, 11] : [1, 2];
+  const put: Cost[] = [];
+  const putBack: Cost[] = [];
+  const take: Cost[] = [];
+  const [warmUp, rounds] = pace.name === "long" ? [2, 11] : [1, 3];
   for (let round = -warmUp; round < rounds; round++) {
     const pool = limited(count, new BenchClock());
     const conns = keys.map((): Conn => new NoopConn());
     gc?.();
-    const first = nsPerKey(keys, conns, (key, conn) => pool.put(key, conn));
-    const back = nsPerKey(keys, conns, (key) => pool.take(key));
-    const second = nsPerKey(keys, conns, (key, conn) => pool.put(key, conn));
+    await pass(200); // V8 goes on sweeping after a collection
+    const first = await perKey(keys, conns, (key, conn) => pool.put(key, conn));
+    const back = await perKey(keys, conns, (key) => pool.take(key));
+    const second = await perKey(keys, conns, (key, conn) => pool.put(key, conn));
+    for (const key of keys) pool.take(key); // an armed timer would keep it all
     if (round < 0) continue;
     put.push(first);
     take.push(back);
     putBack.push(second);
   }
-  const each = median(put);
-  yield {
-    name: "put, for each of 100,000 keys",
-    value: each,
+  const row = (name: string, costs: readonly Cost[]): Row => ({
+    name,
+    value: median(costs.map(({ ns }) => ns)),
     unit: "ns",
-    ...(go && { ratio: each / go.put100k, of: "Go", target: atMost(2, each / go.put100k) }),
-  };
-  yield { name: "put, of conns that were taken", value: median(putBack), unit: "ns" };
-  yield { name: "take", value: median(take), unit: "ns", ...(go && { ratio: median(take) / go.take100k, of: "Go" }) };
-  if (go !== undefined) {
+    note: `pauses for GC are ${median(costs.map(({ pausedNs }) => pausedNs)).toFixed(0)} ns of it`,
+  });
+  const toGo = (row: Row, ns: number): Row & { readonly ratio: number } => ({
+    ...row,
+    ratio: row.value / ns,
+    of: "Go",
+  });
+  const putRow = row("put, for each of 100,000 keys", put);
+  const takeRow = row("take", take);
+  if (go === undefined) {
+    yield putRow;
+    yield takeRow;
+  } else {
+    const compared = toGo(putRow, go.put100k);
+    yield { ...compared, target: atMost(2, compared.ratio) };
     yield { name: "Go's drpcpool: Put", value: go.put100k, unit: "ns" };
+    yield toGo(takeRow, go.take100k);
     yield { name: "Go's drpcpool: Take", value: go.take100k, unit: "ns" };
   }
+  yield row("put, of conns that were taken", putBack);
   // As full as before: the tables of a Map double.
   yield* heap(pace.name === "long" ? keys : keys.slice(0, count / 4));
 }
 
-/** Processor time, V8's helpers and its collections included. */
-function nsPerKey(keys: readonly string[], conns: readonly Conn[], act: (key: string, conn: Conn) => unknown): number {
+/** Processor time, V8's helpers and its collections included, for one key. */
+interface Cost {
+  readonly ns: number;
+  readonly pausedNs: number;
+}
+
+async function perKey(
+  keys: readonly string[],
+  conns: readonly Conn[],
+  act: (key: string, conn: Conn) => unknown,
+): Promise<Cost> {
+  using pauses = new Pauses();
+  const start = performance.now();
   const before = process.cpuUsage();
   for (const [i, conn] of conns.entries()) act(keys[i] ?? "", conn);
   const { user, system } = process.cpuUsage(before);
-  return ((user + system) * 1000) / keys.length;
+  const end = performance.now();
+  await pauses.reported();
+  return {
+    ns: ((user + system) * 1e3) / keys.length,
+    pausedNs: (pauses.between(start, end) * 1e6) / keys.length,
+  };
 }
 
 async function* heap(keys: readonly string[]): AsyncGenerator<Line, void, undefined> {

@@ -59,7 +59,7 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const measure = async (name: string): Promise<void> => {
     runs.add(name, await fresh("off", ["direct", `${name} call`, `${name} lease`], pace));
   };
-  const turns = pace.name === "long" ? 5 : 1;
+  const turns = pace.name === "long" ? 3 : 1;
   for (let turn = 0; turn < turns; turn++) {
     for (const name of [...Object.keys(off), "again", "default"]) await measure(name);
   }
