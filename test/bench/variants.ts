@@ -24,6 +24,9 @@ class TaggedConn extends NoopConn {
   readonly tags: Readonly<Record<string, unknown>> = { zone: "a" };
 }
 
+const checks = { validate: async () => true, validateAfterMs: 0, reset: async () => {} };
+const measures = { minIdle: 1, selection: "fastest" } as const;
+
 /** Nothing of these is on when something is measured. */
 export const off = {
   default: { title: "default" },
@@ -31,7 +34,8 @@ export const off = {
   stats: { title: "stats() read in each round", eachRound: (pool) => pool.stats() },
   listeners: { title: "listeners added and removed", prepare: listenForAWhile },
   options: { title: "an empty options object", get: {}, tryAcquire: {} },
-  elsewhere: { title: "validate and reset on another pool", prepare: useAnother },
+  checked: { title: "validate, reset on another pool", prepare: () => use(makePool(checks)) },
+  measured: { title: 'minIdle, "fastest" on another pool', prepare: () => use(makePool(measures)) },
   tags: { title: "conns with tags", options: { dial: () => new TaggedConn() } },
 } as const satisfies Readonly<Record<string, Variant>>;
 
@@ -46,7 +50,7 @@ export const on = {
   fastest: { title: 'selection: "fastest"', options: { selection: "fastest" } },
 } as const satisfies Readonly<Record<string, Variant>>;
 
-/** Several conns' worth of calls through all that can be heard, then silence. */
+/** Calls that somebody hears of; then nobody does. */
 async function listenForAWhile(pool: Pool): Promise<void> {
   const stop = [pool.on("leased", () => {}), pool.on("released", () => {}), pool.on("closed", () => {})];
   await use(pool);
@@ -56,10 +60,6 @@ async function listenForAWhile(pool: Pool): Promise<void> {
 function listen(pool: Pool): void {
   pool.on("leased", () => {});
   pool.on("released", () => {});
-}
-
-function useAnother(): Promise<void> {
-  return use(makePool({ validate: async () => true, validateAfterMs: 0, reset: async () => {} }));
 }
 
 async function use(pool: Pool): Promise<void> {
