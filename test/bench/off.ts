@@ -64,7 +64,7 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   const turns = pace.name === "long" ? 7 : 1;
   const decides = turns > 1; // one process of each says little: it may stray by a fifth on a busy machine
   for (let turn = 0; turn < turns; turn++) {
-    for (const name of shuffled([...Object.keys(off), "again", "default"])) await measure(name);
+    for (const name of shuffled(Object.keys(off))) await measure(name);
   }
   for (const kind of kinds) {
     const stray = runs.stray(kind);
@@ -76,7 +76,7 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
       else if (name === "again")
         yield {
           ...row,
-          note: `medians of ${2 * turns} processes, which stray by ${(100 * stray).toFixed(0)} %, typically`,
+          note: `${2 * turns} processes, which stray by ${(100 * stray).toFixed(0)} %, typically`,
         };
       else if (decides) yield { ...row, target: atMost(1.05 + noise, ratio) };
       else yield { ...row, note: "too few processes to judge" };
