@@ -1,35 +1,46 @@
 import type { PoolConn } from "./contract.ts";
 import type { Health } from "./health.ts";
 import type { Keeper } from "./keeper.ts";
+import { unlimited } from "./limits.ts";
 import type { Member, Peer } from "./peer.ts";
+import type { Roster } from "./roster.ts";
 
 /** What the options ask for at each lease and give-back beside counting, off the path of those who ask for nothing. */
 export class Attendant<K, C extends PoolConn> {
   readonly #health: Health<K, C>;
   readonly #keeper: Keeper<K, C>;
-  readonly #now: () => number;
+  readonly #roster: Roster<K, C>;
 
-  constructor(health: Health<K, C>, keeper: Keeper<K, C>, now: () => number) {
+  constructor(health: Health<K, C>, keeper: Keeper<K, C>, roster: Roster<K, C>) {
     this.#health = health;
     this.#keeper = keeper;
-    this.#now = now;
+    this.#roster = roster;
   }
 
   /** Whether it has anything to do for a key. */
   isNeeded(peer: Peer<K, C>): boolean {
-    return this.#health.attends || peer.measured || peer.rules.minIdle > 0;
+    const { minIdle, maxUses } = peer.rules;
+    return (
+      this.#health.attends || this.#roster.selection === "fastest" || minIdle > 0 || maxUses < unlimited || peer.holds
+    );
   }
 
   /** Before a stream is counted. */
   leasing(conn: Member<K, C>): void {
-    conn.latency?.changed(conn.streams, this.#now());
+    conn.latency?.changed(conn.streams, this.#roster.now());
     if (conn.home.rules.minIdle > 0) this.#keeper.used(conn.home);
   }
 
   /** Before a stream is uncounted. */
   releasing(conn: Member<K, C>): void {
-    conn.latency?.ended(conn.streams, this.#now());
+    conn.latency?.ended(conn.streams, this.#roster.now());
     if (this.#health.validates) this.#health.used(conn);
     if (conn.home.rules.minIdle > 0) this.#keeper.used(conn.home);
+  }
+
+  /** After a stream has been uncounted. */
+  released(conn: Member<K, C>): void {
+    if (conn.holds && conn.idle) conn.holdProcess(false);
+    this.#health.reset(conn);
   }
 }

@@ -1,5 +1,5 @@
 import type { PooledConn } from "./conn.ts";
-import type { PoolConn } from "./contract.ts";
+import type { CloseReason, PoolConn } from "./contract.ts";
 import type { KeyRules } from "./limits.ts";
 import { List } from "./list.ts";
 import type { ConnInfo, Filter, Select, Selection } from "./options.ts";
@@ -7,6 +7,18 @@ import { Loads } from "./selection.ts";
 
 /** Conns that `"fastest"` compares at a choice; those that lose go to the end, so that each has its turn. */
 const compared = 16;
+
+/** What is the same for all keys of a pool; it is told of conns that cannot be handed out. */
+export interface ShelfOwner<C extends PoolConn, M> {
+  readonly selection: Selection<C>;
+  /** Conns are validated before reuse: is this one due? Absent: none ever is. */
+  readonly isDue: ((conn: M) => boolean) | undefined;
+  /** The first in line is the one to use, always. */
+  readonly inLine: boolean;
+  now(): number;
+  end(conn: M, reason: CloseReason): void;
+  block(conn: M, until: PromiseLike<unknown>): void;
+}
 
 /** The free conns of one key, and which of them is chosen. */
 export abstract class Choice<C extends PoolConn, H> {
@@ -19,12 +31,12 @@ export abstract class Choice<C extends PoolConn, H> {
   protected readonly loads: Loads<PooledConn<C, H>> | undefined;
   /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
   protected readonly stale: List<PooledConn<C, H>> = new List();
-  protected readonly selection: Selection<C>;
+  protected readonly owner: ShelfOwner<C, PooledConn<C, H>>;
 
-  constructor(rules: KeyRules, selection: Selection<C>) {
+  constructor(rules: KeyRules, owner: ShelfOwner<C, PooledConn<C, H>>) {
     this.rules = rules;
-    this.selection = selection;
-    this.loads = selection === "least-loaded" ? new Loads() : undefined;
+    this.owner = owner;
+    this.loads = owner.selection === "least-loaded" ? new Loads() : undefined;
   }
 
   /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
@@ -36,23 +48,25 @@ export abstract class Choice<C extends PoolConn, H> {
     }
   }
 
+  /** NaN stays NaN: no stream fits in. */
   protected slotsOf({ maxStreams = 1 }: C): number {
-    return Math.min(maxStreams, this.rules.maxStreams);
+    const cap = this.rules.maxStreams;
+    return maxStreams > cap ? cap : maxStreams;
   }
 
-  info(conn: PooledConn<C, H>, now: number): ConnInfo {
-    return conn.info(now, this.slots(conn));
+  info(conn: PooledConn<C, H>): ConnInfo {
+    return conn.info(this.owner.now(), this.slots(conn));
   }
 
   /** Whether `conn` could ever serve a request with that filter. */
-  suits(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
-    return this.slots(conn) > 0 && this.passes(conn, filter, now);
+  suits(conn: PooledConn<C, H>, filter: Filter<C> | undefined): boolean {
+    return this.slots(conn) > 0 && this.passes(conn, filter);
   }
 
-  passes(conn: PooledConn<C, H>, filter: Filter<C> | undefined, now: () => number): boolean {
+  passes(conn: PooledConn<C, H>, filter: Filter<C> | undefined): boolean {
     if (filter === undefined) return true;
     try {
-      const verdict: unknown = filter(conn.conn, this.info(conn, now()));
+      const verdict: unknown = filter(conn.conn, this.info(conn));
       if (typeof verdict === "object") Promise.resolve(verdict).catch(() => {}); // an async filter passes nothing
       return verdict === true;
     } catch {
@@ -68,8 +82,8 @@ export abstract class Choice<C extends PoolConn, H> {
     return streams === 0 ? this.idle : (this.loads?.of(streams) ?? this.roomy);
   }
 
-  protected choose(now: () => number): PooledConn<C, H> | undefined {
-    switch (this.selection) {
+  protected choose(): PooledConn<C, H> | undefined {
+    switch (this.owner.selection) {
       case "oldest":
         return this.roomy.head ?? this.idle.head;
       case "newest":
@@ -77,9 +91,9 @@ export abstract class Choice<C extends PoolConn, H> {
       case "least-loaded":
         return this.idle.head ?? this.loads?.least;
       case "fastest":
-        return this.#fastest(now());
+        return this.#fastest(this.owner.now());
       default:
-        return this.ask(this.selection, [...this.roomy, ...this.idle], now());
+        return this.ask(this.owner.selection, [...this.roomy, ...this.idle]);
     }
   }
 
@@ -98,15 +112,15 @@ export abstract class Choice<C extends PoolConn, H> {
   }
 
   /** A copy of what is free, best first where an order is known. */
-  protected inOrder(now: () => number): PooledConn<C, H>[] {
+  protected inOrder(): PooledConn<C, H>[] {
     const conns = [...this.stale, ...this.roomy, ...this.idle];
-    switch (this.selection) {
+    switch (this.owner.selection) {
       case "newest":
         return conns.reverse();
       case "least-loaded":
         return [...this.stale, ...this.idle, ...(this.loads ?? [])].sort((a, b) => a.streams - b.streams);
       case "fastest": {
-        const at = now();
+        const at = this.owner.now();
         return conns.sort((a, b) => a.cost(at) - b.cost(at));
       }
       default:
@@ -115,11 +129,11 @@ export abstract class Choice<C extends PoolConn, H> {
   }
 
   /** What the caller's function chooses; the first, if it throws or chooses none of them. */
-  protected ask(select: Select<C>, conns: readonly PooledConn<C, H>[], now: number): PooledConn<C, H> | undefined {
+  protected ask(select: Select<C>, conns: readonly PooledConn<C, H>[]): PooledConn<C, H> | undefined {
     if (conns.length === 0) return undefined;
     let chosen: C | undefined;
     try {
-      const infos = conns.map((conn) => this.info(conn, now));
+      const infos = conns.map((conn) => this.info(conn));
       chosen = select(
         conns.map(({ conn }) => conn),
         infos,

@@ -1,3 +1,5 @@
+import { performance } from "node:perf_hooks"; // as a global it is a getter, which costs more than the reading
+
 /** Where the pool gets its time. The default is the machine's monotonic clock; tests pass a clock of their own. */
 export interface Clock {
   /** Milliseconds since any fixed point. */

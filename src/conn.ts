@@ -13,6 +13,12 @@ export type ConnState =
   | { readonly name: "taken" }
   | { readonly name: "closed"; readonly reason: CloseReason };
 
+// Where a conn stands, in numbers: each call asks several times, and strings are looked at before they are compared.
+const taken = 0;
+const ready = 1;
+const draining = 2;
+const closed = 3;
+
 /** Run when an RPC that came through a handle ends: they give the slot back before the caller learns. */
 export interface Settlers {
   /** The same conn, known to carry RPCs. */
@@ -50,7 +56,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   /** The record of its key. */
   home: H;
   /** `idle` and `leased` are both "ready", told apart by the stream count. */
-  #phase: "taken" | "ready" | "draining" | "closed" = "taken";
+  #phase: typeof taken | typeof ready | typeof draining | typeof closed = taken;
   #reason: CloseReason | undefined = undefined;
   streams = 0;
   /** Streams that it took when it was last asked. */
@@ -61,8 +67,8 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   blocked = false;
   /** It has been in other hands, which may have used it: it is asked before its first stream here too. */
   foreign = false;
-  /** It has been blocked since its last stream began. */
-  wasBlocked = false;
+  /** How many streams had begun when it was last blocked; none: never. */
+  blockedAt = -1;
   /** When it was last known to work, where validation asks for it. */
   usedAt: number;
   /** Measured where selection asks for it. */
@@ -89,23 +95,23 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   }
 
   get ready(): boolean {
-    return this.#phase === "ready";
+    return this.#phase === ready;
   }
 
   get open(): boolean {
-    return this.#phase === "ready" || this.#phase === "draining";
+    return this.#phase === ready || this.#phase === draining;
   }
 
   get idle(): boolean {
-    return this.streams === 0 && this.#phase === "ready";
+    return this.streams === 0 && this.#phase === ready;
   }
 
   get draining(): boolean {
-    return this.#phase === "draining";
+    return this.#phase === draining;
   }
 
   get taken(): boolean {
-    return this.#phase === "taken";
+    return this.#phase === taken;
   }
 
   /** Why it leaves or has left. */
@@ -115,52 +121,51 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
 
   get state(): ConnState {
     const { streams, reason } = this;
-    if (this.#phase === "ready") return streams === 0 ? { name: "idle" } : { name: "leased", streams };
-    if (this.#phase === "draining") return { name: "draining", streams, reason };
-    return this.#phase === "taken" ? { name: "taken" } : { name: "closed", reason };
+    if (this.#phase === ready) return streams === 0 ? { name: "idle" } : { name: "leased", streams };
+    if (this.#phase === draining) return { name: "draining", streams, reason };
+    return this.#phase === taken ? { name: "taken" } : { name: "closed", reason };
   }
 
   lease(): void {
-    if (this.#phase !== "ready") bug(`lease of a ${this.#phase} conn`);
+    if (this.#phase !== ready) cannot(this, "be leased");
     this.streams++;
     this.uses++;
-    this.wasBlocked = false;
   }
 
   /** A stream has ended. On a conn that has closed meanwhile, nothing. */
   release(): void {
-    if (this.#phase === "closed") return;
-    if (this.streams === 0) bug(`release of a conn that runs no stream`);
+    if (this.#phase === closed) return;
+    if (this.streams === 0) cannot(this, "be released");
     this.streams--;
-    if (this.streams === 0 && this.#phase === "draining") this.#phase = "closed";
+    if (this.streams === 0 && this.#phase === draining) this.#phase = closed;
   }
 
   /** No new streams; closed as soon as none runs. The first reason stays. */
   end(reason: CloseReason): void {
-    if (this.#phase === "closed") return;
-    if (this.#phase === "taken") bug("end of a conn that the pool does not hold");
+    if (this.#phase === closed) return;
+    if (this.#phase === taken) cannot(this, "end");
     this.#reason ??= reason;
-    this.#phase = this.streams === 0 ? "closed" : "draining";
+    this.#phase = this.streams === 0 ? closed : draining;
   }
 
   /** Closed now, whatever runs. */
   cut(reason: CloseReason): void {
-    if (this.#phase === "closed") return;
+    if (this.#phase === closed) return;
     this.#reason ??= reason;
-    this.#phase = "closed";
+    this.#phase = closed;
     this.streams = 0;
   }
 
   /** The caller owns it from now on. */
   take(): void {
-    if (!this.idle) bug(`take of a ${this.#phase} conn with ${this.streams} streams`);
-    this.#phase = "taken";
+    if (!this.idle) cannot(this, "be taken");
+    this.#phase = taken;
   }
 
   /** The pool's from now on. What `take` took keeps its age, uses and generation. */
   put(home: H): void {
-    if (this.#phase !== "taken") bug(`put of a ${this.#phase} conn`);
-    this.#phase = "ready";
+    if (this.#phase !== taken) cannot(this, "be put");
+    this.#phase = ready;
     this.home = home;
   }
 
@@ -182,7 +187,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   /** What filters and `stats` see of it; `maxStreams` has been capped by the caller. */
   info(now: number, maxStreams: number): ConnInfo {
     return Object.freeze({
-      state: this.#phase === "draining" ? "draining" : this.streams === 0 ? "idle" : "leased",
+      state: this.#phase === draining ? "draining" : this.streams === 0 ? "idle" : "leased",
       blocked: this.blocked,
       streams: this.streams,
       maxStreams,
@@ -191,6 +196,10 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
       uses: this.uses,
     });
   }
+}
+
+function cannot({ state, streams }: { state: ConnState; streams: number }, what: string): never {
+  return bug(`a conn that is ${state.name}, with ${streams} streams, cannot ${what}`);
 }
 
 /** What a conn or a dial function says of itself; nothing, where its getter throws. */

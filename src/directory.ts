@@ -1,17 +1,16 @@
+import type { ShelfOwner } from "./choice.ts";
 import type { Clock } from "./clock.ts";
 import type { PoolConn } from "./contract.ts";
 import { PoolTypeError } from "./errors.ts";
 import { type KeyRules, keyChanges, type Rules, withLimits } from "./limits.ts";
-import type { KeyLimits, Limits, Selection } from "./options.ts";
+import type { KeyLimits, Limits } from "./options.ts";
 import { type Member, Peer } from "./peer.ts";
-import type { ShelfOwner } from "./shelf.ts";
 import { Tally } from "./stats.ts";
 
 /** How the pool's owner told keys apart, and what it said of each. */
-export interface DirectoryOptions<K, C extends PoolConn> {
+export interface DirectoryOptions<K> {
   readonly hashKey?: ((key: K) => unknown) | undefined;
   readonly limits?: ((key: K) => KeyLimits | undefined) | undefined;
-  readonly selection: Selection<C>;
   readonly clock: Clock;
 }
 
@@ -20,8 +19,8 @@ export class Directory<K, C extends PoolConn> {
   rules: Rules;
   /** What the keys counted that are gone. */
   readonly gone: Tally = new Tally();
-  readonly #options: DirectoryOptions<K, C>;
-  readonly #owner: ShelfOwner<Member<K, C>>;
+  readonly #options: DirectoryOptions<K>;
+  readonly #owner: ShelfOwner<C, Member<K, C>>;
   readonly #equip: (peer: Peer<K, C>) => void;
   readonly #peers = new Map<unknown, Peer<K, C>>();
   /** What `configure` said of single keys; it outlives them. */
@@ -30,8 +29,8 @@ export class Directory<K, C extends PoolConn> {
   /** `equip` is called for each new record. */
   constructor(
     rules: Rules,
-    options: DirectoryOptions<K, C>,
-    owner: ShelfOwner<Member<K, C>>,
+    options: DirectoryOptions<K>,
+    owner: ShelfOwner<C, Member<K, C>>,
     equip: (peer: Peer<K, C>) => void,
   ) {
     this.rules = rules;
@@ -64,12 +63,12 @@ export class Directory<K, C extends PoolConn> {
   open(key: K, hash: unknown): Peer<K, C> {
     const known = this.#peers.get(hash);
     if (known !== undefined) return known;
-    const { selection, clock } = this.#options;
+    const { clock } = this.#options;
     const own = this.#options.limits?.(key);
     const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
     const meanwhile = this.#peers.get(hash); // `limits` may have used the pool
     if (meanwhile !== undefined) return meanwhile;
-    const peer = new Peer(key, hash, this.#rulesOf(limits, hash), selection, clock.now(), this.#owner);
+    const peer = new Peer(key, hash, this.#rulesOf(limits, hash), clock.now(), this.#owner);
     peer.limits = limits;
     this.#equip(peer);
     this.#peers.set(hash, peer);
@@ -80,7 +79,7 @@ export class Directory<K, C extends PoolConn> {
     if (this.#peers.get(peer.hash) !== peer) return;
     this.#peers.delete(peer.hash);
     peer.alive = false;
-    this.gone.absorb(peer.tally);
+    peer.count(this.gone);
   }
 
   /** New limits for all keys, or for one; checked before anything changes. */

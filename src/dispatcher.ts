@@ -5,16 +5,18 @@ import type { Dial, PoolConn } from "./contract.ts";
 import { Dialer, type DialerOwner } from "./dialer.ts";
 import type { DialError } from "./errors.ts";
 import type { Events } from "./events.ts";
+import { Handout, type HandoutOwner } from "./handout.ts";
 import { Health, type HealthOwner } from "./health.ts";
 import { Keeper } from "./keeper.ts";
 import type { Rules } from "./limits.ts";
-import type { Filter, Reset, Validate } from "./options.ts";
+import type { Filter, Reset, Selection, Validate } from "./options.ts";
 import { Pauses } from "./pause.ts";
-import type { Member, Peer, PeerDialing, PeerWaiter } from "./peer.ts";
+import type { Member, Peer, PeerDialing } from "./peer.ts";
 import { Places } from "./places.ts";
 import { Planner } from "./planner.ts";
 import { Queue, type QueueOwner } from "./queue.ts";
 import { Roster, type RosterOwner } from "./roster.ts";
+import { Rounds } from "./rounds.ts";
 import type { Schedule } from "./schedule.ts";
 import { Screen } from "./screen.ts";
 import type { Request } from "./waiter.ts";
@@ -22,6 +24,7 @@ import type { Request } from "./waiter.ts";
 /** What the pool's owner said that concerns the dispatcher. */
 export interface DispatcherOptions<K, C extends PoolConn> {
   readonly rules: Rules;
+  readonly selection: Selection<C>;
   readonly dial?: Dial<K, C> | undefined;
   readonly validate?: Validate<C> | undefined;
   readonly reset?: Reset<C> | undefined;
@@ -34,16 +37,13 @@ export interface DispatcherOwner<K, C extends PoolConn> {
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
 }
 
-/** Waiters served in one go; I/O gets its turn between two. */
-const batch = 1000;
-
 /**
  * Hands conns to waiters. Whatever happens to a conn, a dial or a limit ends by calling `serve`, which does for
  * each waiter of a key, in order, what is possible: a conn with a free slot; else a dial; else an idle conn of
  * another key is evicted to make room for one; else it waits.
  */
 export class Dispatcher<K, C extends PoolConn>
-  implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C>, HealthOwner<K, C>
+  implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C>, HandoutOwner<K, C>, HealthOwner<K, C>
 {
   readonly roster: Roster<K, C>;
   readonly dialer: Dialer<K, C>;
@@ -54,12 +54,11 @@ export class Dispatcher<K, C extends PoolConn>
   readonly health: Health<K, C>;
   readonly keeper: Keeper<K, C>;
   readonly pauses: Pauses<K, C>;
+  readonly #handout: Handout<K, C>;
   readonly #planner: Planner<K, C>;
   readonly #screen: Screen<K, C>;
   readonly #attendant: Attendant<K, C>;
-  #serving = false;
-  /** Keys to serve after the one being served: a callback of the caller's may cause any. */
-  readonly #again = new Set<Peer<K, C>>();
+  readonly #rounds = new Rounds<Peer<K, C>>((peer) => this.#serve(peer));
 
   constructor(
     options: DispatcherOptions<K, C>,
@@ -69,54 +68,92 @@ export class Dispatcher<K, C extends PoolConn>
   ) {
     this.#owner = owner;
     this.now = () => schedule.clock.now();
-    this.roster = new Roster(options.rules, schedule, events, this);
+    this.roster = new Roster(options.rules, options.selection, schedule, events, this);
     this.dialer = new Dialer(this.roster, schedule, events, this);
     this.queue = new Queue(schedule, events, this);
     this.places = new Places(this.roster, this.dialer, this.queue);
     this.pauses = new Pauses(schedule, (peer) => this.serve(peer));
-    this.#screen = new Screen(this.queue, this.now);
+    this.#handout = new Handout(this.queue, this);
+    this.#screen = new Screen(this.queue);
     this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places, this);
     this.#planner = new Planner(this.dialer, this.places, this.keeper);
     const health = new Health(options, schedule, this.roster, this);
     this.health = health;
-    if (health.validates) this.roster.isDue = (conn) => health.isDue(conn);
-    this.#attendant = new Attendant(health, this.keeper, this.now);
+    if (health.validates) this.roster.validate((conn) => health.isDue(conn));
+    this.#attendant = new Attendant(health, this.keeper, this.roster);
   }
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
   tryLease(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
-    const { head } = peer.waiters;
-    if (head !== undefined) {
-      if (head.filter === undefined) return undefined; // what is not free for it is free for nobody
-      this.serve(peer);
-      if (peer.batching || this.#serving) return undefined;
-    }
-    // Slots that a conn has gained silently are for those who wait.
-    const conn = peer.pick(filter, this.now, peer.waiters.size === 0);
-    if (conn === undefined) return undefined;
-    this.#lease(conn);
-    peer.tally.hits++;
+    const conn = peer.waiters.head === undefined ? peer.pick(filter) : undefined;
+    if (conn === undefined) return this.leaseElse(peer, filter);
+    this.lease(conn);
+    peer.hits++;
     return conn;
   }
 
-  /** A lease as soon as there is one. `tryLease` has found none. */
-  wait(peer: Peer<K, C>, request: Request<K, C>): Promise<Member<K, C>> {
+  /** Somebody waits for the key already, or no conn of it is known to be free. */
+  private leaseElse(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
+    const { head } = peer.waiters;
+    const conn = head === undefined ? this.#pickGained(peer, filter) : this.#pickBehind(peer, filter);
+    if (conn === undefined) return undefined;
+    this.lease(conn);
+    peer.hits++;
+    return conn;
+  }
+
+  /** What has gained a slot silently. */
+  #pickGained(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
+    while (filter === undefined && peer.waiters.head === undefined && peer.reread()) {
+      const conn = peer.pick(undefined);
+      if (conn !== undefined) return conn;
+    }
+    return undefined;
+  }
+
+  /** What is of no use to those who wait. */
+  #pickBehind(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
+    if (peer.waiters.head?.request.filter === undefined) return undefined; // what is not free for it is free for nobody
+    this.serve(peer);
+    return peer.batching || this.#rounds.busy ? undefined : peer.pick(filter);
+  }
+
+  /** One more waiter, behind others, for a key that may not dial: a long queue grows by itself. */
+  #changesNothing(peer: Peer<K, C>, { dial }: Request<K, C>): boolean {
+    const { head, size } = peer.waiters;
+    if (head === undefined || head.request.filter !== undefined || size >= peer.rules.maxWaiters) return false;
+    if (dial === undefined || peer.pause !== undefined || peer.attended || this.#rounds.busy) return false;
+    return !this.places.keyHasRoom(peer) && !peer.reread(1);
+  }
+
+  /** What `give` makes of a conn, as soon as there is one. `tryLease` has found none. */
+  wait<R>(peer: Peer<K, C>, request: Request<K, C>, give: (conn: Member<K, C>) => R): Promise<R> {
     // It may have aborted since the call began: in a filter, or before an RPC is sent again.
     if (request.signal?.aborted) {
       this.serve(peer); // nothing may be left of its key
       return Promise.reject(request.signal.reason);
     }
     peer.tally.misses++;
-    const waiter = this.queue.join(peer, request);
-    this.serve(peer);
-    return waiter.promise;
+    return new Promise((resolve, reject) => {
+      const idly = this.#changesNothing(peer, request);
+      const waiter = this.queue.join(peer, request, give, resolve, reject);
+      if (idly) waiter.fresh = false;
+      else this.serve(peer);
+    });
   }
 
-  #lease(conn: Member<K, C>): void {
-    const peer = conn.home;
-    if (peer.attended) this.#attendant.leasing(conn);
+  lease(conn: Member<K, C>): void {
+    if (conn.home.attended) this.leaseAttended(conn);
+    else this.roster.lease(conn);
+  }
+
+  private leaseAttended(conn: Member<K, C>): void {
+    const { rules } = conn.home;
+    this.#attendant.leasing(conn);
     this.roster.lease(conn);
-    if (peer.rules.minIdle > 0) this.serve(peer);
+    if (conn.holds && conn.streams === 1) conn.holdProcess(true);
+    if (conn.uses >= rules.maxUses) this.roster.end(conn, "retired");
+    if (rules.minIdle > 0) this.serve(conn.home);
   }
 
   /** A stream has ended. Its slot is free before the caller learns of the end. */
@@ -124,7 +161,7 @@ export class Dispatcher<K, C extends PoolConn>
     const peer = conn.home;
     if (peer.attended) this.#attendant.releasing(conn);
     if (!this.roster.release(conn)) return;
-    if (peer.attended) this.health.reset(conn);
+    if (peer.attended) this.#attendant.released(conn);
     if (this.queue.size !== 0) {
       if (this.places.mustYield(conn)) {
         this.roster.end(conn, "evicted");
@@ -163,7 +200,8 @@ export class Dispatcher<K, C extends PoolConn>
     this.keeper.dialed(dialing, conn);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
     for (const waiter of peer.waitersFor(dialing, 0)) {
-      if (waiter.dial === dialing.by && !peer.suits(conn, waiter.filter, this.now)) this.queue.giveUpDialing(waiter);
+      if (waiter.request.dial === dialing.by && !peer.suits(conn, waiter.request.filter))
+        this.queue.giveUpDialing(waiter);
     }
     this.#admitted(conn, peer);
   }
@@ -176,7 +214,7 @@ export class Dispatcher<K, C extends PoolConn>
     const { backoff } = peer.rules;
     const spent = peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
     for (const waiter of spent ? [...peer.waiters] : peer.waitersFor(dialing, ahead)) {
-      if (spent || error.final || !waiter.waitForReady) this.queue.reject(waiter, error);
+      if (spent || error.final || !waiter.request.waitForReady) this.queue.reject(waiter, error);
     }
     if (backoff !== undefined) this.pauses.begin(peer, pauseMs(backoff, peer.failures));
     else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.pauses.begin(peer, undefined);
@@ -226,58 +264,21 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** Does what is possible for the waiters of a key. Whatever is called meanwhile, keys come one after another. */
   serve(peer: Peer<K, C>): void {
-    if (this.#serving) {
-      this.#again.add(peer);
-      return;
-    }
-    this.#serving = true;
-    try {
-      this.#serve(peer);
-      // Seldom touched: a Set that goes empty at each hand-over costs more than the hand-over.
-      for (const next of this.#again) {
-        this.#again.delete(next);
-        this.#serve(next);
-      }
-    } finally {
-      this.#serving = false;
-    }
+    this.#rounds.run(peer);
   }
 
   #serve(peer: Peer<K, C>): void {
-    this.#handOut(peer);
-    this.health.serve(peer);
+    this.#handout.run(peer);
+    if (peer.attended) this.health.serve(peer);
     this.#planner.plan(peer);
     this.keeper.tend(peer);
-    if (this.#screen.screen(peer)) this.#again.add(peer);
+    if (this.#screen.screen(peer)) this.#rounds.add(peer);
     if (peer.empty && !this.keeper.isWarming(peer)) {
       this.keeper.forget(peer);
       this.#owner.emptied(peer);
     }
     const next = this.places.next ?? this.keeper.next;
-    if (next !== undefined) this.#again.add(next);
-  }
-
-  #handOut(peer: Peer<K, C>): void {
-    if (peer.batching) return; // I/O has its turn first
-    if (peer.waiters.head === undefined || !(peer.hasFree || peer.reread())) return;
-    let left = batch;
-    for (let waiter: PeerWaiter<K, C> | undefined = peer.waiters.head; waiter !== undefined && peer.hasFree; ) {
-      const conn = peer.pick(waiter.filter, this.now, false);
-      const next: PeerWaiter<K, C> | undefined = waiter.next;
-      if (waiter.list === undefined) {
-        waiter = peer.waiters.head; // a callback removed it
-      } else if (conn !== undefined) {
-        this.queue.serve(waiter, conn); // it hears of it when the slot has been counted
-        this.#lease(conn);
-        waiter = next;
-        if (--left === 0) {
-          this.#continue(peer);
-          return;
-        }
-      } else if (waiter.filter === undefined) {
-        return; // nothing is free, so nothing is free for those behind it
-      } else waiter = next;
-    }
+    if (next !== undefined) this.#rounds.add(next);
   }
 
   /** Like a release, but that there is nothing to reset. */
@@ -286,13 +287,5 @@ export class Dispatcher<K, C extends PoolConn>
     this.serve(conn.home);
     if (back) this.roster.settle(conn);
     this.#feed();
-  }
-
-  #continue(peer: Peer<K, C>): void {
-    peer.batching = true;
-    setImmediate(() => {
-      peer.batching = false;
-      this.serve(peer);
-    });
   }
 }

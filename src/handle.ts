@@ -25,7 +25,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
   readonly #filter: Filter<C> | undefined;
   readonly #retryUnsent: boolean;
   readonly #waitForReady: boolean;
-  /** Kept from call to call, which saves a look-up; it may have been forgotten meanwhile. */
+  /** Kept from call to call, which saves a look-up; it may have been forgotten meanwhile. None once the handle is closed. */
   #peer: Peer<K, C> | undefined;
   #isClosed = false;
   #closed: Promise<void> | undefined;
@@ -46,34 +46,39 @@ export class Handle<K, C extends PoolConn> implements Conn {
   invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
     let member: Member<K, C> | undefined;
     try {
-      const call = this.#callOptions(options);
-      member = this.#retryUnsent ? undefined : this.#tryLease();
+      const call = options === undefined && this.#signal === undefined ? undefined : this.#callOptions(options);
+      member = this.leaseNow();
       if (member === undefined) return this.#invokeLater(rpc, request, call);
-      const { conn, done, failed } = member.settlers ?? this.#settlers(member);
-      return conn.invoke(rpc, request, call).then(done, failed);
+      const settlers = member.settlers ?? this.#settlers(member);
+      return settlers.conn.invoke(rpc, request, call).then(settlers.done, settlers.failed);
     } catch (error) {
-      if (member !== undefined) this.#dispatcher.release(member);
-      return Promise.reject(error);
+      return this.#refuse(member, error);
     }
   }
 
   newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
     let member: Member<K, C> | undefined;
     try {
-      const call = this.#callOptions(options);
-      member = this.#retryUnsent ? undefined : this.#tryLease();
+      const call = options === undefined && this.#signal === undefined ? undefined : this.#callOptions(options);
+      member = this.leaseNow();
       if (member === undefined) return this.#streamLater(rpc, call);
-      const { conn, streamed, failed } = member.settlers ?? this.#settlers(member);
-      return conn.newStream(rpc, call).then(streamed, failed);
+      const settlers = member.settlers ?? this.#settlers(member);
+      return settlers.conn.newStream(rpc, call).then(settlers.streamed, settlers.failed);
     } catch (error) {
-      if (member !== undefined) this.#dispatcher.release(member);
-      return Promise.reject(error);
+      return this.#refuse(member, error);
     }
+  }
+
+  /** What throws has begun nothing. */
+  #refuse(member: Member<K, C> | undefined, error: unknown): Promise<never> {
+    if (member !== undefined) this.#dispatcher.release(member);
+    return Promise.reject(error);
   }
 
   /** Stops later calls on this handle. Calls that run, other handles and the pool's conns go on. */
   close(): Promise<void> {
     this.#isClosed = true;
+    this.#peer = undefined;
     this.#settle?.();
     return Promise.resolve();
   }
@@ -105,13 +110,17 @@ export class Handle<K, C extends PoolConn> implements Conn {
     return call;
   }
 
-  #tryLease(): Member<K, C> | undefined {
-    let peer = this.#peer;
-    if (peer === undefined || !peer.alive) {
-      peer = this.#pool.peer(this.#key, this.#hash);
-      this.#peer = peer;
-    }
-    return this.#dispatcher.tryLease(peer, this.#filter);
+  /** A conn for a call that will not be sent again. */
+  private leaseNow(): Member<K, C> | undefined {
+    const peer = this.#peer;
+    return peer?.alive ? this.#dispatcher.tryLease(peer, this.#filter) : this.leaseAnew();
+  }
+
+  private leaseAnew(): Member<K, C> | undefined {
+    if (this.#isClosed) throw new ConnClosedError("handle", false);
+    if (this.#retryUnsent) return undefined;
+    this.#peer = this.#pool.peer(this.#key, this.#hash);
+    return this.#dispatcher.tryLease(this.#peer, this.#filter);
   }
 
   // Apart from their callers, since a closure in those would cost an allocation at each call.
@@ -132,7 +141,8 @@ export class Handle<K, C extends PoolConn> implements Conn {
     const { now } = this.#dispatcher;
     const started = now();
     for (let retries = this.#retryUnsent ? 1 : 0; ; retries--) {
-      const member = this.#tryLease() ?? (await this.#wait(rest(options, started, now())));
+      const peer = this.#pool.peer(this.#key, this.#hash);
+      const member = this.#dispatcher.tryLease(peer, this.#filter) ?? (await this.#wait(rest(options, started, now())));
       try {
         return await this.#run(member, rest(options, started, now()), run);
       } catch (error) {
@@ -156,13 +166,14 @@ export class Handle<K, C extends PoolConn> implements Conn {
 
   #wait(options: CallOptions | undefined): Promise<Member<K, C>> {
     const peer = this.#pool.peer(this.#key, this.#hash);
-    return this.#dispatcher.wait(peer, {
+    const request = {
       dial: this.#dial,
       filter: this.#filter,
       signal: options?.signal,
       timeoutMs: Math.min(options?.timeoutMs ?? Number.POSITIVE_INFINITY, peer.rules.waitTimeoutMs),
       waitForReady: options?.waitForReady ?? this.#waitForReady,
-    });
+    };
+    return this.#dispatcher.wait(peer, request, (conn) => conn);
   }
 
   #settlers(member: Member<K, C>): Settlers {

@@ -63,9 +63,8 @@ export class Health<K, C extends PoolConn> {
   /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
   serve(peer: Peer<K, C>): void {
     if (this.#validate === undefined) return;
-    const now = () => this.#schedule.clock.now();
     for (let waiter = peer.waiters.head; waiter !== undefined && peer.validating < peer.waiters.size; ) {
-      const conn = peer.pickDue(waiter.filter, now);
+      const conn = peer.pickDue(waiter.request.filter);
       if (conn !== undefined) this.begin(conn);
       else waiter = waiter.next;
     }
@@ -114,7 +113,7 @@ export class Health<K, C extends PoolConn> {
       const answer = ask(controller.signal);
       return isThenable(answer) ? this.#limit(conn, answer, controller) : answer;
     };
-    this.#roster.hold(conn, limited, reason, done);
+    this.#roster.blocks.hold(conn, limited, reason, done);
   }
 
   #limit(conn: Member<K, C>, answer: PromiseLike<unknown>, controller: AbortController): Promise<unknown> {

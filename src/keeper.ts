@@ -40,6 +40,8 @@ export class Keeper<K, C extends PoolConn> {
   readonly #warmers = new Map<Peer<K, C>, Set<Warmer<K, C>>>();
   /** Keys that lack conns which the limits did not allow when they were last looked at. */
   readonly #held = new Set<Peer<K, C>>();
+  /** Any of the three above may have entries. Asked at each hand-over. */
+  #engaged = false;
 
   constructor(
     dial: Dial<K, C> | undefined,
@@ -67,6 +69,7 @@ export class Keeper<K, C extends PoolConn> {
     }
     if (this.#dial === undefined || !peer.alive) return;
     const task: Task = { due: 0, place: -1, run: () => this.#unused(peer) };
+    this.#engaged = true;
     this.#kept.set(peer, { usedAt: now, task, outlived: new Set(), outstayed: new Map() });
     this.#schedule.add(task, keptFor(peer));
   }
@@ -105,7 +108,8 @@ export class Keeper<K, C extends PoolConn> {
 
   /** Starts the dials that bring a key to what it should have, as far as the limits allow. */
   tend(peer: Peer<K, C>): void {
-    if (this.#kept.size === 0 && this.#warmers.size === 0 && this.#held.size === 0) return;
+    if (!this.#engaged) return;
+    this.#engaged = this.#kept.size > 0 || this.#warmers.size > 0 || this.#held.size > 0;
     const kept = this.#kept.get(peer);
     for (const conn of kept?.outlived ?? []) {
       if (!conn.idle || peer.idleCount > peer.rules.minIdle) this.#roster.end(conn, "retired");
@@ -133,7 +137,7 @@ export class Keeper<K, C extends PoolConn> {
 
   /** A key that lacks conns, and now may have them. */
   get next(): Peer<K, C> | undefined {
-    if (this.#held.size === 0 || !this.#places.free) return undefined;
+    if (!this.#engaged || !this.#places.free) return undefined;
     for (const peer of this.#held) if (this.#places.mayPrepare(peer)) return peer;
     return undefined;
   }
@@ -143,7 +147,7 @@ export class Keeper<K, C extends PoolConn> {
     if (!dialing.background) return;
     const peer = dialing.home;
     for (const warmer of this.#warmers.get(peer) ?? []) {
-      if (warmer.request.dial !== dialing.by || peer.passes(conn, warmer.request.filter, this.#now)) continue;
+      if (warmer.request.dial !== dialing.by || peer.passes(conn, warmer.request.filter)) continue;
       const error = new NoMatchError(`a conn dialed for ${show(peer.key)} does not pass the filter`);
       this.#settle(peer, warmer, () => warmer.reject(error));
     }
@@ -172,6 +176,7 @@ export class Keeper<K, C extends PoolConn> {
     };
     const warmer = new Warmer(peer, count, request, this.#schedule, giveUp);
     const warmers = this.#warmers.get(peer) ?? new Set();
+    this.#engaged = true;
     this.#warmers.set(peer, warmers.add(warmer));
     const refusal =
       this.#lacking(peer, warmer) <= 0
@@ -214,7 +219,7 @@ export class Keeper<K, C extends PoolConn> {
     const ready =
       filter === undefined
         ? peer.open - peer.drainingCount
-        : peer.conns().filter((conn) => conn.ready && peer.passes(conn, filter, this.#now)).length;
+        : peer.conns().filter((conn) => conn.ready && peer.passes(conn, filter)).length;
     return Math.min(count, this.#capacity(peer)) - ready;
   }
 

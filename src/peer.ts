@@ -1,3 +1,4 @@
+import type { ShelfOwner } from "./choice.ts";
 import type { PooledConn } from "./conn.ts";
 import type { PoolConn } from "./contract.ts";
 import type { Dialing } from "./dialing.ts";
@@ -5,9 +6,8 @@ import type { DialError } from "./errors.ts";
 import type { Lane } from "./idle.ts";
 import type { KeyRules } from "./limits.ts";
 import { type Linked, List } from "./list.ts";
-import type { Selection } from "./options.ts";
 import type { Task } from "./schedule.ts";
-import { Shelf, type ShelfOwner } from "./shelf.ts";
+import { Shelf } from "./shelf.ts";
 import { Tally } from "./stats.ts";
 import type { Waiter } from "./waiter.ts";
 
@@ -34,6 +34,8 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   limits: Partial<KeyRules> | undefined = undefined;
   /** The order of idle conns that this key's belong to, where a total order is asked for. */
   lane: Lane<Member<K, C>> | undefined = undefined;
+  /** A cap or an order asks for something when a conn becomes idle. */
+  bounded = false;
   /** False: forgotten by the pool; who holds it looks the key up again. */
   alive = true;
 
@@ -66,29 +68,35 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> implements
   batching = false;
   /** Slots that conns which are being validated will have. */
   validating = 0;
-  /** Whether the latency of its conns decides. */
-  readonly measured: boolean;
-  /** Something is to be done at each lease and give-back beside counting: `minIdle`, validation, reset, latency. */
+  /** A conn of it can let the process go while it runs no stream. */
+  holds = false;
+  /** Something is to be done at each lease and give-back beside counting: `minIdle`, `maxUses`, validation, reset, latency. */
   attended = false;
-  readonly tally: Tally = new Tally();
+  /** Leases that found a conn with room at once. */
+  hits = 0;
+  /** What else has been counted; most keys count no more than hits. */
+  #tally: Tally | undefined = undefined;
   readonly since: number;
   /** Slots that the dials in flight will bring, and dials of which nothing is known. */
   #promised = 0;
   #unknown = 0;
 
-  constructor(
-    key: K,
-    hash: unknown,
-    rules: KeyRules,
-    selection: Selection<C>,
-    since: number,
-    owner: ShelfOwner<Member<K, C>>,
-  ) {
-    super(rules, selection, owner);
+  constructor(key: K, hash: unknown, rules: KeyRules, since: number, owner: ShelfOwner<C, Member<K, C>>) {
+    super(rules, owner);
     this.key = key;
     this.hash = hash;
     this.since = since;
-    this.measured = selection === "fastest";
+  }
+
+  get tally(): Tally {
+    this.#tally ??= new Tally();
+    return this.#tally;
+  }
+
+  /** Adds what was counted to `sum`. */
+  count(sum: Tally): void {
+    sum.hits += this.hits;
+    if (this.#tally !== undefined) sum.absorb(this.#tally);
   }
 
   /** Nothing is left of it. */

@@ -28,9 +28,10 @@ export class Planner<K, C extends PoolConn> {
     let last: ReturnType<typeof peer.nextToDial>;
     while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.#places.mayDial(peer)) {
       last = peer.nextToDial(last);
-      if (last?.waiter.dial === undefined) return;
+      const dial = last?.waiter.request.dial;
+      if (dial === undefined) return;
       peer.turn = undefined;
-      this.#dialer.start(peer, last.waiter.dial, false);
+      this.#dialer.start(peer, dial, false);
     }
   }
 

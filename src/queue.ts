@@ -17,12 +17,12 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   /** Waiters of all keys. */
   size = 0;
   #numbers = 0;
-  readonly #schedule: Schedule;
+  readonly schedule: Schedule;
   readonly #events: Events<K, C>;
   readonly #owner: QueueOwner<K, C>;
 
   constructor(schedule: Schedule, events: Events<K, C>, owner: QueueOwner<K, C>) {
-    this.#schedule = schedule;
+    this.schedule = schedule;
     this.#events = events;
     this.#owner = owner;
   }
@@ -32,17 +32,19 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
     return ++this.#numbers;
   }
 
-  join(peer: Peer<K, C>, request: Request<K, C>): PeerWaiter<K, C> {
-    const now = this.#schedule.clock.now();
-    const waiter: PeerWaiter<K, C> = new Waiter(
-      peer,
-      request,
-      this.next(),
-      now,
-      peer.dialedFor(now),
-      this,
-      this.#schedule,
-    );
+  join<R>(
+    peer: Peer<K, C>,
+    request: Request<K, C>,
+    give: (conn: Member<K, C>) => R,
+    resolve: (given: R) => void,
+    reject: (error: unknown) => void,
+  ): PeerWaiter<K, C> {
+    const waiter: PeerWaiter<K, C> = new Waiter(peer, request, this.next(), give, resolve, reject, this);
+    waiter.watch();
+    if (waiter.timed || this.#events.served.active) {
+      waiter.since = this.schedule.clock.now();
+      waiter.dialedBefore = peer.dialedFor(waiter.since);
+    }
     peer.waiters.push(waiter);
     if (waiter.wantsDial) peer.wanting++;
     if (this.size++ === 0) processAnchor().hold();
@@ -53,7 +55,7 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   serve(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
     this.#leave(waiter);
     waiter.resolve(conn);
-    if (this.#events.served.active) this.#tellServed(waiter, conn);
+    if (waiter.since !== undefined && this.#events.served.active) this.#tellServed(waiter, conn);
   }
 
   // Apart from their callers: a closure in those would cost an allocation at each call, made or not.
@@ -86,7 +88,7 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
     const peer = waiter.home;
     const ms = this.#waitedMs(waiter);
     const waited = Math.round(ms);
-    const dialed = Math.round(peer.dialedFor(waiter.since + ms) - waiter.dialedBefore);
+    const dialed = Math.round(peer.dialedFor(this.schedule.clock.now()) - waiter.dialedBefore);
     const leased = peer.open - peer.idleCount - peer.drainingCount;
     const message =
       `no lease for ${show(peer.key)} in time: waited ${waited} ms, ${dialed} ms of it dialing; conns of this key: ` +
@@ -107,7 +109,8 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   }
 
   #waitedMs(waiter: PeerWaiter<K, C>): number {
-    return this.#schedule.clock.now() - waiter.since;
+    const now = this.schedule.clock.now();
+    return now - (waiter.since ?? now);
   }
 
   #leave(waiter: PeerWaiter<K, C>): void {

@@ -1,4 +1,6 @@
+import { Blocks } from "./blocks.ts";
 import { Census } from "./census.ts";
+import type { ShelfOwner } from "./choice.ts";
 import { type CloseFailure, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
@@ -7,12 +9,11 @@ import { Herald } from "./herald.ts";
 import { IdleOrder } from "./idle.ts";
 import { Lifetimes } from "./lifetime.ts";
 import { type Rules, unlimited } from "./limits.ts";
+import type { Selection } from "./options.ts";
 import type { Member, Peer } from "./peer.ts";
 import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
-import type { ShelfOwner } from "./shelf.ts";
-import { isThenable } from "./thenable.ts";
 
 /** Told when something may have become possible for a waiter. */
 export interface RosterOwner<K, C extends PoolConn> {
@@ -32,29 +33,50 @@ export interface RosterOwner<K, C extends PoolConn> {
 const replacementMs = 1000;
 
 /** The conns that the pool holds: how they come, carry streams, and leave. */
-export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
+export class Roster<K, C extends PoolConn> implements ShelfOwner<C, Member<K, C>> {
   rules: Rules;
   readonly census: Census<K, C> = new Census();
-  /** Whether a conn is due for validation; absent: none ever is. */
+  readonly selection: Selection<C>;
   isDue: ((conn: Member<K, C>) => boolean) | undefined = undefined;
+  inLine: boolean;
   readonly idle: IdleOrder<Member<K, C>>;
   readonly lifetimes: Lifetimes<K, C>;
+  readonly blocks: Blocks<K, C>;
   readonly #schedule: Schedule;
   readonly #herald: Herald<K, C>;
   readonly #owner: RosterOwner<K, C>;
   readonly #register = new Register<C, Member<K, C>>();
   #giveBacks = 0;
 
-  constructor(rules: Rules, schedule: Schedule, events: Events<K, C>, owner: RosterOwner<K, C>) {
+  constructor(
+    rules: Rules,
+    selection: Selection<C>,
+    schedule: Schedule,
+    events: Events<K, C>,
+    owner: RosterOwner<K, C>,
+  ) {
     this.rules = rules;
+    this.selection = selection;
+    this.inLine = selection === "oldest";
     this.#schedule = schedule;
     this.#herald = new Herald(events, schedule);
     this.#owner = owner;
+    this.blocks = new Blocks(this.census, this, owner);
     this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
     this.idle = new IdleOrder(schedule, (conn) => {
       if (owner.keeps(conn)) conn.home.lane?.touch(conn);
       else this.end(conn, "expired");
     });
+  }
+
+  now(): number {
+    return this.#schedule.clock.now();
+  }
+
+  /** Conns are validated before reuse, where `isDue` says so. */
+  validate(isDue: (conn: Member<K, C>) => boolean): void {
+    this.isDue = isDue;
+    this.inLine = false;
   }
 
   memberOf(conn: C): Member<K, C> | undefined {
@@ -63,9 +85,9 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
-    const member: Member<K, C> = new PooledConn(conn, peer, generation, this.#schedule.clock.now());
+    const member: Member<K, C> = new PooledConn(conn, peer, generation, this.now());
     this.#register.release(conn, member);
-    if (peer.measured) member.latency = new Latency(member.openedAt);
+    if (this.selection === "fastest") member.latency = new Latency(member.openedAt);
     const died = () => this.#died(member);
     try {
       conn.closed.then(died, died);
@@ -86,6 +108,9 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
     peer.place(conn);
     peer.learn(conn);
     this.lifetimes.limit(conn);
+    if (!conn.holds) return;
+    peer.holds = true;
+    peer.attended = true;
     conn.holdProcess(false);
   }
 
@@ -95,6 +120,7 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
     const { expirationMs } = peer.rules;
     const ordered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
     const lane = ordered ? this.idle.lane(expirationMs) : undefined;
+    peer.bounded = ordered || peer.rules.keyCapacity < unlimited;
     if (lane === peer.lane) return;
     for (const conn of peer.conns()) peer.lane?.forget(conn);
     peer.lane = lane;
@@ -102,13 +128,9 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
 
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
   lease(conn: Member<K, C>): void {
-    const first = conn.streams === 0;
-    if (first) this.census.countIdle(conn, -1);
+    if (conn.streams === 0) this.census.countIdle(conn, -1);
     conn.lease();
-    const peer = conn.home;
-    if (conn.uses >= peer.rules.maxUses) this.end(conn, "retired");
-    else peer.begun(conn);
-    if (first && conn.holds) conn.holdProcess(true);
+    conn.home.begun(conn);
     this.#herald.leased(conn);
   }
 
@@ -131,7 +153,6 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
       conn.givenBack = ++this.#giveBacks;
     }
     conn.home.ended(conn);
-    if (conn.holds && conn.streams === 0) conn.holdProcess(false);
     return true;
   }
 
@@ -141,8 +162,8 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
 
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
   settle(conn: Member<K, C>): void {
-    if (!conn.idle) return;
     const peer = conn.home;
+    if (!peer.bounded || !conn.idle) return;
     peer.lane?.touch(conn);
     if (peer.idleCount > peer.rules.keyCapacity || this.census.idle > this.rules.capacity) this.cap(peer, "evicted");
   }
@@ -199,50 +220,8 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<Member<K, C>> {
     this.#change(conn, () => conn.take());
   }
 
-  /** Skipped until `until` settles; a rejection closes the conn. */
   block(conn: Member<K, C>, until: PromiseLike<unknown>): void {
-    if (!conn.ready) {
-      Promise.resolve(until).catch(() => {}); // it has gone while it was asked
-      return;
-    }
-    // A conn that answers each question with a new promise must not starve the event loop.
-    const again = conn.wasBlocked;
-    const settled = again ? Promise.resolve(until).then(() => new Promise((resolve) => setImmediate(resolve))) : until;
-    this.hold(
-      conn,
-      () => settled,
-      "blocked",
-      () => this.#owner.available(conn.home),
-    );
-    conn.wasBlocked = true;
-  }
-
-  /** Skipped until what `ask` returns has settled; `done` is called then. A failure closes the conn. */
-  hold(conn: Member<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
-    this.#setBlocked(conn, true);
-    const finish = (failed: boolean) => {
-      if (conn.blocked) this.#setBlocked(conn, false);
-      if (failed) this.end(conn, reason);
-      done();
-    };
-    try {
-      const until = ask();
-      if (isThenable(until)) {
-        Promise.resolve(until).then(
-          () => finish(false),
-          () => finish(true),
-        );
-      } else finish(false);
-    } catch {
-      finish(true);
-    }
-  }
-
-  #setBlocked(conn: Member<K, C>, blocked: boolean): void {
-    this.census.change(conn, () => {
-      conn.blocked = blocked;
-    });
-    if (conn.open) conn.home.place(conn);
+    this.blocks.block(conn, until);
   }
 
   #changed(conn: Member<K, C>): void {

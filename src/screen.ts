@@ -4,26 +4,26 @@ import { NoConnError, NoMatchError, type PoolError, QueueFullError } from "./err
 import type { Peer, PeerWaiter } from "./peer.ts";
 import type { Queue } from "./queue.ts";
 
+const none: readonly never[] = [];
+
 /** Turns away newcomers that may not wait, and waiters whom nothing can serve any more. */
 export class Screen<K, C extends PoolConn> {
   readonly #queue: Queue<K, C>;
-  readonly #now: () => number;
 
-  constructor(queue: Queue<K, C>, now: () => number) {
+  constructor(queue: Queue<K, C>) {
     this.#queue = queue;
-    this.#now = now;
   }
 
   /** Returns whether a newcomer was refused: a dial may be one too many now. */
   screen(peer: Peer<K, C>): boolean {
     const before = peer.waiters.size;
-    const stay: PeerWaiter<K, C>[] = [];
+    let doubtful: PeerWaiter<K, C>[] | undefined;
     for (let waiter = peer.waiters.tail; waiter?.fresh; ) {
       const { prev } = waiter;
       waiter.fresh = false;
       const error = this.#refusal(peer, waiter);
       if (error !== undefined) this.#queue.reject(waiter, error);
-      else if (!waiter.wantsDial) stay.push(waiter);
+      else if (!waiter.wantsDial) doubtful = [...(doubtful ?? []), waiter];
       waiter = prev;
     }
     const refused = peer.waiters.size < before;
@@ -31,9 +31,9 @@ export class Screen<K, C extends PoolConn> {
       peer.inDoubt = true;
       return refused;
     }
-    const doubtful = peer.inDoubt && peer.waiters.size > peer.wanting ? [...peer.waiters] : stay;
+    if (peer.inDoubt && peer.waiters.size > peer.wanting) doubtful = [...peer.waiters];
     peer.inDoubt = false;
-    for (const waiter of doubtful) {
+    for (const waiter of doubtful ?? none) {
       const error = this.#hopeless(peer, waiter);
       if (error !== undefined && waiter.list !== undefined) this.#queue.reject(waiter, error);
     }
@@ -42,7 +42,7 @@ export class Screen<K, C extends PoolConn> {
 
   #refusal(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
     const { backoff, maxWaiters } = peer.rules;
-    if (backoff !== undefined && peer.pause !== undefined && waiter.wantsDial && !waiter.waitForReady) {
+    if (backoff !== undefined && peer.pause !== undefined && waiter.wantsDial && !waiter.request.waitForReady) {
       return peer.lastError;
     }
     const heldBack = peer.waiters.size - Math.min(peer.promised(), peer.wanting);
@@ -54,10 +54,11 @@ export class Screen<K, C extends PoolConn> {
 
   /** Why no conn can ever come to a waiter that is not worth a dial; `undefined`: one may. */
   #hopeless(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
-    const { filter, tried } = waiter;
+    const { tried } = waiter;
+    const { filter } = waiter.request;
     if (waiter.wantsDial || (filter === undefined && peer.open > peer.drainingCount)) return undefined;
     const conns = peer.conns().filter((conn) => conn.ready);
-    if (conns.some((conn) => peer.passes(conn, filter, this.#now))) return undefined;
+    if (conns.some((conn) => peer.passes(conn, filter))) return undefined;
     const key = show(peer.key);
     const cause = peer.lastError === undefined ? {} : { cause: peer.lastError };
     if (filter !== undefined && (tried || conns.length > 0)) {

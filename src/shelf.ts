@@ -1,16 +1,7 @@
 import { Choice } from "./choice.ts";
 import type { PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
-import type { KeyRules } from "./limits.ts";
-import type { Filter, Selection } from "./options.ts";
-
-/** What a shelf reports when it meets a conn that cannot be handed out. */
-export interface ShelfOwner<M> {
-  end(conn: M, reason: CloseReason): void;
-  block(conn: M, until: PromiseLike<unknown>): void;
-  /** Conns are validated before reuse: is this one due? Absent: none ever is. */
-  readonly isDue: ((conn: M) => boolean) | undefined;
-}
+import type { Filter } from "./options.ts";
 
 /** Conns without `onChange` whose slots are read again when nothing has room; bounded, so that a miss stays O(1). */
 const rereads = 8;
@@ -20,39 +11,28 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
   #oldest: PooledConn<C, H> | undefined = undefined;
   #youngest: PooledConn<C, H> | undefined = undefined;
+  /** Where the next search for gained slots begins. */
+  #toReread: PooledConn<C, H> | undefined = undefined;
   open = 0;
   /** Idle conns, blocked ones among them. */
   idleCount = 0;
   blockedCount = 0;
   drainingCount = 0;
-  readonly #owner: ShelfOwner<PooledConn<C, H>>;
-
-  constructor(rules: KeyRules, selection: Selection<C>, owner: ShelfOwner<PooledConn<C, H>>) {
-    super(rules, selection);
-    this.#owner = owner;
-  }
 
   /** A conn is open from now on. `place` makes it free. */
   enter(conn: PooledConn<C, H>): void {
-    this.#chain(conn);
-    this.open++;
-  }
-
-  leave(conn: PooledConn<C, H>): void {
-    this.#unchain(conn);
-    conn.list?.remove(conn);
-    this.open--;
-  }
-
-  #chain(conn: PooledConn<C, H>): void {
     conn.older = this.#youngest;
     if (this.#youngest === undefined) this.#oldest = conn;
     else this.#youngest.younger = conn;
     this.#youngest = conn;
+    this.open++;
   }
 
-  #unchain(conn: PooledConn<C, H>): void {
+  leave(conn: PooledConn<C, H>): void {
+    conn.list?.remove(conn);
+    this.open--;
     const { older, younger } = conn;
+    if (this.#toReread === conn) this.#toReread = younger;
     if (older === undefined) this.#oldest = younger;
     else older.younger = younger;
     if (younger === undefined) this.#youngest = older;
@@ -81,11 +61,15 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
 
   /** A stream has begun on the conn that `pick` chose. */
   begun(conn: PooledConn<C, H>): void {
-    const { list } = conn;
-    const next = conn.streams < conn.slots ? this.listFor(conn.streams) : undefined;
-    if (list === next) return;
-    list?.remove(conn);
-    next?.push(conn);
+    if (conn.streams < conn.slots) this.hasRoom(conn);
+    else conn.list?.remove(conn);
+  }
+
+  protected hasRoom(conn: PooledConn<C, H>): void {
+    const list = this.listFor(conn.streams);
+    if (conn.list === list) return;
+    conn.list?.remove(conn);
+    list.push(conn);
   }
 
   /** A stream has ended. An idle conn is listed unasked: its slots are read when it is picked. */
@@ -108,49 +92,55 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   }
 
   /** The conn to use next; the caller leases it before anything else happens. */
-  pick(filter: Filter<C> | undefined, now: () => number, reread = true): PooledConn<C, H> | undefined {
-    if (filter !== undefined) return this.#search(filter, now, false);
-    const { isDue } = this.#owner;
-    for (;;) {
-      const conn = this.selection === "oldest" ? (this.roomy.head ?? this.idle.head) : this.choose(now);
-      if (conn === undefined) {
-        if (!reread || !this.reread()) return undefined;
-      } else if (isDue?.(conn)) {
+  pick(filter: Filter<C> | undefined): PooledConn<C, H> | undefined {
+    if (filter === undefined && this.owner.inLine) {
+      const conn = this.roomy.head ?? this.idle.head;
+      if (conn === undefined || this.free(conn)) return conn;
+    }
+    return this.pickAsked(filter);
+  }
+
+  protected pickAsked(filter: Filter<C> | undefined): PooledConn<C, H> | undefined {
+    if (filter !== undefined) return this.#search(filter, false);
+    const { isDue } = this.owner;
+    for (let conn = this.choose(); conn !== undefined; conn = this.choose()) {
+      if (isDue?.(conn)) {
         conn.list?.remove(conn);
         this.stale.push(conn);
-      } else if (this.#free(conn)) return conn;
+      } else if (this.free(conn)) return conn;
     }
+    return undefined;
   }
 
   /** The same, but for a conn that runs no stream. */
   pickIdle(): PooledConn<C, H> | undefined {
     this.#restore();
     for (let conn = this.idle.head; conn !== undefined; conn = this.idle.head) {
-      if (this.#free(conn) && conn.idle) return conn;
+      if (this.free(conn) && conn.idle) return conn;
     }
     return undefined;
   }
 
   /** A conn that may be used once it has been validated. `pick` has found none that may be used now. */
-  pickDue(filter: Filter<C> | undefined, now: () => number): PooledConn<C, H> | undefined {
-    if (this.#owner.isDue === undefined) return undefined;
-    if (filter !== undefined) return this.#search(filter, now, true);
-    for (let conn = this.stale.head; conn !== undefined; conn = this.stale.head) if (this.#free(conn)) return conn;
+  pickDue(filter: Filter<C> | undefined): PooledConn<C, H> | undefined {
+    if (this.owner.isDue === undefined) return undefined;
+    if (filter !== undefined) return this.#search(filter, true);
+    for (let conn = this.stale.head; conn !== undefined; conn = this.stale.head) if (this.free(conn)) return conn;
     return undefined;
   }
 
   /** Filters may change anything, so a copy is walked, and each conn is looked at again after its filter. */
-  #search(filter: Filter<C>, now: () => number, due: boolean): PooledConn<C, H> | undefined {
-    const { isDue } = this.#owner;
-    const select = typeof this.selection === "function" ? this.selection : undefined;
+  #search(filter: Filter<C>, due: boolean): PooledConn<C, H> | undefined {
+    const { isDue, selection } = this.owner;
+    const select = typeof selection === "function" ? selection : undefined;
     const fit: PooledConn<C, H>[] = [];
-    for (const conn of this.inOrder(now)) {
-      if (!this.listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter, now)) continue;
-      if (!this.listed(conn) || !this.#free(conn)) continue;
+    for (const conn of this.inOrder()) {
+      if (!this.listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter)) continue;
+      if (!this.listed(conn) || !this.free(conn)) continue;
       if (select === undefined) return conn;
       fit.push(conn);
     }
-    return select === undefined ? undefined : this.ask(select, fit, now());
+    return select === undefined ? undefined : this.ask(select, fit);
   }
 
   /** Puts back what was set aside. From the youngest on: each goes to the front, without a walk. */
@@ -159,29 +149,30 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   }
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
-  #free(member: PooledConn<C, H>): boolean {
+  protected free(member: PooledConn<C, H>): boolean {
     const { conn } = member;
+    let until: PromiseLike<unknown> | undefined;
     try {
-      if (conn.draining === true) {
-        this.#owner.end(member, "goaway");
-        return false;
-      }
+      if (conn.draining === true) return this.refuse(member, "goaway");
       // A conn just dialed is free: only after its first stream is it asked, or once it has been in other hands.
-      if (member.uses > member.streams || member.foreign) {
-        const until = conn.unblocked?.();
-        if (until !== undefined) {
-          this.#owner.block(member, until);
-          return false;
-        }
-      }
+      if (member.uses > member.streams || member.foreign) until = conn.unblocked?.();
       member.slots = this.slotsOf(conn);
     } catch {
-      this.#owner.end(member, "blocked");
-      return false;
+      return this.refuse(member, "blocked");
     }
-    if (!this.listed(member)) return false; // to ask it has changed it
-    if (member.streams < member.slots) return true;
-    this.place(member);
+    // To ask it may have changed it.
+    if (until === undefined && member.list !== undefined && member.streams < member.slots) return true;
+    return this.skip(member, until);
+  }
+
+  protected refuse(conn: PooledConn<C, H>, reason: CloseReason): false {
+    this.owner.end(conn, reason);
+    return false;
+  }
+
+  protected skip(conn: PooledConn<C, H>, until: PromiseLike<unknown> | undefined): false {
+    if (until !== undefined) this.owner.block(conn, until);
+    else if (conn.list !== undefined) this.place(conn);
     return false;
   }
 
@@ -190,18 +181,16 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
     return this.idle.size > 0 || this.roomy.size > 0 || this.loads?.least !== undefined;
   }
 
-  /** Looks for slots that a conn without `onChange` has gained; those that it looked at go to the end of the chain. */
-  reread(): boolean {
-    for (let left = Math.min(rereads, this.open); left > 0; left--) {
-      const conn = this.#oldest;
+  /** Looks for slots that a conn without `onChange` has gained; each has its turn. */
+  reread(most: number = rereads): boolean {
+    for (let left = Math.min(most, this.open); left > 0; left--) {
+      const conn = this.#toReread ?? this.#oldest;
       if (conn === undefined) return false;
-      if (!this.listed(conn) && conn.conn.maxStreams !== undefined && conn.conn.onChange === undefined) {
-        this.place(conn);
-        if (this.listed(conn)) return true;
-      }
-      if (conn !== this.#oldest || conn.younger === undefined) continue;
-      this.#unchain(conn);
-      this.#chain(conn);
+      this.#toReread = conn.younger;
+      if (conn.list !== undefined || conn.conn.maxStreams === undefined || conn.conn.onChange !== undefined) continue;
+      if (conn.streams >= this.slots(conn)) continue;
+      this.place(conn);
+      if (this.listed(conn)) return true;
     }
     return false;
   }
@@ -209,7 +198,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   /** The idle conn that was given back first, blocked ones included. */
   oldestIdle(): PooledConn<C, H> | undefined {
     this.#restore();
-    const sorted = this.selection !== "fastest"; // that one turns the list over
+    const sorted = this.owner.selection !== "fastest"; // that one turns the list over
     let oldest = sorted ? this.idle.head : undefined;
     if (!sorted || this.idleCount > this.idle.size) {
       for (const conn of this.conns()) {

@@ -94,7 +94,7 @@ export interface Counted {
   readonly blockedCount: number;
   readonly dials: { readonly size: number };
   readonly waiters: { readonly size: number };
-  readonly tally: Tally;
+  count(sum: Tally): void;
   conns(): readonly { readonly streams: number }[];
 }
 
@@ -109,7 +109,7 @@ export function statsOf(
   if (gone !== undefined) tally.absorb(gone);
   const now = { open: 0, dialing: 0, idle: 0, leased: 0, draining: 0, blocked: 0, streams: 0, waiting: 0, keys: 0 };
   for (const peer of peers) {
-    tally.absorb(peer.tally);
+    peer.count(tally);
     now.open += peer.open;
     now.dialing += peer.dials.size;
     now.idle += peer.idleCount;

@@ -14,11 +14,17 @@ export interface Request<K, C extends PoolConn> {
   readonly waitForReady?: boolean | undefined;
 }
 
-/** Told when a waiter gives up. */
+/** Whose queue a waiter stands in. It is told when the waiter gives up. */
 export interface WaiterOwner<W> {
+  readonly schedule: Schedule;
   timedOut(waiter: W): void;
   aborted(waiter: W, reason: unknown): void;
   left(waiter: W): void;
+}
+
+/** A method's parameters are compared both ways, so that a waiter's type need not say what its caller gets. */
+interface Settling<R> {
+  settle(given: R): void;
 }
 
 /** A queued request for a lease on a conn, `M`, of a key, `H`. */
@@ -30,63 +36,61 @@ export class Waiter<K, C extends PoolConn, M, H> implements Linked<Waiter<K, C, 
   place = -1;
 
   readonly home: H;
-  readonly dial: Dial<K, C> | undefined;
-  readonly filter: Filter<C> | undefined;
-  readonly waitForReady: boolean;
+  readonly request: Request<K, C>;
   /** Orders the waiters of all keys. */
   readonly number: number;
-  readonly since: number;
-  /** How long its key had been dialing when it came. */
-  readonly dialedBefore: number;
+  /** When it came, and how long its key had been dialing then; known where somebody may ask. */
+  since: number | undefined = undefined;
+  dialedBefore = 0;
   /** A dial for it brought a conn that it cannot use: it starts no second. */
   tried = false;
-
   /** It has just come, and may be refused. */
   fresh = true;
 
-  readonly promise: Promise<M>;
-  #resolve!: (conn: M) => void;
-  #reject!: (error: unknown) => void;
+  /** What the caller gets for a conn; `resolve` takes what it returns, and is not a closure over it to save that. */
+  readonly #give: (conn: M) => unknown;
+  readonly #resolve: Settling<unknown>["settle"];
+  readonly #reject: (error: unknown) => void;
   readonly #owner: WaiterOwner<Waiter<K, C, M, H>>;
-  readonly #schedule: Schedule;
-  readonly #signal: AbortSignal | undefined;
 
   constructor(
     home: H,
     request: Request<K, C>,
     number: number,
-    since: number,
-    dialedBefore: number,
+    give: (conn: M) => unknown,
+    resolve: Settling<unknown>["settle"],
+    reject: (error: unknown) => void,
     owner: WaiterOwner<Waiter<K, C, M, H>>,
-    schedule: Schedule,
   ) {
     this.home = home;
-    this.dial = request.dial;
-    this.filter = request.filter;
-    this.waitForReady = request.waitForReady ?? false;
+    this.request = request;
     this.number = number;
-    this.since = since;
-    this.dialedBefore = dialedBefore;
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.#give = give;
+    this.#resolve = resolve;
+    this.#reject = reject;
     this.#owner = owner;
-    this.#schedule = schedule;
-    this.#signal = request.signal;
-    if (request.signal !== undefined) watchAbort(request.signal, this);
-    const { timeoutMs = Number.POSITIVE_INFINITY } = request;
-    if (timeoutMs < Number.POSITIVE_INFINITY) schedule.add(this, timeoutMs);
+  }
+
+  /** From now on it may give up. Apart from the constructor, so that V8 inlines that. */
+  watch(): void {
+    const { signal, timeoutMs = Number.POSITIVE_INFINITY } = this.request;
+    if (signal !== undefined) watchAbort(signal, this);
+    if (timeoutMs < Number.POSITIVE_INFINITY) this.#owner.schedule.add(this, timeoutMs);
+  }
+
+  /** It may give up because its time is over. */
+  get timed(): boolean {
+    return this.place >= 0;
   }
 
   /** Whether it is worth a dial. */
   get wantsDial(): boolean {
-    return this.dial !== undefined && !this.tried;
+    return this.request.dial !== undefined && !this.tried;
   }
 
   resolve(conn: M): void {
     this.#detach();
-    this.#resolve(conn);
+    this.#resolve(this.#give(conn));
   }
 
   reject(error: unknown): void {
@@ -107,7 +111,7 @@ export class Waiter<K, C extends PoolConn, M, H> implements Linked<Waiter<K, C, 
   }
 
   #detach(): void {
-    this.#schedule.cancel(this);
-    if (this.#signal !== undefined) unwatchAbort(this.#signal, this);
+    if (this.place >= 0) this.#owner.schedule.cancel(this);
+    if (this.request.signal !== undefined) unwatchAbort(this.request.signal, this);
   }
 }

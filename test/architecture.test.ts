@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Files of the core, floor by floor: each imports from lower floors only. */
 const floors: readonly (readonly string[])[] = [
-  ["abort", "clock", "contract", "list", "register", "thenable"],
+  ["abort", "clock", "contract", "list", "register", "rounds", "thenable"],
   ["errors", "options", "schedule", "selection", "stream"],
   ["address", "argument", "closing", "conn", "dialing", "idle", "stats", "waiter"],
   ["events", "limits", "request", "socket"],
@@ -17,8 +17,9 @@ const floors: readonly (readonly string[])[] = [
   ["shelf"],
   ["peer"],
   ["census", "directory", "herald", "leaks", "lifetime", "pause", "queue", "warmer"],
-  ["roster", "screen"],
-  ["dialer", "health"],
+  ["blocks", "screen"],
+  ["roster"],
+  ["dialer", "handout", "health"],
   ["places"],
   ["keeper"],
   ["attendant", "planner"],
