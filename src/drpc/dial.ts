@@ -1,4 +1,4 @@
-import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { isIP, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
 import { unwatchAbort, watchAbort } from "../abort.ts";
 import { type Address, parseAddress } from "../address.ts";
@@ -6,6 +6,7 @@ import type { Dial } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
 import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./conn.ts";
 import { checkFunction, checkMs, checkNames } from "./option.ts";
+import { connectPlain } from "./plain.ts";
 
 /** Options of Node's `tls.connect` that say whom to trust and who to be. Where to connect, the key says. */
 export type DrpcTlsOptions = Omit<
@@ -59,7 +60,8 @@ export function dialDrpc(options: DialDrpcOptions = {}): Dial<string, DrpcConn> 
   const dial = async (key: string, { signal }: { signal: AbortSignal }): Promise<DrpcConn> => {
     const address = parseAddress(key);
     signal.throwIfAborted();
-    const socket = secure === undefined ? connectTcp(address) : connectTls({ ...secure, ...withName(address, secure) });
+    const socket =
+      secure === undefined ? connectPlain(address) : connectTls({ ...secure, ...withName(address, secure) });
     const ready = async (): Promise<void> => {
       await new Promise<void>((resolve) => socket.once(secure === undefined ? "connect" : "secureConnect", resolve));
       if (socket instanceof TLSSocket && (await checkPeer?.(socket, key)) === false) {

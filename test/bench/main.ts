@@ -1,4 +1,5 @@
 import { commandOf, UsageError } from "./command.ts";
+import { drpc } from "./drpc.ts";
 import { child } from "./fresh.ts";
 import { formatHeader, headerOf } from "./header.ts";
 import { invoke } from "./invoke.ts";
@@ -11,7 +12,7 @@ import { stream } from "./stream.ts";
 import { format, tally } from "./table.ts";
 import { waiters } from "./waiters.ts";
 
-const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, offSection];
+const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, drpc, offSection];
 
 /** Nothing but these contenders of a section. */
 async function runRace([name, ...chosen]: readonly string[], pace: Pace): Promise<void> {

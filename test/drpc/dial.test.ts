@@ -58,6 +58,21 @@ describe("dialDrpc", () => {
     }
   });
 
+  test("what a conn has received stays as it is, whatever the others receive", async () => {
+    const key = `127.0.0.1:${await listen()}`;
+    const conns = await Promise.all(Array.from({ length: 5 }, () => open(key)));
+    const kept = conns.map(async (conn, i): Promise<Buffer[]> => {
+      const echoes: Buffer[] = [];
+      for (let call = 0; call < 20; call++)
+        echoes.push(await conn.invoke(peer.echo, Buffer.alloc(50 << (call % 13), i)));
+      return echoes;
+    });
+    for (const [i, echoes] of (await Promise.all(kept)).entries()) {
+      for (const [call, echo] of echoes.entries()) assert(echo.equals(Buffer.alloc(50 << (call % 13), i)));
+    }
+    await Promise.all(conns.map((conn) => conn.close()));
+  });
+
   test("an unusable address is refused at once, for good", async () => {
     for (const key of [
       "",

@@ -32,8 +32,7 @@ export class GoPeer implements Disposable {
       writeFileSync(file, pem);
       return file;
     });
-    this.#server = spawn(this.#binary, ["serve", ...files]);
-    this.#server.stderr.pipe(process.stderr);
+    this.#server = this.start("serve", ...files);
     const addresses = { plain: "", header: "", tls: "" };
     for await (const line of createInterface(this.#server.stdout)) {
       const [name, address] = line.split(" ");
@@ -41,6 +40,13 @@ export class GoPeer implements Disposable {
       if (name === "tls") return addresses;
     }
     throw new Error("the Go server did not start");
+  }
+
+  /** Starts the binary; it ends at the end of its input. */
+  start(...args: string[]): ChildProcessWithoutNullStreams {
+    const child = spawn(this.#binary, args);
+    child.stderr.pipe(process.stderr);
+    return child;
   }
 
   /** Runs the Go client and returns what it printed. */

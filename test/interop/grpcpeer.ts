@@ -33,8 +33,19 @@ export interface GoReport {
   readonly peakOfAll: number;
 }
 
-/** What the Go server serves; its messages are JSON. */
+const asIs = (bytes: Buffer): Buffer => bytes;
+
+/** What the Go server serves; its messages are JSON, but for those of `echo`. */
 export const goService = {
+  echo: {
+    path: "/test.Interop/Echo",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: asIs,
+    requestDeserialize: asIs,
+    responseSerialize: asIs,
+    responseDeserialize: asIs,
+  },
   unary: method<GoAsk, GoAsk>("Unary", false),
   chat: method<GoAsk, GoAsk>("Chat", true),
   report: method<GoAsk, GoReport>("Report", false),
@@ -56,6 +67,8 @@ function method<I, O>(name: string, stream: boolean): MethodDefinition<I, O> {
 
 /** The servers of the Go peer, by what each is for. */
 export interface GoAddresses {
+  /** Retires nothing, limits nothing, and counts no calls. */
+  plain: string;
   /** Retires connections that are a second old, and lets what runs on them end. */
   aging: string;
   /** Retires connections that are a second old, and cuts what still runs 50 ms later. */
@@ -78,10 +91,10 @@ export class GoGrpcPeer implements Disposable {
   async serve(): Promise<GoAddresses> {
     this.#server = spawn(this.#binary);
     this.#server.stderr.pipe(process.stderr);
-    const addresses: GoAddresses = { aging: "", cutting: "", narrow: "" };
+    const addresses: GoAddresses = { plain: "", aging: "", cutting: "", narrow: "" };
     for await (const line of createInterface(this.#server.stdout)) {
       const [name, address] = line.split(" ");
-      if (address !== undefined && (name === "aging" || name === "cutting" || name === "narrow"))
+      if (address !== undefined && (name === "plain" || name === "aging" || name === "cutting" || name === "narrow"))
         addresses[name] = address;
       if (name === "narrow") return addresses;
     }

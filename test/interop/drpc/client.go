@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"storj.io/drpc"
@@ -214,44 +212,5 @@ func cancelOne(ctx context.Context, conn *drpcconn.Conn) error {
 	}
 	cancel()
 	<-stream.Context().Done()
-	return nil
-}
-
-// bench makes unary calls on as many conns for as many seconds.
-func bench(addr, conns, seconds string) error {
-	n, err := strconv.Atoi(conns)
-	if err != nil {
-		return err
-	}
-	s, err := strconv.ParseFloat(seconds, 64)
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	in := bytes.Repeat([]byte("x"), 64)
-	var calls atomic.Int64
-	var wg sync.WaitGroup
-	start := time.Now()
-	end := start.Add(time.Duration(s * float64(time.Second)))
-	for i := 0; i < n; i++ {
-		conn, err := dial(addr)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close() }()
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for time.Now().Before(end) {
-				if _, err := echo(ctx, conn, "Echo", in); err != nil {
-					fmt.Println(err)
-					return
-				}
-				calls.Add(1)
-			}
-		}()
-	}
-	wg.Wait()
-	fmt.Printf("%.0f\n", float64(calls.Load())/time.Since(start).Seconds())
 	return nil
 }

@@ -22,6 +22,7 @@ var service = grpc.ServiceDesc{
 	Methods: []grpc.MethodDesc{
 		{MethodName: "Unary", Handler: unary},
 		{MethodName: "Report", Handler: report},
+		{MethodName: "Echo", Handler: echo},
 	},
 	Streams: []grpc.StreamDesc{
 		{StreamName: "Chat", Handler: chat, ServerStreams: true, ClientStreams: true},
@@ -71,6 +72,13 @@ func report(server any, _ context.Context, decode func(any) error, _ grpc.UnaryS
 		return nil, err
 	}
 	return server.(*seen).report()
+}
+
+// echo answers with what it got, and remembers nothing.
+func echo(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	var bytes []byte
+	err := decode(&bytes)
+	return bytes, err
 }
 
 // raw passes messages on as they are: both sides here write JSON.
