@@ -44,8 +44,9 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
       now,
       this,
     );
-    if (peer.dials.size === 0) peer.dialingSince = now;
-    peer.addDial(dialing);
+    const demand = peer.need();
+    if (demand.dials.size === 0) demand.dialingSince = now;
+    demand.addDial(dialing);
     peer.tally.dials++;
     this.count++;
     const { dialTimeoutMs } = peer.rules;
@@ -66,7 +67,8 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
   }
 
   abandonAll(peer: Peer<K, C>, reason: string): void {
-    for (let dialing = peer.dials.tail; dialing !== undefined; dialing = peer.dials.tail) this.abandon(dialing, reason);
+    for (let dialing = peer.demand.dials.tail; dialing !== undefined; dialing = peer.demand.dials.tail)
+      this.abandon(dialing, reason);
   }
 
   timedOut(dialing: PeerDialing<K, C>): void {
@@ -137,21 +139,18 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
 
   /** How many waiters the dials started before it will serve. */
   #ahead(dialing: PeerDialing<K, C>): number {
-    if (dialing.next === undefined) return dialing.home.promised(dialing);
+    if (dialing.next === undefined) return dialing.home.demand.promised(dialing);
     let ahead = 0;
     for (let older = dialing.prev; older !== undefined; older = older.prev) ahead += older.slots;
     return ahead;
   }
 
   #uncount(dialing: PeerDialing<K, C>): void {
-    const { dials } = dialing.home;
-    dialing.home.removeDial(dialing);
+    const { demand } = dialing.home;
+    demand.removeDial(dialing);
     this.count--;
     this.#schedule.cancel(dialing);
-    if (dials.size === 0) {
-      const { home } = dialing;
-      home.dialedMs += this.#schedule.clock.now() - home.dialingSince;
-    }
+    if (demand.dials.size === 0) demand.dialedMs += this.#schedule.clock.now() - demand.dialingSince;
   }
 }
 

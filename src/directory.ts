@@ -1,10 +1,9 @@
-import type { ShelfOwner } from "./choice.ts";
 import type { Clock } from "./clock.ts";
 import type { PoolConn } from "./contract.ts";
 import { PoolTypeError } from "./errors.ts";
 import { type KeyRules, keyChanges, type Rules, withLimits } from "./limits.ts";
 import type { KeyLimits, Limits } from "./options.ts";
-import { type Member, Peer } from "./peer.ts";
+import { Peer, type PeerOwner } from "./peer.ts";
 import { Tally } from "./stats.ts";
 
 /** How the pool's owner told keys apart, and what it said of each. */
@@ -20,19 +19,16 @@ export class Directory<K, C extends PoolConn> {
   /** What the keys counted that are gone. */
   readonly gone: Tally = new Tally();
   readonly #options: DirectoryOptions<K>;
-  readonly #owner: ShelfOwner<C, Member<K, C>>;
+  readonly #owner: PeerOwner<K, C>;
   readonly #equip: (peer: Peer<K, C>) => void;
   readonly #peers = new Map<unknown, Peer<K, C>>();
+  /** What the pool's `limits` said of keys when they appeared. */
+  readonly #limits = new Map<unknown, Partial<KeyRules>>();
   /** What `configure` said of single keys; it outlives them. */
   readonly #configured = new Map<unknown, Partial<KeyRules>>();
 
   /** `equip` is called for each new record. */
-  constructor(
-    rules: Rules,
-    options: DirectoryOptions<K>,
-    owner: ShelfOwner<C, Member<K, C>>,
-    equip: (peer: Peer<K, C>) => void,
-  ) {
+  constructor(rules: Rules, options: DirectoryOptions<K>, owner: PeerOwner<K, C>, equip: (peer: Peer<K, C>) => void) {
     this.rules = rules;
     this.#options = options;
     this.#owner = owner;
@@ -69,7 +65,7 @@ export class Directory<K, C extends PoolConn> {
     const meanwhile = this.#peers.get(hash); // `limits` may have used the pool
     if (meanwhile !== undefined) return meanwhile;
     const peer = new Peer(key, hash, this.#rulesOf(limits, hash), clock.now(), this.#owner);
-    peer.limits = limits;
+    if (limits !== undefined) this.#limits.set(hash, limits);
     this.#equip(peer);
     this.#peers.set(hash, peer);
     return peer;
@@ -78,6 +74,7 @@ export class Directory<K, C extends PoolConn> {
   forget(peer: Peer<K, C>): void {
     if (this.#peers.get(peer.hash) !== peer) return;
     this.#peers.delete(peer.hash);
+    this.#limits.delete(peer.hash);
     peer.alive = false;
     peer.count(this.gone);
   }
@@ -86,7 +83,7 @@ export class Directory<K, C extends PoolConn> {
   configure(limits: Limits, hash: unknown): void {
     if (hash === undefined) this.rules = withLimits(this.rules, limits);
     else this.#configured.set(hash, { ...this.#configured.get(hash), ...keyChanges(limits, "the limits of a key") });
-    for (const peer of this) peer.rules = this.#rulesOf(peer.limits, peer.hash);
+    for (const peer of this) peer.rules = this.#rulesOf(this.#limits.get(peer.hash), peer.hash);
   }
 
   #rulesOf(limits: Partial<KeyRules> | undefined, hash: unknown): KeyRules {

@@ -85,7 +85,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
   tryLease(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
-    const conn = peer.waiters.head === undefined ? peer.pick(filter) : undefined;
+    const conn = peer.demand.waiters.head === undefined ? peer.pick(filter) : undefined;
     if (conn === undefined) return this.leaseElse(peer, filter);
     this.lease(conn);
     peer.hits++;
@@ -94,7 +94,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** Somebody waits for the key already, or no conn of it is known to be free. */
   private leaseElse(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
-    const { head } = peer.waiters;
+    const { head } = peer.demand.waiters;
     const conn = head === undefined ? this.#pickGained(peer, filter) : this.#pickBehind(peer, filter);
     if (conn === undefined) return undefined;
     this.lease(conn);
@@ -104,7 +104,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** What has gained a slot silently. */
   #pickGained(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
-    while (filter === undefined && peer.waiters.head === undefined && peer.reread()) {
+    while (filter === undefined && peer.demand.waiters.head === undefined && peer.reread()) {
       const conn = peer.pick(undefined);
       if (conn !== undefined) return conn;
     }
@@ -113,16 +113,16 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** What is of no use to those who wait. */
   #pickBehind(peer: Peer<K, C>, filter: Filter<C> | undefined): Member<K, C> | undefined {
-    if (peer.waiters.head?.request.filter === undefined) return undefined; // what is not free for it is free for nobody
+    if (peer.demand.waiters.head?.request.filter === undefined) return undefined; // what is not free for it is free for nobody
     this.serve(peer);
-    return peer.batching || this.#rounds.busy ? undefined : peer.pick(filter);
+    return peer.demand.batching || this.#rounds.busy ? undefined : peer.pick(filter);
   }
 
   /** One more waiter, behind others, for a key that may not dial: a long queue grows by itself. */
   #changesNothing(peer: Peer<K, C>, { dial }: Request<K, C>): boolean {
-    const { head, size } = peer.waiters;
+    const { head, size } = peer.demand.waiters;
     if (head === undefined || head.request.filter !== undefined || size >= peer.rules.maxWaiters) return false;
-    if (dial === undefined || peer.pause !== undefined || peer.attended || this.#rounds.busy) return false;
+    if (dial === undefined || peer.demand.pause !== undefined || peer.attended || this.#rounds.busy) return false;
     return !this.places.keyHasRoom(peer) && !peer.reread(1);
   }
 
@@ -193,13 +193,14 @@ export class Dispatcher<K, C extends PoolConn>
 
   dialed(dialing: PeerDialing<K, C>, conn: Member<K, C>): void {
     const peer = dialing.home;
-    peer.failures = 0;
-    peer.lastError = undefined;
+    const demand = peer.need();
+    demand.failures = 0;
+    demand.lastError = undefined;
     this.pauses.end(peer);
     this.roster.add(conn, peer);
     this.keeper.dialed(dialing, conn);
     // Before anybody is served: a second dial would be started for those whom this conn is of no use to.
-    for (const waiter of peer.waitersFor(dialing, 0)) {
+    for (const waiter of peer.demand.waitersFor(dialing, 0)) {
       if (waiter.request.dial === dialing.by && !peer.suits(conn, waiter.request.filter))
         this.queue.giveUpDialing(waiter);
     }
@@ -209,25 +210,26 @@ export class Dispatcher<K, C extends PoolConn>
   dialFailed(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
     const peer = dialing.home;
     peer.tally.dialErrors++;
-    peer.failures++;
-    peer.lastError = error;
+    const demand = peer.need();
+    demand.failures++;
+    demand.lastError = error;
     const { backoff } = peer.rules;
-    const spent = peer.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
-    for (const waiter of spent ? [...peer.waiters] : peer.waitersFor(dialing, ahead)) {
+    const spent = demand.failures >= (backoff?.maxAttempts ?? Number.POSITIVE_INFINITY);
+    for (const waiter of spent ? [...demand.waiters] : demand.waitersFor(dialing, ahead)) {
       if (spent || error.final || !waiter.request.waitForReady) this.queue.reject(waiter, error);
     }
-    if (backoff !== undefined) this.pauses.begin(peer, pauseMs(backoff, peer.failures));
-    else if (peer.wanting > 0 || this.keeper.isWarming(peer)) this.pauses.begin(peer, undefined);
+    if (backoff !== undefined) this.pauses.begin(peer, pauseMs(backoff, demand.failures));
+    else if (demand.wanting > 0 || this.keeper.isWarming(peer)) this.pauses.begin(peer, undefined);
     if (dialing.background) this.keeper.failed(peer, error, spent);
     this.freed(peer);
   }
 
   available(peer: Peer<K, C>): void {
-    if (peer.waiters.size !== 0) this.serve(peer);
+    if (peer.demand.waiters.size !== 0) this.serve(peer);
   }
 
   freed(peer: Peer<K, C>): void {
-    peer.inDoubt = true;
+    if (!peer.resting) peer.demand.inDoubt = true;
     this.serve(peer);
     this.#feed();
   }
@@ -273,6 +275,7 @@ export class Dispatcher<K, C extends PoolConn>
     this.#planner.plan(peer);
     this.keeper.tend(peer);
     if (this.#screen.screen(peer)) this.#rounds.add(peer);
+    peer.calm();
     if (peer.empty && !this.keeper.isWarming(peer)) {
       this.keeper.forget(peer);
       this.#owner.emptied(peer);

@@ -87,7 +87,7 @@ export class Exchange<K, C extends PoolConn> {
   /** A conn in the hand is worth a dial in flight; else an idle one makes way for it. */
   #makeRoom(peer: Peer<K, C>): boolean {
     const { roster, dialer } = this.#dispatcher;
-    const ofKey = () => peer.open - peer.drainingCount + peer.dials.size;
+    const ofKey = () => peer.open - peer.drainingCount + peer.demand.dials.size;
     const ofAll = () => roster.census.open + dialer.count;
     return (
       this.#makePlace(peer, ofKey, peer.rules.maxKeyConns, () => peer.oldestIdle()) &&
@@ -108,7 +108,7 @@ export class Exchange<K, C extends PoolConn> {
   }
 
   #abandonOne(peer: Peer<K, C>): boolean {
-    const newest = peer.dials.tail;
+    const newest = peer.demand.dials.tail;
     if (newest === undefined) return false;
     this.#dispatcher.dialer.abandon(newest, "a conn was put in instead");
     return true;

@@ -22,15 +22,16 @@ export class Handout<K, C extends PoolConn> {
   }
 
   run(peer: Peer<K, C>): void {
-    if (peer.batching) return; // I/O has its turn first
-    if (peer.waiters.head === undefined || !(peer.hasFree || peer.reread())) return;
+    const { demand } = peer;
+    if (demand.batching) return; // I/O has its turn first
+    if (demand.waiters.head === undefined || !(peer.hasFree || peer.reread())) return;
     let left = batch;
-    for (let waiter: PeerWaiter<K, C> | undefined = peer.waiters.head; waiter !== undefined && peer.hasFree; ) {
+    for (let waiter: PeerWaiter<K, C> | undefined = demand.waiters.head; waiter !== undefined && peer.hasFree; ) {
       const { filter } = waiter.request;
       const conn = peer.pick(filter);
       const next: PeerWaiter<K, C> | undefined = waiter.next;
       if (waiter.list === undefined) {
-        waiter = peer.waiters.head; // a callback removed it
+        waiter = demand.waiters.head; // a callback removed it
       } else if (conn !== undefined) {
         this.#queue.serve(waiter, conn); // it hears of it when the slot has been counted
         this.#owner.lease(conn);
@@ -46,9 +47,10 @@ export class Handout<K, C extends PoolConn> {
   }
 
   #continue(peer: Peer<K, C>): void {
-    peer.batching = true;
+    const demand = peer.need();
+    demand.batching = true;
     setImmediate(() => {
-      peer.batching = false;
+      demand.batching = false;
       this.#owner.serve(peer);
     });
   }

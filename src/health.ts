@@ -63,7 +63,10 @@ export class Health<K, C extends PoolConn> {
   /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
   serve(peer: Peer<K, C>): void {
     if (this.#validate === undefined) return;
-    for (let waiter = peer.waiters.head; waiter !== undefined && peer.validating < peer.waiters.size; ) {
+    for (
+      let waiter = peer.demand.waiters.head;
+      waiter !== undefined && peer.demand.validating < peer.demand.waiters.size;
+    ) {
       const conn = peer.pickDue(waiter.request.filter);
       if (conn !== undefined) this.begin(conn);
       else waiter = waiter.next;
@@ -76,13 +79,14 @@ export class Health<K, C extends PoolConn> {
     if (validate === undefined) return;
     const peer = conn.home;
     const slots = Math.min(peer.slots(conn) - conn.streams, mostSlots);
-    peer.validating += slots;
+    const demand = peer.need();
+    demand.validating += slots;
     this.#roster.probe(conn);
     const ask = async (signal: AbortSignal) => {
       if ((await validate(conn.conn, { signal })) !== true) throw new Error("the conn is not healthy");
     };
     this.#hold(conn, ask, "invalid", () => {
-      peer.validating -= slots;
+      demand.validating -= slots;
       conn.usedAt = Number.POSITIVE_INFINITY; // with `validateAfterMs` 0 it would be due again before anybody has it
       this.#owner.validated(conn);
       this.used(conn);

@@ -89,7 +89,7 @@ export class Keeper<K, C extends PoolConn> {
     const kept = this.#kept.get(peer);
     if (kept === undefined || kept.outlived.has(conn) || !conn.idle || !this.#places.mayPrepare(peer)) return false;
     kept.outlived.add(conn);
-    if (peer.preparing < this.#wanted(peer)) return true;
+    if (peer.demand.preparing < this.#wanted(peer)) return true;
     kept.outlived.delete(conn);
     return false;
   }
@@ -118,7 +118,7 @@ export class Keeper<K, C extends PoolConn> {
       if (this.#lacking(peer, warmer) <= 0) this.#settle(peer, warmer, () => warmer.resolve());
     }
     this.#held.delete(peer);
-    while (peer.preparing < this.#wanted(peer)) {
+    while (peer.demand.preparing < this.#wanted(peer)) {
       if (!this.#places.mayPrepare(peer)) {
         this.#held.add(peer);
         return;
@@ -132,7 +132,7 @@ export class Keeper<K, C extends PoolConn> {
 
   /** More conns are on their way than are wanted. */
   spares(peer: Peer<K, C>): boolean {
-    return peer.preparing > this.#wanted(peer);
+    return peer.demand.preparing > this.#wanted(peer);
   }
 
   /** A key that lacks conns, and now may have them. */
@@ -169,7 +169,8 @@ export class Keeper<K, C extends PoolConn> {
 
   /** Resolves when the key has so many conns. The caller serves the key then. */
   warm(peer: Peer<K, C>, count: number, request: Request<K, C>): Promise<void> {
-    const { key, pause, lastError, rules } = peer;
+    const { key, rules } = peer;
+    const { pause, lastError } = peer.demand;
     const giveUp = (error: unknown) => {
       this.#settle(peer, warmer, () => warmer.reject(error));
       this.#owner.freed(peer);

@@ -15,17 +15,18 @@ export class Pauses<K, C extends PoolConn> {
   /** `undefined`: until I/O has had its turn, since a dial may fail at once, time after time. */
   begin(peer: Peer<K, C>, ms: number | undefined): void {
     this.end(peer);
+    const demand = peer.need();
     const pause: Task = {
       due: 0,
       place: -1,
       run: () => {
-        if (peer.pause !== pause) return;
-        peer.pause = undefined;
+        if (demand.pause !== pause) return;
+        demand.pause = undefined;
         if (peer.rules.backoff !== undefined) this.#remember(peer, peer.rules.backoff.maxMs);
         this.#over(peer);
       },
     };
-    peer.pause = pause;
+    demand.pause = pause;
     if (ms === undefined) setImmediate(() => pause.run());
     else this.#schedule.add(pause, ms);
   }
@@ -35,28 +36,34 @@ export class Pauses<K, C extends PoolConn> {
    * of them to come back would begin with the shortest pause again, and dial a dead peer for ever at that pace.
    */
   #remember(peer: Peer<K, C>, ms: number): void {
+    const demand = peer.need();
     const grudge: Task = {
       due: 0,
       place: -1,
       run: () => {
-        if (peer.dials.size > 0) {
+        if (demand.dials.size > 0) {
           this.#schedule.add(grudge, ms); // it may fail yet
           return;
         }
-        peer.grudge = undefined;
-        peer.failures = 0;
+        demand.grudge = undefined;
+        demand.failures = 0;
         this.#over(peer);
       },
     };
-    peer.grudge = grudge;
+    demand.grudge = grudge;
     this.#schedule.add(grudge, ms);
   }
 
   /** The caller serves the key then. */
-  end(peer: Peer<K, C>): void {
-    if (peer.pause !== undefined) this.#schedule.cancel(peer.pause);
-    if (peer.grudge !== undefined) this.#schedule.cancel(peer.grudge);
-    peer.pause = undefined;
-    peer.grudge = undefined;
+  end({ demand }: Peer<K, C>): void {
+    const { pause, grudge } = demand;
+    if (pause !== undefined) {
+      this.#schedule.cancel(pause);
+      demand.pause = undefined;
+    }
+    if (grudge !== undefined) {
+      this.#schedule.cancel(grudge);
+      demand.grudge = undefined;
+    }
   }
 }

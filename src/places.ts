@@ -2,7 +2,7 @@ import type { PoolConn } from "./contract.ts";
 import type { Dialer } from "./dialer.ts";
 import { unlimited } from "./limits.ts";
 import { List } from "./list.ts";
-import type { Member, Peer } from "./peer.ts";
+import type { Member, Peer, PeerDemand } from "./peer.ts";
 import type { Queue } from "./queue.ts";
 import type { Roster } from "./roster.ts";
 
@@ -15,7 +15,7 @@ export class Places<K, C extends PoolConn> {
   readonly #dialer: Dialer<K, C>;
   readonly #queue: Queue<K, C>;
   /** By turn: the number of a key's oldest waiter when it joined. */
-  readonly #line: List<Peer<K, C>> = new List();
+  readonly #line: List<PeerDemand<K, C>> = new List();
 
   constructor(roster: Roster<K, C>, dialer: Dialer<K, C>, queue: Queue<K, C>) {
     this.#roster = roster;
@@ -25,7 +25,7 @@ export class Places<K, C extends PoolConn> {
 
   /** Whether its own limits allow the key one more conn. */
   keyHasRoom(peer: Peer<K, C>): boolean {
-    return peer.open - peer.drainingCount + peer.dials.size < peer.rules.maxKeyConns;
+    return peer.open - peer.drainingCount + peer.demand.dials.size < peer.rules.maxKeyConns;
   }
 
   get free(): boolean {
@@ -34,9 +34,10 @@ export class Places<K, C extends PoolConn> {
 
   /** Whether a conn may be dialed that nobody waits for: it evicts none and passes nobody. */
   mayPrepare(peer: Peer<K, C>): boolean {
+    const { pause, dials } = peer.demand;
     return (
-      peer.pause === undefined &&
-      peer.dials.size < peer.rules.maxKeyDials &&
+      pause === undefined &&
+      dials.size < peer.rules.maxKeyDials &&
       this.keyHasRoom(peer) &&
       this.#line.size === 0 &&
       this.free
@@ -45,30 +46,31 @@ export class Places<K, C extends PoolConn> {
 
   /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line. */
   mayDial(peer: Peer<K, C>): boolean {
-    if (peer.dials.size >= peer.rules.maxKeyDials || !this.keyHasRoom(peer)) return false;
+    const { demand, rules } = peer;
+    if (demand.dials.size >= rules.maxKeyDials || !this.keyHasRoom(peer)) return false;
     if (this.#roster.rules.maxConns === unlimited) return true;
-    const turn = peer.turn ?? peer.waiters.head?.number ?? this.#queue.next();
-    if ((this.next?.turn ?? turn) >= turn && this.#clear(peer)) return true;
-    this.#join(peer, turn);
+    const turn = demand.turn ?? demand.waiters.head?.number ?? this.#queue.next();
+    if ((this.next?.demand.turn ?? turn) >= turn && this.#clear(peer)) return true;
+    this.#join(peer.need(), turn);
     return false;
   }
 
   /** It is about to ask again. */
   leave(peer: Peer<K, C>): void {
-    if (this.#line.has(peer)) this.#line.remove(peer);
+    if (this.#line.has(peer.demand)) this.#line.remove(peer.demand);
   }
 
   /** It stands in line no more, if it does not now. */
   settle(peer: Peer<K, C>): void {
-    if (!this.#line.has(peer)) peer.turn = undefined;
+    if (peer.demand.turn !== undefined && !this.#line.has(peer.demand)) peer.demand.turn = undefined;
   }
 
   /** The first in line for which there is a place: where only its own conns are idle, the second may have one. */
   get next(): Peer<K, C> | undefined {
     const { head } = this.#line;
-    if (head === undefined || this.#hasPlace(head)) return head;
+    if (head === undefined || this.#hasPlace(head)) return head?.home;
     const { next } = head;
-    return next !== undefined && this.#hasPlace(next) ? next : undefined;
+    return next !== undefined && this.#hasPlace(next) ? next.home : undefined;
   }
 
   /**
@@ -78,13 +80,13 @@ export class Places<K, C extends PoolConn> {
   mustYield(conn: Member<K, C>): boolean {
     const peer = conn.home;
     const { head } = this.#line;
-    const another = head === peer ? head.next : head;
+    const another = head === peer.demand ? head?.next : head;
     if (another === undefined || ++peer.handOffs <= fairHandOffs) return false;
     // Enough is on its way already; but what is free at once may not wait for streams that never end.
     if (conn.streams > 0 && this.#roster.census.yielding >= this.#line.size) return false;
     peer.handOffs = 0;
     this.leave(peer);
-    peer.turn = this.#queue.next();
+    peer.need().turn = this.#queue.next();
     return true;
   }
 
@@ -98,20 +100,20 @@ export class Places<K, C extends PoolConn> {
     return true;
   }
 
-  #hasPlace(peer: Peer<K, C>): boolean {
-    return this.free || this.#victim(peer) !== undefined;
+  #hasPlace({ home }: PeerDemand<K, C>): boolean {
+    return this.free || this.#victim(home) !== undefined;
   }
 
-  #victim(peer: Peer<K, C>): Member<K, C> | undefined {
+  #victim(peer: Peer<K, C> | undefined): Member<K, C> | undefined {
     return this.#roster.idle.oldest((conn) => conn.home !== peer);
   }
 
-  #join(peer: Peer<K, C>, turn: number): void {
-    peer.turn = turn;
+  #join(demand: PeerDemand<K, C>, turn: number): void {
+    demand.turn = turn;
     let before = this.#line.tail;
     while (before?.turn !== undefined && before.turn > turn) before = before.prev;
     const after = before === undefined ? this.#line.head : before.next;
-    if (after === undefined) this.#line.push(peer);
-    else this.#line.insert(peer, after);
+    if (after === undefined) this.#line.push(demand);
+    else this.#line.insert(demand, after);
   }
 }

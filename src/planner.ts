@@ -17,6 +17,7 @@ export class Planner<K, C extends PoolConn> {
   }
 
   plan(peer: Peer<K, C>): void {
+    if (peer.resting) return;
     this.#places.leave(peer);
     this.#start(peer);
     this.#abandon(peer);
@@ -25,22 +26,25 @@ export class Planner<K, C extends PoolConn> {
 
   /** Each dial is for the oldest waiter that those in flight will not serve, and uses its function. */
   #start(peer: Peer<K, C>): void {
-    let last: ReturnType<typeof peer.nextToDial>;
-    while (!peer.batching && peer.pause === undefined && peer.wanting > peer.promised() && this.#places.mayDial(peer)) {
-      last = peer.nextToDial(last);
+    const { demand } = peer;
+    if (demand.batching || demand.pause !== undefined) return;
+    let last: ReturnType<typeof demand.nextToDial>;
+    while (demand.wanting > demand.promised() && this.#places.mayDial(peer)) {
+      last = demand.nextToDial(last);
       const dial = last?.waiter.request.dial;
       if (dial === undefined) return;
-      peer.turn = undefined;
+      demand.turn = undefined;
       this.#dialer.start(peer, dial, false);
     }
   }
 
   /** The newest go first. */
   #abandon(peer: Peer<K, C>): void {
-    for (let dialing = peer.dials.tail; dialing !== undefined; ) {
-      if (peer.promised() <= peer.wanting) return; // none is too many
+    const { demand } = peer;
+    for (let dialing = demand.dials.tail; dialing !== undefined; ) {
+      if (demand.promised() <= demand.wanting) return; // none is too many
       const older: PeerDialing<K, C> | undefined = dialing.prev;
-      if (peer.promised(dialing) >= peer.wanting && (!dialing.background || this.#keeper.spares(peer))) {
+      if (demand.promised(dialing) >= demand.wanting && (!dialing.background || this.#keeper.spares(peer))) {
         this.#dialer.abandon(dialing, "no caller waits for it any more");
       }
       dialing = older;

@@ -43,10 +43,11 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
     waiter.watch();
     if (waiter.timed || this.#events.served.active) {
       waiter.since = this.schedule.clock.now();
-      waiter.dialedBefore = peer.dialedFor(waiter.since);
+      waiter.dialedBefore = peer.demand.dialedFor(waiter.since);
     }
-    peer.waiters.push(waiter);
-    if (waiter.wantsDial) peer.wanting++;
+    const demand = peer.need();
+    demand.waiters.push(waiter);
+    if (waiter.wantsDial) demand.wanting++;
     if (this.size++ === 0) processAnchor().hold();
     if (this.#events.waiting.active) this.#tellWaiting(peer);
     return waiter;
@@ -74,27 +75,31 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   }
 
   rejectAll(peer: Peer<K, C>, error: unknown): void {
-    for (let waiter = peer.waiters.head; waiter !== undefined; waiter = peer.waiters.head) this.reject(waiter, error);
+    for (let waiter = peer.demand.waiters.head; waiter !== undefined; waiter = peer.demand.waiters.head)
+      this.reject(waiter, error);
   }
 
   /** Its dial brought a conn that it cannot use: it is not dialed for again. */
   giveUpDialing(waiter: PeerWaiter<K, C>): void {
     if (waiter.list === undefined || !waiter.wantsDial) return;
     waiter.tried = true;
-    waiter.home.wanting--;
+    waiter.home.demand.wanting--;
   }
 
   timedOut(waiter: PeerWaiter<K, C>): void {
     const peer = waiter.home;
     const ms = this.#waitedMs(waiter);
     const waited = Math.round(ms);
-    const dialed = Math.round(peer.dialedFor(this.schedule.clock.now()) - waiter.dialedBefore);
+    const dialed = Math.round(peer.demand.dialedFor(this.schedule.clock.now()) - waiter.dialedBefore);
     const leased = peer.open - peer.idleCount - peer.drainingCount;
     const message =
       `no lease for ${show(peer.key)} in time: waited ${waited} ms, ${dialed} ms of it dialing; conns of this key: ` +
-      `${peer.open} open, ${peer.idleCount} idle, ${leased} leased; waiting: ${peer.waiters.size}`;
+      `${peer.open} open, ${peer.idleCount} idle, ${leased} leased; waiting: ${peer.demand.waiters.size}`;
     peer.tally.timeouts++;
-    const error = new WaitTimeoutError(message, peer.lastError === undefined ? {} : { cause: peer.lastError });
+    const error = new WaitTimeoutError(
+      message,
+      peer.demand.lastError === undefined ? {} : { cause: peer.demand.lastError },
+    );
     this.#events.timedOut.emit(() => ({ key: peer.key, error, ms }));
     this.reject(waiter, error);
     this.#owner.gaveUp(peer);
@@ -115,8 +120,8 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
 
   #leave(waiter: PeerWaiter<K, C>): void {
     const peer = waiter.home;
-    peer.waiters.remove(waiter);
-    if (waiter.wantsDial) peer.wanting--;
+    peer.demand.waiters.remove(waiter);
+    if (waiter.wantsDial) peer.demand.wanting--;
     if (--this.size === 0) processAnchor().drop();
   }
 }

@@ -1,16 +1,16 @@
 import { Blocks } from "./blocks.ts";
 import { Census } from "./census.ts";
-import type { ShelfOwner } from "./choice.ts";
 import { type CloseFailure, shut } from "./closing.ts";
 import { ask, PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
+import { Demand } from "./demand.ts";
 import type { Events } from "./events.ts";
 import { Herald } from "./herald.ts";
 import { IdleOrder } from "./idle.ts";
 import { Lifetimes } from "./lifetime.ts";
 import { type Rules, unlimited } from "./limits.ts";
 import type { Selection } from "./options.ts";
-import type { Member, Peer } from "./peer.ts";
+import type { Member, Peer, PeerDemand, PeerOwner } from "./peer.ts";
 import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
@@ -33,12 +33,13 @@ export interface RosterOwner<K, C extends PoolConn> {
 const replacementMs = 1000;
 
 /** The conns that the pool holds: how they come, carry streams, and leave. */
-export class Roster<K, C extends PoolConn> implements ShelfOwner<C, Member<K, C>> {
+export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   rules: Rules;
   readonly census: Census<K, C> = new Census();
   readonly selection: Selection<C>;
   isDue: ((conn: Member<K, C>) => boolean) | undefined = undefined;
   inLine: boolean;
+  readonly rest: PeerDemand<K, C> = new Demand<K, C, Member<K, C>, Peer<K, C>>(undefined);
   readonly idle: IdleOrder<Member<K, C>>;
   readonly lifetimes: Lifetimes<K, C>;
   readonly blocks: Blocks<K, C>;
@@ -58,6 +59,7 @@ export class Roster<K, C extends PoolConn> implements ShelfOwner<C, Member<K, C>
     this.rules = rules;
     this.selection = selection;
     this.inLine = selection === "oldest";
+    Object.freeze(this.rest);
     this.#schedule = schedule;
     this.#herald = new Herald(events, schedule);
     this.#owner = owner;

@@ -16,9 +16,12 @@ export class Screen<K, C extends PoolConn> {
 
   /** Returns whether a newcomer was refused: a dial may be one too many now. */
   screen(peer: Peer<K, C>): boolean {
-    const before = peer.waiters.size;
+    const { demand } = peer;
+    const { waiters } = demand;
+    const before = waiters.size;
+    if (before === 0) return false;
     let doubtful: PeerWaiter<K, C>[] | undefined;
-    for (let waiter = peer.waiters.tail; waiter?.fresh; ) {
+    for (let waiter = waiters.tail; waiter?.fresh; ) {
       const { prev } = waiter;
       waiter.fresh = false;
       const error = this.#refusal(peer, waiter);
@@ -26,13 +29,13 @@ export class Screen<K, C extends PoolConn> {
       else if (!waiter.wantsDial) doubtful = [...(doubtful ?? []), waiter];
       waiter = prev;
     }
-    const refused = peer.waiters.size < before;
-    if (peer.dials.size > 0) {
-      peer.inDoubt = true;
+    const refused = waiters.size < before;
+    if (demand.dials.size > 0) {
+      demand.inDoubt = true;
       return refused;
     }
-    if (peer.inDoubt && peer.waiters.size > peer.wanting) doubtful = [...peer.waiters];
-    peer.inDoubt = false;
+    if (demand.inDoubt && waiters.size > demand.wanting) doubtful = [...waiters];
+    demand.inDoubt = false;
     for (const waiter of doubtful ?? none) {
       const error = this.#hopeless(peer, waiter);
       if (error !== undefined && waiter.list !== undefined) this.#queue.reject(waiter, error);
@@ -41,11 +44,12 @@ export class Screen<K, C extends PoolConn> {
   }
 
   #refusal(peer: Peer<K, C>, waiter: PeerWaiter<K, C>): PoolError | undefined {
+    const { demand } = peer;
     const { backoff, maxWaiters } = peer.rules;
-    if (backoff !== undefined && peer.pause !== undefined && waiter.wantsDial && !waiter.request.waitForReady) {
-      return peer.lastError;
+    if (backoff !== undefined && demand.pause !== undefined && waiter.wantsDial && !waiter.request.waitForReady) {
+      return demand.lastError;
     }
-    const heldBack = peer.waiters.size - Math.min(peer.promised(), peer.wanting);
+    const heldBack = demand.waiters.size - Math.min(demand.promised(), demand.wanting);
     if (heldBack <= maxWaiters) return undefined;
     return new QueueFullError(
       `${heldBack - 1} callers wait for ${show(peer.key)} already, and maxWaiters is ${maxWaiters}`,
@@ -60,7 +64,8 @@ export class Screen<K, C extends PoolConn> {
     const conns = peer.conns().filter((conn) => conn.ready);
     if (conns.some((conn) => peer.passes(conn, filter))) return undefined;
     const key = show(peer.key);
-    const cause = peer.lastError === undefined ? {} : { cause: peer.lastError };
+    const { lastError } = peer.demand;
+    const cause = lastError === undefined ? {} : { cause: lastError };
     if (filter !== undefined && (tried || conns.length > 0)) {
       return new NoMatchError(`none of the ${conns.length} conns of ${key} passes the filter`);
     }

@@ -92,8 +92,7 @@ export interface Counted {
   readonly idleCount: number;
   readonly drainingCount: number;
   readonly blockedCount: number;
-  readonly dials: { readonly size: number };
-  readonly waiters: { readonly size: number };
+  readonly demand: { readonly dials: { readonly size: number }; readonly waiters: { readonly size: number } };
   count(sum: Tally): void;
   conns(): readonly { readonly streams: number }[];
 }
@@ -111,13 +110,13 @@ export function statsOf(
   for (const peer of peers) {
     peer.count(tally);
     now.open += peer.open;
-    now.dialing += peer.dials.size;
+    now.dialing += peer.demand.dials.size;
     now.idle += peer.idleCount;
     now.leased += peer.open - peer.idleCount - peer.drainingCount;
     now.draining += peer.drainingCount;
     now.blocked += peer.blockedCount;
     for (const conn of peer.conns()) now.streams += conn.streams;
-    now.waiting += peer.waiters.size;
+    now.waiting += peer.demand.waiters.size;
     now.keys++;
   }
   const { hits, misses, dials, dialErrors, timeouts } = tally;

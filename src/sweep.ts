@@ -60,11 +60,11 @@ export class Sweep<K, C extends PoolConn> {
   /** Nobody uses a dial yet, so dials over the limits go first, newest first; their waiters stay. */
   #shedDials(peers: readonly Peer<K, C>[]): void {
     const { roster, dialer } = this.#dispatcher;
-    const dials = peers.flatMap((peer) => [...peer.dials]).sort((a, b) => a.startedAt - b.startedAt);
+    const dials = peers.flatMap((peer) => [...peer.demand.dials]).sort((a, b) => a.startedAt - b.startedAt);
     for (const dialing of dials.reverse()) {
       const { home } = dialing;
       const { maxKeyConns, maxKeyDials } = home.rules;
-      const overKey = home.dials.size > Math.min(maxKeyDials, maxKeyConns - home.open + home.drainingCount);
+      const overKey = home.demand.dials.size > Math.min(maxKeyDials, maxKeyConns - home.open + home.drainingCount);
       if (overKey || roster.census.open + dialer.count > roster.rules.maxConns)
         dialer.abandon(dialing, "limits were lowered");
     }
@@ -73,7 +73,7 @@ export class Sweep<K, C extends PoolConn> {
   #renounce(peers: readonly Peer<K, C>[], why: string): void {
     for (const peer of peers) {
       this.#dispatcher.pauses.end(peer);
-      peer.failures = 0;
+      if (!peer.resting) peer.demand.failures = 0;
       this.#dispatcher.dialer.abandonAll(peer, why);
     }
   }

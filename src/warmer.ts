@@ -43,7 +43,8 @@ export class Warmer<K, C extends PoolConn> implements Task, AbortWatcher {
   }
 
   run(): void {
-    const { key, open, dials, lastError } = this.#peer;
+    const { key, open, demand } = this.#peer;
+    const { dials, lastError } = demand;
     const message = `${show(key)} was not warm in time: ${this.count} conns wanted, ${open} open, ${dials.size} dialing`;
     this.#giveUp(new WaitTimeoutError(message, lastError === undefined ? {} : { cause: lastError }));
   }

@@ -12,7 +12,7 @@ const floors: readonly (readonly string[])[] = [
   ["abort", "clock", "contract", "list", "register", "rounds", "thenable"],
   ["errors", "options", "schedule", "selection", "stream"],
   ["address", "argument", "closing", "conn", "dialing", "idle", "stats", "waiter"],
-  ["events", "limits", "request", "socket"],
+  ["demand", "events", "limits", "request", "socket"],
   ["backoff", "choice", "connect", "settings"],
   ["shelf"],
   ["peer"],
