@@ -1,3 +1,4 @@
+import { grpc } from "./grpc.ts";
 import { invoke } from "./invoke.ts";
 import { lease } from "./lease.ts";
 import { race } from "./race.ts";
@@ -5,7 +6,7 @@ import { type Line, long, type Section, short } from "./row.ts";
 import { stream } from "./stream.ts";
 import { format } from "./table.ts";
 
-const sections: readonly Section[] = [invoke, lease, waiters, stream];
+const sections: readonly Section[] = [invoke, lease, waiters, stream, grpc];
 
 import { waiters } from "./waiters.ts";
 
