@@ -35,6 +35,7 @@ export interface CallOwner {
  * to the real call then. It takes one slot at `start()`, and gives it back before the caller gets the status.
  */
 export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
+  place = -1;
   readonly #owner: CallOwner;
   readonly #arguments: CreateCall;
   #credentials: CallCredentials | undefined;
