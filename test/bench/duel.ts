@@ -8,7 +8,7 @@ export interface Fighter {
 }
 
 /** What is measured. */
-export type Measure = "calls/s" | "µs";
+export type Measure = keyof Slice["values"];
 
 /** Calls that one contender has made. */
 class Slice {
@@ -38,9 +38,15 @@ class Slice {
     this.#cpu += user + system;
   }
 
-  /** Calls per second by the clock on the wall, or microseconds of this process for a call. */
-  value(measure: Measure): number {
-    return measure === "µs" ? this.#cpu / this.#calls : (this.#calls * 1000) / this.#ms;
+  get values() {
+    return {
+      /** By the clock on the wall. */
+      "calls/s": (this.#calls * 1000) / this.#ms,
+      /** Of this process, for a call. */
+      µs: this.#cpu / this.#calls,
+      /** How much of one this process had: under 1 where it had to wait, for the server or for a busy machine. */
+      processors: this.#cpu / 1000 / this.#ms,
+    };
   }
 }
 
@@ -108,6 +114,6 @@ export class Duel<N extends string> {
   }
 
   #values(name: N, measure: Measure): number[] {
-    return this.#slices.get(name)?.map((slice) => slice.value(measure)) ?? [];
+    return this.#slices.get(name)?.map((slice) => slice.values[measure]) ?? [];
   }
 }
