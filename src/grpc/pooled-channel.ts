@@ -138,8 +138,8 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     const begun = Date.now();
     const bounded = deadline !== Number.POSITIVE_INFINITY;
     this.#connecting++;
-    this.#changed();
     try {
+      this.#changed();
       for (;;) {
         const timeoutMs = bounded ? deadline - Date.now() : undefined;
         if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");

@@ -173,10 +173,15 @@ async function* limit({ limited, unlimited }: Addresses, pace: Pace): AsyncGener
   };
 }
 
+/** What a pool saves those who dial for each call. */
 async function* dials({ unlimited }: Addresses, pace: Pace): AsyncGenerator<Line, void, undefined> {
   for (const callers of [1, 100]) {
     const duel = await Duel.fight(
-      { dialing: dialPerCall(unlimited, atOnce), pooled: pooled(unlimited, atOnce, {}) },
+      {
+        dialing: dialPerCall(unlimited, atOnce),
+        pooled: pooled(unlimited, atOnce, {}),
+        plain: plain(unlimited, atOnce),
+      },
       plan("gain", pace, callers),
     );
     const gain = duel.ratio("pooled", "dialing", "calls/s").median;
@@ -192,6 +197,7 @@ async function* dials({ unlimited }: Addresses, pace: Pace): AsyncGenerator<Line
       unit: "calls/s",
       ratio: gain,
       target: atLeast(4, gain),
+      note: `a plain channel: ${duel.ratio("plain", "dialing", "calls/s").median.toFixed(2)} x`,
     };
     const cpu = duel.ratio("pooled", "dialing", "µs").median;
     yield {
@@ -200,6 +206,7 @@ async function* dials({ unlimited }: Addresses, pace: Pace): AsyncGenerator<Line
       unit: "µs",
       ratio: cpu,
       target: atMost(0.2, cpu),
+      note: `a plain channel: ${duel.ratio("plain", "dialing", "µs").median.toFixed(2)} x`,
     };
   }
 }
