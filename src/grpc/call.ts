@@ -2,6 +2,7 @@ import { type ChannelInterface, type Metadata as GrpcMetadata, type StatusObject
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { CallOptions, Rpc } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
+import type { Item } from "./bag.ts";
 import { fromGrpc, toGrpc } from "./metadata.ts";
 import { messageOf, statusError } from "./status.ts";
 
@@ -10,7 +11,7 @@ export type GrpcCall = ReturnType<ChannelInterface["createCall"]>;
 export type GrpcListener = Parameters<GrpcCall["start"]>[1];
 
 /** What a conn keeps of each call that it runs. */
-export interface HostedCall {
+export interface HostedCall extends Item {
   cancel(code: status, details: string): void;
   /** Tells the caller how the call ended. */
   settle(): void;
@@ -34,6 +35,7 @@ const longestTimeoutMs = 2 ** 31 - 1;
  * comes once, whatever happens.
  */
 export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
+  place = -1;
   protected readonly call: GrpcCall;
   readonly #host: CallHost;
   readonly #options: CallOptions;

@@ -7,6 +7,7 @@ import {
 } from "@grpc/grpc-js";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
+import { Bag } from "./bag.ts";
 import type { GrpcCall, HostedCall } from "./call.ts";
 import type { TappedCredentials } from "./credentials.ts";
 import { learnLimit } from "./limit.ts";
@@ -41,7 +42,7 @@ export class GrpcConn implements Conn {
   #maxStreams: number;
   readonly #forgetLimit: () => void;
   readonly #credentials: TappedCredentials;
-  readonly #running = new Set<HostedCall>();
+  readonly #running = new Bag<HostedCall>();
   readonly #listeners: (() => void)[] = [];
   #failing: HostedCall[] = [];
   #markClosed!: () => void;
@@ -114,7 +115,7 @@ export class GrpcConn implements Conn {
   close(): Promise<void> {
     if (this.#state !== "closed") {
       this.#shutDown("pool");
-      for (const call of this.#running) call.cancel(status.CANCELLED, "the conn was closed");
+      for (const call of this.#running.all()) call.cancel(status.CANCELLED, "the conn was closed");
     }
     return this.closed;
   }

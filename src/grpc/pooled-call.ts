@@ -9,6 +9,7 @@ import {
 import type { Lease } from "../contract.ts";
 import { DialError } from "../errors.ts";
 import type { GrpcCall, GrpcListener, HostedCall } from "./call.ts";
+import { giveBackCanceller, takeCanceller } from "./canceller.ts";
 import type { GrpcConn } from "./conn.ts";
 import { GrpcError, messageOf } from "./status.ts";
 
@@ -18,6 +19,14 @@ type SendContext = Parameters<GrpcCall["sendMessageWithContext"]>[0];
 /** grpc-js clones what a call starts with. */
 const none = new Metadata();
 
+/** How long a call waits for a lease. */
+export interface LeaseOptions {
+  readonly signal: AbortSignal;
+  /** A time; `Infinity` for none. */
+  readonly deadline: number;
+  readonly waitForReady: boolean;
+}
+
 /** What a call needs of the channel that made it. */
 export interface CallOwner {
   readonly retryUnsent: boolean;
@@ -25,7 +34,7 @@ export interface CallOwner {
   /** A lease at once, if a conn has room. */
   tryLease(): Lease<GrpcConn> | undefined;
   /** A lease as soon as the pool gives one. */
-  lease(options: { signal: AbortSignal; deadline: number; waitForReady: boolean }): Promise<Lease<GrpcConn>>;
+  lease(options: LeaseOptions): Promise<Lease<GrpcConn>>;
   begin(waiting: PooledCall): void;
   end(waiting: PooledCall): void;
 }
@@ -35,6 +44,7 @@ export interface CallOwner {
  * to the real call then. It takes one slot at `start()`, and gives it back before the caller gets the status.
  */
 export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
+  place = -1;
   readonly #owner: CallOwner;
   readonly #arguments: CreateCall;
   #credentials: CallCredentials | undefined;
@@ -62,13 +72,15 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     this.#listener = listener;
     if (this.#over) return;
     this.#metadata = metadata;
+    let lease: Lease<GrpcConn> | undefined;
     try {
-      const lease = this.#owner.tryLease();
-      if (lease !== undefined) this.#run(lease);
-      else void this.#wait();
+      lease = this.#owner.tryLease();
     } catch (error) {
       this.#finish(statusOf(error));
+      return;
     }
+    if (lease !== undefined) this.#run(lease);
+    else void this.#wait();
   }
 
   startRead(): void {
@@ -155,19 +167,23 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
 
   #run(lease: Lease<GrpcConn>): void {
     this.#lease = lease;
-    const real = lease.conn.channel.createCall(...this.#arguments);
-    this.#real = real;
-    if (this.#credentials !== undefined) real.setCredentials(this.#credentials);
-    real.start(this.#metadata, this);
-    lease.conn.begin(this);
-    if (this.#reading) real.startRead();
-    if (this.#message !== undefined) real.sendMessageWithContext(this.#message.context, this.#message.bytes);
-    if (!this.#repeatable) this.#message = undefined;
-    if (this.#halfClosed) real.halfClose();
+    try {
+      const real = lease.conn.channel.createCall(...this.#arguments);
+      this.#real = real;
+      if (this.#credentials !== undefined) real.setCredentials(this.#credentials);
+      real.start(this.#metadata, this);
+      lease.conn.begin(this);
+      if (this.#reading) real.startRead();
+      if (this.#message !== undefined) real.sendMessageWithContext(this.#message.context, this.#message.bytes);
+      if (!this.#repeatable) this.#message = undefined;
+      if (this.#halfClosed) real.halfClose();
+    } catch (error) {
+      this.#finish(statusOf(error));
+    }
   }
 
   async #wait(): Promise<void> {
-    const waiting = new AbortController();
+    const waiting = takeCanceller();
     this.#waiting = waiting;
     this.#owner.begin(this);
     const [, ownDeadline, , parent, flags] = this.#arguments;
@@ -176,18 +192,19 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     if (inherited & propagate.CANCELLATION) parent?.on("cancelled", onCancelled);
     const parentDeadline = inherited & propagate.DEADLINE ? parent?.getDeadline() : undefined;
     const deadline = Math.min(Number(ownDeadline), Number(parentDeadline ?? Number.POSITIVE_INFINITY));
+    const waitForReady = this.#metadata.getOptions().waitForReady ?? false;
+    let lease: Lease<GrpcConn> | undefined;
     try {
-      const waitForReady = this.#metadata.getOptions().waitForReady ?? false;
-      const lease = await this.#owner.lease({ signal: waiting.signal, deadline, waitForReady });
-      if (this.#over) lease.release();
-      else this.#run(lease);
+      lease = await this.#owner.lease({ signal: waiting.signal, deadline, waitForReady });
     } catch (error) {
       this.#finish(statusOf(error));
-    } finally {
-      parent?.off("cancelled", onCancelled);
-      this.#waiting = undefined;
-      this.#owner.end(this);
     }
+    parent?.off("cancelled", onCancelled);
+    this.#waiting = undefined;
+    giveBackCanceller(waiting);
+    this.#owner.end(this);
+    if (this.#over) lease?.release();
+    else if (lease !== undefined) this.#run(lease);
   }
 
   /** The end of a call that has no real one. As with grpc-js, the status finds the listener of that moment. */

@@ -2,8 +2,9 @@ import { Channel, connectivityState, credentials, status } from "@grpc/grpc-js";
 import type { Lease } from "../contract.ts";
 import { DialError, PoolTypeError, WaitTimeoutError } from "../errors.ts";
 import type { Pool } from "../pool.ts";
+import { Bag } from "./bag.ts";
 import type { GrpcConn } from "./conn.ts";
-import { type CallOwner, type CreateCall, PooledCall } from "./pooled-call.ts";
+import { type CallOwner, type CreateCall, type LeaseOptions, PooledCall } from "./pooled-call.ts";
 import { GrpcError } from "./status.ts";
 import { newChannel } from "./target.ts";
 import { Watchers } from "./watchers.ts";
@@ -66,7 +67,7 @@ export class PooledChannel<K> extends Channel implements CallOwner {
   readonly #pool: Pool<K, GrpcConn>;
   readonly #key: K;
   readonly #check: (conn: GrpcConn) => void;
-  readonly #waiting = new Set<PooledCall>();
+  readonly #waiting = new Bag<PooledCall>();
   readonly #watchers = new Watchers();
   readonly #seen = new WeakSet<GrpcConn>();
   #last: GrpcConn | undefined;
@@ -98,7 +99,8 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     if (this.#closed) return;
     this.#closed = true;
     super.close();
-    for (const call of this.#waiting) call.cancelWithStatus(status.UNAVAILABLE, "Channel closed before call started");
+    for (const call of this.#waiting.all())
+      call.cancelWithStatus(status.UNAVAILABLE, "Channel closed before call started");
     this.#changed();
   }
 
@@ -132,17 +134,23 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     return lease === undefined ? undefined : this.#usable(lease);
   }
 
-  async lease(options: { signal: AbortSignal; deadline: number; waitForReady: boolean }): Promise<Lease<GrpcConn>> {
-    const { signal, deadline, waitForReady } = options;
+  async lease({ signal, deadline, waitForReady }: LeaseOptions): Promise<Lease<GrpcConn>> {
+    const begun = Date.now();
+    const bounded = deadline !== Number.POSITIVE_INFINITY;
     this.#connecting++;
-    const acquiring = this.#acquire(signal, deadline, waitForReady);
-    this.#changed();
     try {
-      const lease = await acquiring;
-      this.#failed = false;
-      return lease;
+      this.#changed();
+      for (;;) {
+        const timeoutMs = bounded ? deadline - Date.now() : undefined;
+        if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
+        const lease = this.#usable(await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady }));
+        if (lease === undefined) continue;
+        this.#failed = false;
+        return lease;
+      }
     } catch (error) {
       if (error instanceof DialError) this.#failed = true;
+      if (bounded && error instanceof WaitTimeoutError) throw exceeded(begun, error.message);
       throw error;
     } finally {
       this.#connecting--;
@@ -156,21 +164,6 @@ export class PooledChannel<K> extends Channel implements CallOwner {
 
   end(waiting: PooledCall): void {
     this.#waiting.delete(waiting);
-  }
-
-  async #acquire(signal: AbortSignal, deadline: number, waitForReady: boolean): Promise<Lease<GrpcConn>> {
-    const begun = Date.now();
-    for (;;) {
-      const timeoutMs = deadline === Number.POSITIVE_INFINITY ? undefined : deadline - Date.now();
-      if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
-      try {
-        const lease = this.#usable(await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady }));
-        if (lease !== undefined) return lease;
-      } catch (error) {
-        if (timeoutMs !== undefined && error instanceof WaitTimeoutError) throw exceeded(begun, error.message);
-        throw error;
-      }
-    }
   }
 
   /** A conn may begin to leave in the tick in which the pool hands it out. */

@@ -1,6 +1,7 @@
 import { commandOf, UsageError } from "./command.ts";
 import { drpc } from "./drpc.ts";
 import { child } from "./fresh.ts";
+import { grpc } from "./grpc.ts";
 import { formatHeader, headerOf } from "./header.ts";
 import { invoke } from "./invoke.ts";
 import { keys } from "./keys.ts";
@@ -12,7 +13,7 @@ import { stream } from "./stream.ts";
 import { format, tally } from "./table.ts";
 import { waiters } from "./waiters.ts";
 
-const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, drpc, offSection];
+const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, grpc, drpc, offSection];
 
 /** Nothing but these contenders of a section. */
 async function runRace([name, ...chosen]: readonly string[], pace: Pace): Promise<void> {

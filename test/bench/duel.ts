@@ -1,0 +1,119 @@
+import { median, shuffled } from "./race.ts";
+
+/** One way to make calls. */
+export interface Fighter {
+  /** Makes one; `done` is told when it has ended. */
+  call(done: (error: unknown) => void): void;
+  close(): Promise<void> | void;
+}
+
+/** What is measured. */
+export type Measure = keyof Slice["values"];
+
+/** Calls that one contender has made. */
+class Slice {
+  #calls = 0;
+  #ms = 0;
+  #cpu = 0;
+
+  /** So many callers make one call after another until the time is up; those that still run then end. */
+  async extend(fighter: Fighter, callers: number, ms: number): Promise<void> {
+    const cpuBefore = process.cpuUsage();
+    const begin = performance.now();
+    await new Promise<void>((resolve, reject) => {
+      let running = callers;
+      const next = (error: unknown): void => {
+        if (error !== null) {
+          reject(error);
+          return;
+        }
+        this.#calls++;
+        if (performance.now() - begin < ms) fighter.call(next);
+        else if (--running === 0) resolve();
+      };
+      for (let caller = 0; caller < callers; caller++) fighter.call(next);
+    });
+    this.#ms += performance.now() - begin;
+    const { user, system } = process.cpuUsage(cpuBefore);
+    this.#cpu += user + system;
+  }
+
+  get values() {
+    return {
+      /** By the clock on the wall. */
+      "calls/s": (this.#calls * 1000) / this.#ms,
+      /** Of this process, for a call. */
+      µs: this.#cpu / this.#calls,
+      /** How much of one this process had: under 1 where it had to wait, for the server or for a busy machine. */
+      processors: this.#cpu / 1000 / this.#ms,
+    };
+  }
+}
+
+/** How one contender compares with another, slice by slice. */
+export interface Ratio {
+  readonly median: number;
+  readonly mean: number;
+  /** Where the 95 % interval of the mean begins. */
+  readonly lower: number;
+  readonly pairs: number;
+}
+
+/** How long contenders are measured. */
+export interface Plan {
+  readonly callers: number;
+  readonly rounds: number;
+  /** Of each contender in each round. */
+  readonly sliceMs: number;
+  /** A slice is dealt out in so many pieces, which take turns with those of the others. */
+  readonly pieces: number;
+  readonly warmMs: number;
+}
+
+/** What contenders did who took turns. */
+export class Duel<N extends string> {
+  readonly #slices: ReadonlyMap<N, readonly Slice[]>;
+
+  private constructor(slices: ReadonlyMap<N, readonly Slice[]>) {
+    this.#slices = slices;
+  }
+
+  /** Who has fought is closed. */
+  static async fight<N extends string>(fighters: Readonly<Record<N, Fighter>>, plan: Plan): Promise<Duel<N>> {
+    const { callers, rounds, sliceMs, pieces, warmMs } = plan;
+    const names = Object.keys(fighters) as N[]; // no others are in a literal
+    for (const name of names) await new Slice().extend(fighters[name], callers, warmMs);
+    const slices = new Map<N, Slice[]>(names.map((name) => [name, []]));
+    for (let round = 0; round < rounds; round++) {
+      for (const all of slices.values()) all.push(new Slice());
+      for (let piece = 0; piece < pieces; piece++) {
+        for (const name of shuffled(names)) {
+          await slices
+            .get(name)
+            ?.at(-1)
+            ?.extend(fighters[name], callers, sliceMs / pieces);
+        }
+      }
+    }
+    for (const name of names) await fighters[name].close();
+    return new Duel(slices);
+  }
+
+  /** The median of `name`. */
+  of(name: N, measure: Measure): number {
+    return median(this.#values(name, measure));
+  }
+
+  ratio(name: N, base: N, measure: Measure): Ratio {
+    const bases = this.#values(base, measure);
+    const logs = this.#values(name, measure).map((value, round) => Math.log(value / (bases[round] ?? Number.NaN)));
+    const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length;
+    const variance = logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (logs.length - 1);
+    const lower = mean - 1.96 * Math.sqrt(variance / logs.length);
+    return { median: Math.exp(median(logs)), mean: Math.exp(mean), lower: Math.exp(lower), pairs: logs.length };
+  }
+
+  #values(name: N, measure: Measure): number[] {
+    return this.#slices.get(name)?.map((slice) => slice.values[measure]) ?? [];
+  }
+}
