@@ -21,7 +21,11 @@ export class Attendant<K, C extends PoolConn> {
   isNeeded(peer: Peer<K, C>): boolean {
     const { minIdle, maxUses } = peer.rules;
     return (
-      this.#health.attends || this.#roster.selection === "fastest" || minIdle > 0 || maxUses < unlimited || peer.holds
+      this.#health.attends ||
+      this.#roster.selection === "fastest" ||
+      minIdle > 0 ||
+      maxUses < unlimited ||
+      peer.conns().some(({ holds }) => holds)
     );
   }
 

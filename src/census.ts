@@ -32,6 +32,5 @@ export class Census<K, C extends PoolConn> {
       if (conn.reason === "evicted") this.yielding += by;
       conn.home.drainingCount += by;
     }
-    if (conn.blocked) conn.home.blockedCount += by;
   }
 }

@@ -26,11 +26,11 @@ export abstract class Choice<C extends PoolConn, H> {
   /** Free, no stream: the one longest idle first. */
   readonly idle: List<PooledConn<C, H>> = new List();
   /** Free, with streams: the one longest with room first. */
-  readonly roomy: List<PooledConn<C, H>> = new List();
+  roomy: List<PooledConn<C, H>> | undefined = undefined;
   /** Instead of `roomy`, where the load decides. */
   protected readonly loads: Loads<PooledConn<C, H>> | undefined;
   /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
-  protected readonly stale: List<PooledConn<C, H>> = new List();
+  protected stale: List<PooledConn<C, H>> | undefined = undefined;
   protected readonly owner: ShelfOwner<C, PooledConn<C, H>>;
 
   constructor(rules: KeyRules, owner: ShelfOwner<C, PooledConn<C, H>>) {
@@ -79,27 +79,30 @@ export abstract class Choice<C extends PoolConn, H> {
   }
 
   protected listFor(streams: number): List<PooledConn<C, H>> {
-    return streams === 0 ? this.idle : (this.loads?.of(streams) ?? this.roomy);
+    if (streams === 0) return this.idle;
+    if (this.loads !== undefined) return this.loads.of(streams);
+    this.roomy ??= new List();
+    return this.roomy;
   }
 
   protected choose(): PooledConn<C, H> | undefined {
     switch (this.owner.selection) {
       case "oldest":
-        return this.roomy.head ?? this.idle.head;
+        return this.roomy?.head ?? this.idle.head;
       case "newest":
-        return this.roomy.tail ?? this.idle.tail;
+        return this.roomy?.tail ?? this.idle.tail;
       case "least-loaded":
         return this.idle.head ?? this.loads?.least;
       case "fastest":
         return this.#fastest(this.owner.now());
       default:
-        return this.ask(this.owner.selection, [...this.roomy, ...this.idle]);
+        return this.ask(this.owner.selection, [...(this.roomy ?? []), ...this.idle]);
     }
   }
 
   #fastest(now: number): PooledConn<C, H> | undefined {
     let best: PooledConn<C, H> | undefined;
-    for (const list of [this.roomy, this.idle]) {
+    for (const list of this.roomy === undefined ? [this.idle] : [this.roomy, this.idle]) {
       for (let left = Math.min(compared, list.size); left > 0; left--) {
         const conn = list.head;
         if (conn === undefined) break;
@@ -113,12 +116,13 @@ export abstract class Choice<C extends PoolConn, H> {
 
   /** A copy of what is free, best first where an order is known. */
   protected inOrder(): PooledConn<C, H>[] {
-    const conns = [...this.stale, ...this.roomy, ...this.idle];
+    const stale = this.stale ?? [];
+    const conns = [...stale, ...(this.roomy ?? []), ...this.idle];
     switch (this.owner.selection) {
       case "newest":
         return conns.reverse();
       case "least-loaded":
-        return [...this.stale, ...this.idle, ...(this.loads ?? [])].sort((a, b) => a.streams - b.streams);
+        return [...stale, ...this.idle, ...(this.loads ?? [])].sort((a, b) => a.streams - b.streams);
       case "fastest": {
         const at = this.owner.now();
         return conns.sort((a, b) => a.cost(at) - b.cost(at));

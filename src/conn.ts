@@ -69,8 +69,8 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   foreign = false;
   /** How many streams had begun when it was last blocked; none: never. */
   blockedAt = -1;
-  /** When it was last known to work, where validation asks for it. */
-  usedAt: number;
+  /** When it was last known to work, where validation asks for it; undefined: when it was opened. */
+  usedAt: number | undefined = undefined;
   /** Measured where selection asks for it. */
   latency: Latency | undefined = undefined;
   /** Closes it at the end of its lifetime. */
@@ -79,6 +79,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   settlers: Settlers | undefined = undefined;
   /** A clear() with a higher number closes it. */
   readonly generation: number;
+  /** In whole milliseconds, rounded up: a fraction would be an object of its own, and make lifetimes end early. */
   readonly openedAt: number;
   /** Numbers the give-backs of all keys, so that ages compare without a clock. */
   givenBack = 0;
@@ -90,8 +91,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
     this.holds = ask(() => conn.ref) !== undefined;
     this.home = home;
     this.generation = generation;
-    this.openedAt = openedAt;
-    this.usedAt = openedAt;
+    this.openedAt = Math.ceil(openedAt);
   }
 
   get ready(): boolean {
@@ -192,7 +192,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
       streams: this.streams,
       maxStreams,
       tags: this.conn.tags,
-      ageMs: now - this.openedAt,
+      ageMs: Math.max(now - this.openedAt, 0),
       uses: this.uses,
     });
   }

@@ -105,13 +105,15 @@ export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C
     queueMicrotask(() => {
       const draining = ask(() => conn.draining) === true;
       if (!dialing.inFlight) {
-        if (member.taken) discard(conn);
+        if (!member.taken) return;
+        this.#roster.drop(member);
+        discard(conn);
       } else if (member.taken && !draining) {
         this.#uncount(dialing);
         this.#events.dialed.emit(() => ({ key: dialing.home.key, conn, ms: this.#tookMs(dialing) }));
         this.#owner.dialed(dialing, member);
       } else if (member.taken) {
-        this.#roster.refuse(member, "goaway");
+        this.#roster.refuse(member, dialing.home, "goaway");
         this.#failed(dialing, new Error("the conn was draining as soon as it was dialed"));
       } else {
         this.#failed(dialing, new Error("the conn was closed as soon as it was dialed"));

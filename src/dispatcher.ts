@@ -1,5 +1,6 @@
 import { Attendant } from "./attendant.ts";
 import { pauseMs } from "./backoff.ts";
+import { Caps } from "./caps.ts";
 import type { CloseFailure } from "./closing.ts";
 import type { Dial, PoolConn } from "./contract.ts";
 import { Dialer, type DialerOwner } from "./dialer.ts";
@@ -46,6 +47,7 @@ export class Dispatcher<K, C extends PoolConn>
   implements RosterOwner<K, C>, DialerOwner<K, C>, QueueOwner<K, C>, HandoutOwner<K, C>, HealthOwner<K, C>
 {
   readonly roster: Roster<K, C>;
+  readonly caps: Caps<K, C>;
   readonly dialer: Dialer<K, C>;
   readonly queue: Queue<K, C>;
   readonly now: () => number;
@@ -69,6 +71,7 @@ export class Dispatcher<K, C extends PoolConn>
     this.#owner = owner;
     this.now = () => schedule.clock.now();
     this.roster = new Roster(options.rules, options.selection, schedule, events, this);
+    this.caps = new Caps(this.roster);
     this.dialer = new Dialer(this.roster, schedule, events, this);
     this.queue = new Queue(schedule, events, this);
     this.places = new Places(this.roster, this.dialer, this.queue);
@@ -168,15 +171,15 @@ export class Dispatcher<K, C extends PoolConn>
         return;
       }
       this.available(peer);
-      this.roster.settle(conn);
+      this.caps.settle(conn);
       this.#feed();
-    } else this.roster.settle(conn);
+    } else this.caps.settle(conn);
   }
 
   /** A key has appeared, or its rules have changed. */
   equip(peer: Peer<K, C>): void {
     peer.attended = this.#attendant.isNeeded(peer);
-    this.roster.order(peer);
+    this.caps.order(peer);
   }
 
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
@@ -187,7 +190,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   #admitted(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.serve(peer);
-    this.roster.settle(conn);
+    this.caps.settle(conn);
     this.#feed();
   }
 
@@ -288,7 +291,7 @@ export class Dispatcher<K, C extends PoolConn>
   validated(conn: Member<K, C>): void {
     const back = this.roster.release(conn);
     this.serve(conn.home);
-    if (back) this.roster.settle(conn);
+    if (back) this.caps.settle(conn);
     this.#feed();
   }
 }

@@ -45,7 +45,7 @@ export class Exchange<K, C extends PoolConn> {
       if (!member.taken) return member.open;
       const objection = this.#objection(member, peer) ?? (room ? undefined : "evicted");
       const home = objection === undefined ? open() : undefined;
-      if (home === undefined) roster.refuse(member, objection ?? "pool");
+      if (home === undefined) roster.refuse(member, peer, objection ?? "pool");
       else this.#dispatcher.admit(member, home);
       return member.open;
     } finally {

@@ -53,7 +53,7 @@ export class Health<K, C extends PoolConn> {
   isDue(conn: Member<K, C>): boolean {
     const { validateAfterMs } = conn.home.rules;
     const afterMs = conn.uses > 0 ? validateAfterMs : Math.max(validateAfterMs, freshMs);
-    return this.#schedule.clock.now() - conn.usedAt >= afterMs;
+    return this.#schedule.clock.now() - (conn.usedAt ?? conn.openedAt) >= afterMs;
   }
 
   used(conn: Member<K, C>): void {

@@ -47,7 +47,7 @@ export class Herald<K, C extends PoolConn> {
   }
 
   #epitaph(conn: Member<K, C>): PoolEvents<K, C>["evicted"] {
-    const ageMs = this.#schedule.clock.now() - conn.openedAt;
+    const ageMs = Math.max(this.#schedule.clock.now() - conn.openedAt, 0);
     return { key: conn.home.key, conn: conn.conn, reason: conn.reason, ageMs, uses: conn.uses };
   }
 }

@@ -28,9 +28,7 @@ export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> {
   lane: Lane<Member<K, C>> | undefined = undefined;
   /** A cap or an order asks for something when a conn becomes idle. */
   bounded = false;
-  /** A conn of it can let the process go while it runs no stream. */
-  holds = false;
-  /** Something is to be done at each lease and give-back beside counting: `minIdle`, `maxUses`, validation, reset, latency. */
+  /** Something is to be done at each lease and give-back beside counting: `minIdle`, `maxUses`, validation, reset, latency, `ref`. */
   attended = false;
   /** False: forgotten by the pool; who holds it looks the key up again. */
   alive = true;

@@ -13,7 +13,11 @@ export class Register<C extends object, M> {
 
   hold(conn: C, record: M): void {
     this.#held.set(conn, record);
-    this.#others.delete(conn);
+  }
+
+  /** It may have been released. */
+  takeBack(conn: C, record: M): void {
+    if (this.#others.delete(conn)) this.#held.set(conn, record);
   }
 
   release(conn: C, record: M): void {
@@ -23,6 +27,5 @@ export class Register<C extends object, M> {
 
   forget(conn: C): void {
     this.#held.delete(conn);
-    this.#others.delete(conn);
   }
 }

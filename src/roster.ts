@@ -8,9 +8,9 @@ import type { Events } from "./events.ts";
 import { Herald } from "./herald.ts";
 import { IdleOrder } from "./idle.ts";
 import { Lifetimes } from "./lifetime.ts";
-import { type Rules, unlimited } from "./limits.ts";
+import type { Rules } from "./limits.ts";
 import type { Selection } from "./options.ts";
-import type { Member, Peer, PeerDemand, PeerOwner } from "./peer.ts";
+import { type Member, Peer, type PeerDemand, type PeerOwner } from "./peer.ts";
 import { Register } from "./register.ts";
 import type { Schedule } from "./schedule.ts";
 import { Latency } from "./selection.ts";
@@ -27,6 +27,13 @@ export interface RosterOwner<K, C extends PoolConn> {
   replaces(conn: Member<K, C>): boolean;
   /** A conn has been closed. `closing` is what its `close()` brought; it never rejects. Absent: it died. */
   closed(conn: Member<K, C>, closing?: Promise<CloseFailure | undefined>): void;
+}
+
+/** A function to be bound, which tells what it is bound to. */
+function told<T>(tell: (bound: T) => void): (this: T) => void {
+  return function (this: T): void {
+    tell(this);
+  };
 }
 
 /** A conn that waits for its replacement is closed without one after this. */
@@ -47,6 +54,10 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   readonly #herald: Herald<K, C>;
   readonly #owner: RosterOwner<K, C>;
   readonly #register = new Register<C, Member<K, C>>();
+  /** Bound to each conn: half of what a closure each would take. */
+  readonly #dead = told<Member<K, C>>((conn) => this.#died(conn));
+  /** Of conns that are out with callers, who may keep them longer than the pool keeps their keys. */
+  #nowhere: Peer<K, C> | undefined;
   #giveBacks = 0;
 
   constructor(
@@ -88,12 +99,12 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
     const member: Member<K, C> = new PooledConn(conn, peer, generation, this.now());
-    this.#register.release(conn, member);
+    this.#register.hold(conn, member);
     if (this.selection === "fastest") member.latency = new Latency(member.openedAt);
-    const died = () => this.#died(member);
+    const died = this.#dead.bind(member);
     try {
       conn.closed.then(died, died);
-      conn.onChange?.(() => this.#changed(member));
+      this.#subscribe(member);
     } catch (error) {
       this.#register.forget(conn); // not the pool's: it cannot be watched
       throw error;
@@ -101,31 +112,27 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     return member;
   }
 
-  /** The one way in for what was dialed, adopted or put back. The caller dispatches and then calls `settle`. */
+  #subscribe(conn: Member<K, C>): void {
+    conn.conn.onChange?.(() => this.#changed(conn));
+  }
+
+  /** What was enlisted will not be added. */
+  drop(conn: Member<K, C>): void {
+    this.#register.release(conn.conn, conn);
+  }
+
+  /** The one way in for what was dialed, adopted or put back. The caller dispatches, and then the caps are kept. */
   add(conn: Member<K, C>, peer: Peer<K, C>): void {
     this.census.change(conn, () => conn.put(peer));
-    this.#register.hold(conn.conn, conn);
+    this.#register.takeBack(conn.conn, conn);
     conn.givenBack = ++this.#giveBacks;
     peer.enter(conn);
     peer.place(conn);
     peer.learn(conn);
     this.lifetimes.limit(conn);
     if (!conn.holds) return;
-    peer.holds = true;
     peer.attended = true;
     conn.holdProcess(false);
-  }
-
-  /** Total order costs a little at each give-back: it is kept only where something asks for the oldest of all. */
-  order(peer: Peer<K, C>): void {
-    const { capacity, maxConns } = this.rules;
-    const { expirationMs } = peer.rules;
-    const ordered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
-    const lane = ordered ? this.idle.lane(expirationMs) : undefined;
-    peer.bounded = ordered || peer.rules.keyCapacity < unlimited;
-    if (lane === peer.lane) return;
-    for (const conn of peer.conns()) peer.lane?.forget(conn);
-    peer.lane = lane;
   }
 
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
@@ -142,7 +149,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     this.lease(conn);
   }
 
-  /** Uncounts a stream that has ended. True: the conn can be handed out again, and then `settle` is due. */
+  /** Uncounts a stream that has ended. True: the conn can be handed out again, and then the caps are to be kept. */
   release(conn: Member<K, C>): boolean {
     this.#herald.released(conn);
     if (!conn.ready) {
@@ -160,28 +167,6 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   #releaseLast(conn: Member<K, C>): void {
     if (conn.open) this.#change(conn, () => conn.release());
-  }
-
-  /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
-  settle(conn: Member<K, C>): void {
-    const peer = conn.home;
-    if (!peer.bounded || !conn.idle) return;
-    peer.lane?.touch(conn);
-    if (peer.idleCount > peer.rules.keyCapacity || this.census.idle > this.rules.capacity) this.cap(peer, "evicted");
-  }
-
-  /** Closes what is over the caps: the key's oldest first, then the oldest of all. */
-  cap(peer: Peer<K, C>, reason: CloseReason): void {
-    while (peer.idleCount > peer.rules.keyCapacity) {
-      const oldest = peer.oldestIdle();
-      if (oldest === undefined) return;
-      this.end(oldest, reason);
-    }
-    while (this.census.idle > this.rules.capacity) {
-      const oldest = this.idle.oldest();
-      if (oldest === undefined) return;
-      this.end(oldest, reason);
-    }
   }
 
   /** No new streams: closed at once if idle, else after its last stream. */
@@ -208,9 +193,10 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   }
 
   /** Closes a conn that is about to be adopted, and is not. */
-  refuse(conn: Member<K, C>, reason: CloseReason): void {
+  refuse(conn: Member<K, C>, peer: Peer<K, C>, reason: CloseReason): void {
     conn.cut(reason);
-    conn.home.tally.closed[reason]++;
+    this.drop(conn);
+    peer.tally.closed[reason]++;
     this.#owner.closed(
       conn,
       shut(() => conn.conn.close()),
@@ -219,7 +205,11 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   /** Removes an idle conn, which the caller owns from now on. */
   take(conn: Member<K, C>): void {
+    const { key, hash } = conn.home;
     this.#change(conn, () => conn.take());
+    if (!conn.taken) return; // a callback has put it back
+    this.#nowhere ??= new Peer(key, hash, this.rules, 0, this);
+    conn.home = this.#nowhere;
   }
 
   block(conn: Member<K, C>, until: PromiseLike<unknown>): void {
@@ -239,7 +229,10 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   #died(conn: Member<K, C>): void {
     if (conn.open) this.#change(conn, () => conn.cut("died"), true);
-    else if (conn.taken) conn.cut("died");
+    else if (conn.taken) {
+      conn.cut("died");
+      this.drop(conn);
+    }
   }
 
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */

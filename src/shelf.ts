@@ -1,6 +1,7 @@
 import { Choice } from "./choice.ts";
 import type { PooledConn } from "./conn.ts";
 import type { CloseReason, PoolConn } from "./contract.ts";
+import { List } from "./list.ts";
 import type { Filter } from "./options.ts";
 
 /** Conns without `onChange` whose slots are read again when nothing has room; bounded, so that a miss stays O(1). */
@@ -16,7 +17,6 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   open = 0;
   /** Idle conns, blocked ones among them. */
   idleCount = 0;
-  blockedCount = 0;
   drainingCount = 0;
 
   /** A conn is open from now on. `place` makes it free. */
@@ -94,7 +94,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   /** The conn to use next; the caller leases it before anything else happens. */
   pick(filter: Filter<C> | undefined): PooledConn<C, H> | undefined {
     if (filter === undefined && this.owner.inLine) {
-      const conn = this.roomy.head ?? this.idle.head;
+      const conn = this.roomy?.head ?? this.idle.head;
       if (conn === undefined || this.free(conn)) return conn;
     }
     return this.pickAsked(filter);
@@ -106,6 +106,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
     for (let conn = this.choose(); conn !== undefined; conn = this.choose()) {
       if (isDue?.(conn)) {
         conn.list?.remove(conn);
+        this.stale ??= new List();
         this.stale.push(conn);
       } else if (this.free(conn)) return conn;
     }
@@ -125,7 +126,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
   pickDue(filter: Filter<C> | undefined): PooledConn<C, H> | undefined {
     if (this.owner.isDue === undefined) return undefined;
     if (filter !== undefined) return this.#search(filter, true);
-    for (let conn = this.stale.head; conn !== undefined; conn = this.stale.head) if (this.free(conn)) return conn;
+    for (let conn = this.stale?.head; conn !== undefined; conn = this.stale?.head) if (this.free(conn)) return conn;
     return undefined;
   }
 
@@ -145,7 +146,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
 
   /** Puts back what was set aside. From the youngest on: each goes to the front, without a walk. */
   #restore(): void {
-    for (let conn = this.stale.tail; conn !== undefined; conn = this.stale.tail) this.place(conn);
+    for (let conn = this.stale?.tail; conn !== undefined; conn = this.stale?.tail) this.place(conn);
   }
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
@@ -178,7 +179,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
 
   /** Whether any conn is worth asking for. Where none is, a long queue need not be walked. */
   get hasFree(): boolean {
-    return this.idle.size > 0 || this.roomy.size > 0 || this.loads?.least !== undefined;
+    return this.idle.head !== undefined || this.roomy?.head !== undefined || this.loads?.least !== undefined;
   }
 
   /** Looks for slots that a conn without `onChange` has gained; each has its turn. */

@@ -91,10 +91,9 @@ export interface Counted {
   readonly open: number;
   readonly idleCount: number;
   readonly drainingCount: number;
-  readonly blockedCount: number;
   readonly demand: { readonly dials: { readonly size: number }; readonly waiters: { readonly size: number } };
   count(sum: Tally): void;
-  conns(): readonly { readonly streams: number }[];
+  conns(): readonly { readonly streams: number; readonly blocked: boolean }[];
 }
 
 /** A frozen snapshot of some keys; `gone` is what keys counted that are forgotten. */
@@ -114,8 +113,10 @@ export function statsOf(
     now.idle += peer.idleCount;
     now.leased += peer.open - peer.idleCount - peer.drainingCount;
     now.draining += peer.drainingCount;
-    now.blocked += peer.blockedCount;
-    for (const conn of peer.conns()) now.streams += conn.streams;
+    for (const { streams, blocked } of peer.conns()) {
+      now.streams += streams;
+      if (blocked) now.blocked++;
+    }
     now.waiting += peer.demand.waiters.size;
     now.keys++;
   }

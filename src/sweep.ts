@@ -53,7 +53,7 @@ export class Sweep<K, C extends PoolConn> {
       const overKey = peer.open - peer.drainingCount > peer.rules.maxKeyConns;
       if (overKey || roster.census.open - roster.census.draining > rules.maxConns) roster.end(conn, "configured");
     }
-    for (const peer of peers) roster.cap(peer, "configured");
+    for (const peer of peers) this.#dispatcher.caps.cap(peer, "configured");
     for (const peer of peers) this.#dispatcher.freed(peer);
   }
 

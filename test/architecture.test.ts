@@ -19,7 +19,7 @@ const floors: readonly (readonly string[])[] = [
   ["census", "directory", "herald", "leaks", "lifetime", "pause", "queue", "warmer"],
   ["blocks", "screen"],
   ["roster"],
-  ["dialer", "handout", "health"],
+  ["caps", "dialer", "handout", "health"],
   ["places"],
   ["keeper"],
   ["attendant", "planner"],
