@@ -29,10 +29,16 @@ export class Attendant<K, C extends PoolConn> {
     );
   }
 
-  /** Before a stream is counted. */
-  leasing(conn: Member<K, C>): void {
+  /** Counts a stream. Returns whether the key may lack conns now. */
+  lease(conn: Member<K, C>): boolean {
+    const peer = conn.home;
+    const { minIdle, maxUses } = peer.rules;
     conn.latency?.changed(conn.streams, this.#roster.now());
-    if (conn.home.rules.minIdle > 0) this.#keeper.used(conn.home);
+    if (minIdle > 0) this.#keeper.used(peer);
+    this.#roster.lease(conn);
+    if (conn.holds && conn.streams === 1) conn.holdProcess(true);
+    if (conn.uses >= maxUses) this.#roster.end(conn, "retired");
+    return minIdle > 0;
   }
 
   /** Before a stream is uncounted. */

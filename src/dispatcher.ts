@@ -121,12 +121,18 @@ export class Dispatcher<K, C extends PoolConn>
     return peer.demand.batching || this.#rounds.busy ? undefined : peer.pick(filter);
   }
 
-  /** One more waiter, behind others, for a key that may not dial: a long queue grows by itself. */
+  /** One more waiter has nothing to hope for but its turn. */
   #changesNothing(peer: Peer<K, C>, { dial }: Request<K, C>): boolean {
     const { head, size } = peer.demand.waiters;
     if (head === undefined || head.request.filter !== undefined || size >= peer.rules.maxWaiters) return false;
-    if (dial === undefined || peer.demand.pause !== undefined || peer.attended || this.#rounds.busy) return false;
-    return !this.places.keyHasRoom(peer) && !peer.reread(1);
+    return dial !== undefined && !this.#rounds.busy && this.#isSteady(peer) && !peer.reread(1);
+  }
+
+  /** Nothing but hand-overs can serve those who wait for the key, and nobody else waits for a place. */
+  #isSteady(peer: Peer<K, C>): boolean {
+    const { waiters, dials, inDoubt } = peer.demand;
+    if (waiters.tail?.fresh !== false || dials.head !== undefined || inDoubt || peer.attended) return false;
+    return !this.places.keyHasRoom(peer) && this.places.quiet && this.keeper.quiet;
   }
 
   /** What `give` makes of a conn, as soon as there is one. `tryLease` has found none. */
@@ -146,17 +152,8 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   lease(conn: Member<K, C>): void {
-    if (conn.home.attended) this.leaseAttended(conn);
-    else this.roster.lease(conn);
-  }
-
-  private leaseAttended(conn: Member<K, C>): void {
-    const { rules } = conn.home;
-    this.#attendant.leasing(conn);
-    this.roster.lease(conn);
-    if (conn.holds && conn.streams === 1) conn.holdProcess(true);
-    if (conn.uses >= rules.maxUses) this.roster.end(conn, "retired");
-    if (rules.minIdle > 0) this.serve(conn.home);
+    if (!conn.home.attended) this.roster.lease(conn);
+    else if (this.#attendant.lease(conn)) this.serve(conn.home);
   }
 
   /** A stream has ended. Its slot is free before the caller learns of the end. */
@@ -274,6 +271,7 @@ export class Dispatcher<K, C extends PoolConn>
 
   #serve(peer: Peer<K, C>): void {
     this.#handout.run(peer);
+    if (this.#isSteady(peer)) return; // what follows would find nothing to do
     if (peer.attended) this.health.serve(peer);
     this.#planner.plan(peer);
     this.keeper.tend(peer);

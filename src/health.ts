@@ -82,10 +82,12 @@ export class Health<K, C extends PoolConn> {
     const demand = peer.need();
     demand.validating += slots;
     this.#roster.probe(conn);
-    const ask = async (signal: AbortSignal) => {
-      if ((await validate(conn.conn, { signal })) !== true) throw new Error("the conn is not healthy");
+    const controller = new AbortController();
+    const ask = async () => {
+      if ((await validate(conn.conn, { signal: controller.signal })) !== true)
+        throw new Error("the conn is not healthy");
     };
-    this.#hold(conn, ask, "invalid", () => {
+    this.#hold(conn, ask, controller, "invalid", () => {
       demand.validating -= slots;
       conn.usedAt = Number.POSITIVE_INFINITY; // with `validateAfterMs` 0 it would be due again before anybody has it
       this.#owner.validated(conn);
@@ -100,6 +102,7 @@ export class Health<K, C extends PoolConn> {
     this.#hold(
       conn,
       () => reset(conn.conn),
+      undefined,
       "reset",
       () => this.#owner.available(conn.home),
     );
@@ -111,22 +114,27 @@ export class Health<K, C extends PoolConn> {
   }
 
   /** The conn is skipped until there is an answer; one that does not come within `dialTimeoutMs` is a failure. */
-  #hold(conn: Member<K, C>, ask: (signal: AbortSignal) => unknown, reason: CloseReason, done: () => void): void {
+  #hold(
+    conn: Member<K, C>,
+    ask: () => unknown,
+    controller: AbortController | undefined,
+    reason: CloseReason,
+    done: () => void,
+  ): void {
     const limited = () => {
-      const controller = new AbortController();
-      const answer = ask(controller.signal);
+      const answer = ask();
       return isThenable(answer) ? this.#limit(conn, answer, controller) : answer;
     };
     this.#roster.blocks.hold(conn, limited, reason, done);
   }
 
-  #limit(conn: Member<K, C>, answer: PromiseLike<unknown>, controller: AbortController): Promise<unknown> {
+  #limit(conn: Member<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
     const { dialTimeoutMs } = conn.home.rules;
     let timeout: Task | undefined;
     const over = new Promise<never>((_, reject) => {
       const stop = () => {
         reject(new Error("no answer in time"));
-        controller.abort();
+        controller?.abort();
       };
       this.#asking.set(conn, stop);
       if (dialTimeoutMs === Number.POSITIVE_INFINITY) return;

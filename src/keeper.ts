@@ -40,8 +40,8 @@ export class Keeper<K, C extends PoolConn> {
   readonly #warmers = new Map<Peer<K, C>, Set<Warmer<K, C>>>();
   /** Keys that lack conns which the limits did not allow when they were last looked at. */
   readonly #held = new Set<Peer<K, C>>();
-  /** Any of the three above may have entries. Asked at each hand-over. */
-  #engaged = false;
+  /** The three above have no entries. Asked at each hand-over. */
+  quiet = true;
 
   constructor(
     dial: Dial<K, C> | undefined,
@@ -69,7 +69,7 @@ export class Keeper<K, C extends PoolConn> {
     }
     if (this.#dial === undefined || !peer.alive) return;
     const task: Task = { due: 0, place: -1, run: () => this.#unused(peer) };
-    this.#engaged = true;
+    this.quiet = false;
     this.#kept.set(peer, { usedAt: now, task, outlived: new Set(), outstayed: new Map() });
     this.#schedule.add(task, keptFor(peer));
   }
@@ -108,8 +108,8 @@ export class Keeper<K, C extends PoolConn> {
 
   /** Starts the dials that bring a key to what it should have, as far as the limits allow. */
   tend(peer: Peer<K, C>): void {
-    if (!this.#engaged) return;
-    this.#engaged = this.#kept.size > 0 || this.#warmers.size > 0 || this.#held.size > 0;
+    if (this.quiet) return;
+    this.quiet = this.#kept.size + this.#warmers.size + this.#held.size === 0;
     const kept = this.#kept.get(peer);
     for (const conn of kept?.outlived ?? []) {
       if (!conn.idle || peer.idleCount > peer.rules.minIdle) this.#roster.end(conn, "retired");
@@ -137,7 +137,7 @@ export class Keeper<K, C extends PoolConn> {
 
   /** A key that lacks conns, and now may have them. */
   get next(): Peer<K, C> | undefined {
-    if (!this.#engaged || !this.#places.free) return undefined;
+    if (this.quiet || !this.#places.free) return undefined;
     for (const peer of this.#held) if (this.#places.mayPrepare(peer)) return peer;
     return undefined;
   }
@@ -177,7 +177,7 @@ export class Keeper<K, C extends PoolConn> {
     };
     const warmer = new Warmer(peer, count, request, this.#schedule, giveUp);
     const warmers = this.#warmers.get(peer) ?? new Set();
-    this.#engaged = true;
+    this.quiet = false;
     this.#warmers.set(peer, warmers.add(warmer));
     const refusal =
       this.#lacking(peer, warmer) <= 0

@@ -65,6 +65,11 @@ export class Places<K, C extends PoolConn> {
     if (peer.demand.turn !== undefined && !this.#line.has(peer.demand)) peer.demand.turn = undefined;
   }
 
+  /** No key stands in line. */
+  get quiet(): boolean {
+    return this.#line.head === undefined;
+  }
+
   /** The first in line for which there is a place: where only its own conns are idle, the second may have one. */
   get next(): Peer<K, C> | undefined {
     const { head } = this.#line;
