@@ -1,5 +1,5 @@
 import type { PoolConn } from "./contract.ts";
-import type { Member } from "./peer.ts";
+import type { Member, Peer } from "./peer.ts";
 
 /** How many conns there are, of all keys and of each. Every counter that a limit reads is changed here alone. */
 export class Census<K, C extends PoolConn> {
@@ -18,15 +18,25 @@ export class Census<K, C extends PoolConn> {
     this.#count(conn, 1);
   }
 
-  countIdle(conn: Member<K, C>, by: 1 | -1): void {
-    this.idle += by;
-    conn.home.idleCount += by;
+  /** An idle conn of `peer` begins a stream. */
+  busy(peer: Peer<K, C>): void {
+    this.idle--;
+    peer.idleCount--;
+  }
+
+  /** A conn of `peer` runs no stream any more. */
+  idles(peer: Peer<K, C>): void {
+    this.idle++;
+    peer.idleCount++;
   }
 
   #count(conn: Member<K, C>, by: 1 | -1): void {
     if (!conn.open) return;
     this.open += by;
-    if (conn.idle) this.countIdle(conn, by);
+    if (conn.idle) {
+      this.idle += by;
+      conn.home.idleCount += by;
+    }
     if (conn.draining) {
       this.draining += by;
       if (conn.reason === "evicted") this.yielding += by;

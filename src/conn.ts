@@ -61,12 +61,12 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   streams = 0;
   /** Streams that it took when it was last asked. */
   slots = 0;
-  /** Streams begun. More than `streams`: at least one has ended, so that `unblocked()` is worth asking. */
+  /** Streams begun. */
   uses = 0;
+  /** `unblocked()` is worth asking: a stream has ended on it, or it has been in other hands. */
+  asks = false;
   /** Its last `unblocked()` is pending, or its `reset` is. */
   blocked = false;
-  /** It has been in other hands, which may have used it: it is asked before its first stream here too. */
-  foreign = false;
   /** How many streams had begun when it was last blocked; none: never. */
   blockedAt = -1;
   /** When it was last known to work, where validation asks for it; undefined: when it was opened. */
@@ -137,6 +137,7 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
     if (this.#phase === closed) return;
     if (this.streams === 0) cannot(this, "be released");
     this.streams--;
+    if (this.uses > this.streams) this.asks = true; // not so after a stream of the pool's own
     if (this.streams === 0 && this.#phase === draining) this.#phase = closed;
   }
 

@@ -152,8 +152,12 @@ export class Dispatcher<K, C extends PoolConn>
   }
 
   lease(conn: Member<K, C>): void {
-    if (!conn.home.attended) this.roster.lease(conn);
-    else if (this.#attendant.lease(conn)) this.serve(conn.home);
+    if (conn.home.attended) this.leaseAttended(conn);
+    else this.roster.lease(conn);
+  }
+
+  private leaseAttended(conn: Member<K, C>): void {
+    if (this.#attendant.lease(conn)) this.serve(conn.home);
   }
 
   /** A stream has ended. Its slot is free before the caller learns of the end. */

@@ -39,7 +39,7 @@ export class Exchange<K, C extends PoolConn> {
     }
     try {
       const member = known ?? roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
-      member.foreign = true;
+      member.asks = true;
       const room = this.#objection(member, peer) === undefined && this.#makeRoom(peer);
       // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
       if (!member.taken) return member.open;

@@ -25,7 +25,10 @@ export class Handle<K, C extends PoolConn> implements Conn {
   readonly #filter: Filter<C> | undefined;
   readonly #retryUnsent: boolean;
   readonly #waitForReady: boolean;
-  /** Kept from call to call, which saves a look-up; it may have been forgotten meanwhile. None once the handle is closed. */
+  /**
+   * Kept from call to call, which saves a look-up. If the pool has forgotten it, it has no conn to give, and the call
+   * looks its key up again. None once the handle is closed.
+   */
   #peer: Peer<K, C> | undefined;
   #isClosed = false;
   #closed: Promise<void> | undefined;
@@ -46,31 +49,33 @@ export class Handle<K, C extends PoolConn> implements Conn {
   invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
     let member: Member<K, C> | undefined;
     try {
-      const call = options === undefined && this.#signal === undefined ? undefined : this.#callOptions(options);
-      member = this.leaseNow();
-      if (member === undefined) return this.#invokeLater(rpc, request, call);
-      const settlers = member.settlers ?? this.#settlers(member);
+      const call = options === undefined && this.#signal === undefined ? undefined : this.callOptions(options);
+      const peer = this.#peer;
+      member = peer === undefined ? undefined : this.#dispatcher.tryLease(peer, this.#filter);
+      if (member === undefined) return this.invokeLater(rpc, request, call);
+      const settlers = member.settlers ?? this.settlers(member);
       return settlers.conn.invoke(rpc, request, call).then(settlers.done, settlers.failed);
     } catch (error) {
-      return this.#refuse(member, error);
+      return this.refuse(member, error);
     }
   }
 
   newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
     let member: Member<K, C> | undefined;
     try {
-      const call = options === undefined && this.#signal === undefined ? undefined : this.#callOptions(options);
-      member = this.leaseNow();
-      if (member === undefined) return this.#streamLater(rpc, call);
-      const settlers = member.settlers ?? this.#settlers(member);
+      const call = options === undefined && this.#signal === undefined ? undefined : this.callOptions(options);
+      const peer = this.#peer;
+      member = peer === undefined ? undefined : this.#dispatcher.tryLease(peer, this.#filter);
+      if (member === undefined) return this.streamLater(rpc, call);
+      const settlers = member.settlers ?? this.settlers(member);
       return settlers.conn.newStream(rpc, call).then(settlers.streamed, settlers.failed);
     } catch (error) {
-      return this.#refuse(member, error);
+      return this.refuse(member, error);
     }
   }
 
   /** What throws has begun nothing. */
-  #refuse(member: Member<K, C> | undefined, error: unknown): Promise<never> {
+  private refuse(member: Member<K, C> | undefined, error: unknown): Promise<never> {
     if (member !== undefined) this.#dispatcher.release(member);
     return Promise.reject(error);
   }
@@ -96,7 +101,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
     return undefined;
   }
 
-  #callOptions(options: CallOptions | undefined): CallOptions | undefined {
+  private callOptions(options: CallOptions | undefined): CallOptions | undefined {
     if (this.#isClosed) throw new ConnClosedError("handle", false);
     const signal = this.#signal;
     if (options === undefined) {
@@ -110,26 +115,13 @@ export class Handle<K, C extends PoolConn> implements Conn {
     return call;
   }
 
-  /** A conn for a call that will not be sent again. */
-  private leaseNow(): Member<K, C> | undefined {
-    const peer = this.#peer;
-    return peer?.alive ? this.#dispatcher.tryLease(peer, this.#filter) : this.leaseAnew();
-  }
-
-  private leaseAnew(): Member<K, C> | undefined {
-    if (this.#isClosed) throw new ConnClosedError("handle", false);
-    if (this.#retryUnsent) return undefined;
-    this.#peer = this.#pool.peer(this.#key, this.#hash);
-    return this.#dispatcher.tryLease(this.#peer, this.#filter);
-  }
-
   // Apart from their callers, since a closure in those would cost an allocation at each call.
 
-  #invokeLater<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions | undefined): Promise<O> {
+  private invokeLater<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions | undefined): Promise<O> {
     return this.#later(options, ({ conn, done, failed }, rest) => conn.invoke(rpc, request, rest).then(done, failed));
   }
 
-  #streamLater<I, O>(rpc: Rpc<I, O>, options: CallOptions | undefined): Promise<Stream<I, O>> {
+  private streamLater<I, O>(rpc: Rpc<I, O>, options: CallOptions | undefined): Promise<Stream<I, O>> {
     return this.#later(options, ({ conn, streamed, failed }, rest) => conn.newStream(rpc, rest).then(streamed, failed));
   }
 
@@ -138,11 +130,12 @@ export class Handle<K, C extends PoolConn> implements Conn {
     options: CallOptions | undefined,
     run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
   ): Promise<T> {
+    if (this.#isClosed) throw new ConnClosedError("handle", false);
     const { now } = this.#dispatcher;
     const started = now();
     for (let retries = this.#retryUnsent ? 1 : 0; ; retries--) {
-      const peer = this.#pool.peer(this.#key, this.#hash);
-      const member = this.#dispatcher.tryLease(peer, this.#filter) ?? (await this.#wait(rest(options, started, now())));
+      const member =
+        this.#dispatcher.tryLease(this.#home(), this.#filter) ?? (await this.#wait(rest(options, started, now())));
       try {
         return await this.#run(member, rest(options, started, now()), run);
       } catch (error) {
@@ -157,15 +150,22 @@ export class Handle<K, C extends PoolConn> implements Conn {
     run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
   ): Promise<T> {
     try {
-      return run(member.settlers ?? this.#settlers(member), options);
+      return run(member.settlers ?? this.settlers(member), options);
     } catch (error) {
       this.#dispatcher.release(member); // what throws has begun nothing
       throw error;
     }
   }
 
-  #wait(options: CallOptions | undefined): Promise<Member<K, C>> {
+  /** The record of its key, kept for the calls that follow, unless those may be sent again. */
+  #home(): Peer<K, C> {
     const peer = this.#pool.peer(this.#key, this.#hash);
+    if (!this.#retryUnsent && !this.#isClosed) this.#peer = peer;
+    return peer;
+  }
+
+  #wait(options: CallOptions | undefined): Promise<Member<K, C>> {
+    const peer = this.#home();
     const request = {
       dial: this.#dial,
       filter: this.#filter,
@@ -176,7 +176,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
     return this.#dispatcher.wait(peer, request, (conn) => conn);
   }
 
-  #settlers(member: Member<K, C>): Settlers {
+  private settlers(member: Member<K, C>): Settlers {
     const dispatcher = this.#dispatcher;
     const settlers: Settlers = {
       conn: carrier(member.conn),

@@ -137,7 +137,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
   lease(conn: Member<K, C>): void {
-    if (conn.streams === 0) this.census.countIdle(conn, -1);
+    if (conn.streams === 0) this.census.busy(conn.home);
     conn.lease();
     conn.home.begun(conn);
     this.#herald.leased(conn);
@@ -158,7 +158,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     }
     conn.release();
     if (conn.streams === 0) {
-      this.census.countIdle(conn, 1);
+      this.census.idles(conn.home);
       conn.givenBack = ++this.#giveBacks;
     }
     conn.home.ended(conn);

@@ -156,7 +156,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
     try {
       if (conn.draining === true) return this.refuse(member, "goaway");
       // A conn just dialed is free: only after its first stream is it asked, or once it has been in other hands.
-      if (member.uses > member.streams || member.foreign) until = conn.unblocked?.();
+      if (member.asks) until = conn.unblocked?.();
       member.slots = this.slotsOf(conn);
     } catch {
       return this.refuse(member, "blocked");
