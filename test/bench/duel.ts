@@ -54,7 +54,7 @@ class Slice {
 export interface Ratio {
   readonly median: number;
   readonly mean: number;
-  /** Where the 95 % interval of the mean begins. */
+  /** Where the 95 % interval of the median begins, whatever the distribution: a stall of the machine is one slice. */
   readonly lower: number;
   readonly pairs: number;
 }
@@ -106,11 +106,14 @@ export class Duel<N extends string> {
 
   ratio(name: N, base: N, measure: Measure): Ratio {
     const bases = this.#values(base, measure);
-    const logs = this.#values(name, measure).map((value, round) => Math.log(value / (bases[round] ?? Number.NaN)));
-    const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length;
-    const variance = logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (logs.length - 1);
-    const lower = mean - 1.96 * Math.sqrt(variance / logs.length);
-    return { median: Math.exp(median(logs)), mean: Math.exp(mean), lower: Math.exp(lower), pairs: logs.length };
+    const ratios = this.#values(name, measure)
+      .map((value, round) => value / (bases[round] ?? Number.NaN))
+      .toSorted((a, b) => a - b);
+    const pairs = ratios.length;
+    const mean = Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / pairs);
+    // The sign test's interval: https://en.wikipedia.org/wiki/Sign_test
+    const lower = ratios[Math.max(Math.floor(pairs / 2 - 0.98 * Math.sqrt(pairs)), 0)] ?? Number.NaN;
+    return { median: median(ratios), mean, lower, pairs };
   }
 
   #values(name: N, measure: Measure): number[] {

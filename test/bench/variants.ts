@@ -33,7 +33,7 @@ export const off = {
   again: { title: "default once more (A/A)" },
   stats: { title: "stats() read in each round", eachRound: (pool) => pool.stats() },
   listeners: { title: "listeners added and removed", prepare: listenForAWhile },
-  options: { title: "an empty options object", get: {}, tryAcquire: {} },
+  options: { title: "an empty options object", get: {} },
   checked: { title: "validate, reset on another pool", prepare: () => use(makePool(checks)) },
   measured: { title: 'minIdle, "fastest" on another pool', prepare: () => use(makePool(measures)) },
   tags: { title: "conns with tags", options: { dial: () => new TaggedConn() } },
