@@ -130,8 +130,9 @@ export class Dispatcher<K, C extends PoolConn>
 
   /** Nothing but hand-overs can serve those who wait for the key, and nobody else waits for a place. */
   #isSteady(peer: Peer<K, C>): boolean {
-    const { waiters, dials, inDoubt } = peer.demand;
-    if (waiters.tail?.fresh !== false || dials.head !== undefined || inDoubt || peer.attended) return false;
+    const { waiters, dials, pause, inDoubt } = peer.demand;
+    if (waiters.tail?.fresh !== false || inDoubt || peer.attended) return false;
+    if (dials.head !== undefined || pause !== undefined) return false;
     return !this.places.keyHasRoom(peer) && this.places.quiet && this.keeper.quiet;
   }
 

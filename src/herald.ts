@@ -7,24 +7,19 @@ import type { Schedule } from "./schedule.ts";
 /** Tells what happens to conns. Apart from its callers: a closure in those would cost an allocation at each call. */
 export class Herald<K, C extends PoolConn> {
   readonly #events: Events<K, C>;
-  /** Asked at each call. */
-  private readonly onLease: Events<K, C>["leased"];
-  private readonly onRelease: Events<K, C>["released"];
   readonly #schedule: Schedule;
 
   constructor(events: Events<K, C>, schedule: Schedule) {
     this.#events = events;
-    this.onLease = events.leased;
-    this.onRelease = events.released;
     this.#schedule = schedule;
   }
 
   leased(conn: Member<K, C>): void {
-    if (this.onLease.active) this.tell("leased", conn);
+    this.#tell("leased", conn);
   }
 
   released(conn: Member<K, C>): void {
-    if (this.onRelease.active) this.tell("released", conn);
+    this.#tell("released", conn);
   }
 
   drained(conn: Member<K, C>): void {
@@ -42,7 +37,7 @@ export class Herald<K, C extends PoolConn> {
     else if (closed.active) void closing.then((failure) => closed.emit(() => ({ ...this.#epitaph(conn), ...failure })));
   }
 
-  private tell(name: "leased" | "released", conn: Member<K, C>): void {
+  #tell(name: "leased" | "released", conn: Member<K, C>): void {
     this.#events[name].emit(() => ({ key: conn.home.key, conn: conn.conn }));
   }
 

@@ -52,6 +52,9 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
   readonly blocks: Blocks<K, C>;
   readonly #schedule: Schedule;
   readonly #herald: Herald<K, C>;
+  /** Asked at each call. */
+  private readonly onLease: Events<K, C>["leased"];
+  private readonly onRelease: Events<K, C>["released"];
   readonly #owner: RosterOwner<K, C>;
   readonly #register = new Register<C, Member<K, C>>();
   /** Bound to each conn: half of what a closure each would take. */
@@ -73,6 +76,8 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     Object.freeze(this.rest);
     this.#schedule = schedule;
     this.#herald = new Herald(events, schedule);
+    this.onLease = events.leased;
+    this.onRelease = events.released;
     this.#owner = owner;
     this.blocks = new Blocks(this.census, this, owner);
     this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
@@ -140,7 +145,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     if (conn.streams === 0) this.census.busy(conn.home);
     conn.lease();
     conn.home.begun(conn);
-    this.#herald.leased(conn);
+    if (this.onLease.active) this.#herald.leased(conn);
   }
 
   /** The same for a stream of the pool's own: no use of the conn. */
@@ -151,7 +156,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then the caps are to be kept. */
   release(conn: Member<K, C>): boolean {
-    this.#herald.released(conn);
+    if (this.onRelease.active) this.#herald.released(conn);
     if (!conn.ready) {
       this.#releaseLast(conn);
       return false;

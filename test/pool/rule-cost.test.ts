@@ -46,6 +46,20 @@ test("rule: a hit allocates one promise, the one that the caller gets", async ()
   );
 });
 
+test("rule: the first call of a handle that finds a conn is a hit like any other", async () => {
+  const clock = new FakeClock();
+  const pool = new Pool<string, Conn>({ clock });
+  pool.put("k", new FlatConn({ maxStreams: 10 }));
+  await pool.get("k").invoke(echo, "x");
+  const { readings } = clock;
+  const handle = pool.get("k");
+  assert.equal(
+    promises(() => void handle.invoke(echo, "x")),
+    1,
+  );
+  assert.equal(clock.readings, readings);
+});
+
 test("rule: a hit reads no clock, adds no listener and arms no timer", async () => {
   for (const limits of [{}, { expirationMs: 60_000, capacity: 5, maxConns: 5, maxLifetimeMs: 60_000, maxUses: 1e6 }]) {
     const clock = new FakeClock();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DialError, DialTimeoutError } from "../../src/errors.ts";
 import { FakeClock, settle } from "../support/clock.ts";
-import { type ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard, type Outcome, outcome, refusal, soon } from "../support/outcome.ts";
 import { testPool } from "../support/pool.ts";
 
@@ -156,6 +156,21 @@ test("rule: while a backoff runs, newcomers get the last error at once, and thos
   dial.pending[1]?.arrive();
   await settle();
   assert.equal(patient.state, "resolved");
+});
+
+test("rule: while a backoff runs, newcomers get the last error at once, though others wait and the key is at its limit", async () => {
+  const clock = new FakeClock();
+  const dial = manual();
+  const pool = testPool({ clock, dial, maxKeyConns: 1, dialTimeoutMs: 0, backoff: { baseMs: 1e6, maxMs: 1e6 } });
+  const first = outcome(pool.acquire("k"));
+  dial.pending[0]?.fail(new Error("refused"));
+  await settle();
+  pool.put("k", new ScriptedConn());
+  assert.notEqual(pool.tryAcquire("k"), undefined);
+  const patient = [1, 2].map(() => outcome(pool.acquire("k", { waitForReady: true })));
+  assert.equal(await refusal(pool.acquire("k")), first.error);
+  await settle();
+  assert.deepEqual(states(...patient), ["pending", "pending"]);
 });
 
 test("rule: a backoff is remembered for maxMs after it has run out, and then leaves no trace", async () => {
