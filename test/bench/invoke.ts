@@ -4,6 +4,7 @@ import { createPool as createLightningPool } from "lightning-pool";
 import { Pool as TarnPool } from "tarn";
 import type { Conn } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
+import { direct } from "./direct.ts";
 import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
@@ -15,15 +16,7 @@ const key = "peer:1";
 const dial = (): Conn => new NoopConn();
 
 const contenders = {
-  direct: (): Contender => {
-    const conn = new NoopConn();
-    return {
-      name: "direct",
-      run: async (n) => {
-        for (let i = 0; i < n; i++) await conn.invoke(rpc, "request");
-      },
-    };
-  },
+  direct,
 
   /** What no pool can do without: a counter, and two functions that see the end of the call. */
   floor: (): Contender => {

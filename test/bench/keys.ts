@@ -1,5 +1,6 @@
 import type { Conn } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
+import { direct } from "./direct.ts";
 import { fresh } from "./fresh.ts";
 import { goPool } from "./go-pool.ts";
 import { expireAll } from "./keys-expire.ts";
@@ -20,23 +21,14 @@ async function used(count: number): Promise<{ pool: Pool; keys: readonly string[
 }
 
 const contenders = {
-  direct: (): Contender => {
-    const conn = new NoopConn();
-    return {
-      name: "direct",
-      run: async (n) => {
-        for (let i = 0; i < n; i++) await conn.invoke(rpc, "request");
-      },
-    };
-  },
+  direct,
 
   rotation: async (): Promise<Contender> => {
     const { handles } = await used(64);
-    let at = 0;
     return {
       name: "rotation",
       run: async (n) => {
-        for (let i = 0; i < n; i++) await handles[at++ % handles.length]?.invoke(rpc, "request");
+        for (let i = 0; i < n; i++) await handles[i % 64]?.invoke(rpc, "request");
       },
     };
   },

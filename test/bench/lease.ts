@@ -1,10 +1,11 @@
 import { do_not_optimize } from "mitata";
 import type { Conn, Lease } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
+import { direct } from "./direct.ts";
 import { fresh } from "./fresh.ts";
 import { goPool } from "./go-pool.ts";
 import { bytesPerOperation } from "./memory.ts";
-import { NoopConn, rpc } from "./noop.ts";
+import { NoopConn } from "./noop.ts";
 import { assemble, race } from "./race.ts";
 import { atMost, type Contender, type Line, type Pace, type Section } from "./row.ts";
 import { atMostAsDirect } from "./scale.ts";
@@ -13,15 +14,7 @@ const key = "peer:1";
 const dial = (): Conn => new NoopConn();
 
 const contenders = {
-  direct: (): Contender => {
-    const conn = new NoopConn();
-    return {
-      name: "direct",
-      run: async (n) => {
-        for (let i = 0; i < n; i++) await conn.invoke(rpc, "request");
-      },
-    };
-  },
+  direct,
 
   lease: async (): Promise<Contender> => {
     const pool = new Pool({ dial });

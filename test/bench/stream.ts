@@ -1,5 +1,6 @@
 import type { Conn } from "../../src/contract.ts";
 import { Pool } from "../../src/pool.ts";
+import { direct } from "./direct.ts";
 import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";
 import { NoopConn, rpc } from "./noop.ts";
@@ -8,15 +9,7 @@ import type { Contender, Line, Pace, Section } from "./row.ts";
 import { atMostScaled } from "./scale.ts";
 
 const contenders = {
-  invoke: (): Contender => {
-    const conn = new NoopConn();
-    return {
-      name: "invoke",
-      run: async (n) => {
-        for (let i = 0; i < n; i++) await conn.invoke(rpc, "request");
-      },
-    };
-  },
+  invoke: (): Contender => ({ ...direct(), name: "invoke" }),
 
   direct: (): Contender => {
     const conn = new NoopConn();
