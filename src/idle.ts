@@ -136,7 +136,7 @@ export class Lane<T extends Idler> implements Task {
 /** lru-cache wants a bound; the pool's own counters are the real one. */
 const unbounded = { maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: () => 1 };
 /** Passed to `get`, which would allocate one; complete, since what is missing costs more than what is there. */
-const lookup = { allowStale: false, updateAgeOnGet: false, noDeleteOnStaleGet: false, status: undefined };
+const lookup = { allowStale: false, updateAgeOnGet: false, noDeleteOnStaleGet: false };
 
 /** All idle conns in the order of their give-back; a lane for each expiration in use. */
 export class IdleOrder<T extends Idler> {
