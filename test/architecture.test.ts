@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Files of the core, floor by floor: each imports from lower floors only. */
 const floors: readonly (readonly string[])[] = [
-  ["abort", "clock", "contract", "list", "register", "rounds", "thenable"],
+  ["abort", "clock", "contract", "http2", "list", "register", "rounds", "thenable"],
   ["errors", "options", "schedule", "selection", "stream"],
   ["address", "argument", "closing", "conn", "dialing", "idle", "stats", "waiter"],
   ["demand", "events", "limits", "request", "socket"],
@@ -33,7 +33,7 @@ const floorOf: ReadonlyMap<string, number> = new Map(
 );
 
 /** What an adapter may know of the core; of the pool, the type alone. */
-const knownToAdapters = ["contract", "errors", "abort", "address", "pool"].map((name) => `src/${name}.ts`);
+const knownToAdapters = ["contract", "errors", "abort", "address", "http2", "pool"].map((name) => `src/${name}.ts`);
 
 /** Waiting to be split. */
 const tooLong = new Set<string>();
@@ -121,7 +121,7 @@ test("the core names no transport and no adapter; src/idle.ts alone knows of lru
   }
 });
 
-test("adapters know the contract, the errors, abort, addresses and the type of the pool, and no other adapter", () => {
+test("adapters know the contract, the errors, abort, addresses, what is usual over HTTP/2 and the type of the pool, and no other adapter", () => {
   for (const file of sources.filter((name) => !isCore(name))) {
     for (const { target, typeOnly } of imports.get(file) ?? []) {
       if (!target.startsWith("src/") || dirname(target) === dirname(file)) continue;

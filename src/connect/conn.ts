@@ -7,15 +7,10 @@ import type {
 import { constants } from "node:http2";
 import type { Socket } from "node:net";
 import type { PoolConn } from "../contract.ts";
+import { lingerMs, usualMaxStreams } from "../http2.ts";
 
 /** HTTP/2's word for no limit. */
 const unlimited = 2 ** 32 - 1;
-
-/** After a close, the peer has this long to close its side. */
-const lingerMs = 1_000;
-
-/** What servers commonly allow, for peers that announce no limit. */
-export const usualMaxStreams = 100;
 
 /** One HTTP/2 session. It leaves at a GOAWAY: no new stream, and it closes when its last one has ended. */
 export class Http2Conn implements PoolConn {

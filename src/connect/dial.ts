@@ -4,7 +4,8 @@ import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { Http2Conn, usualMaxStreams } from "./conn.ts";
+import { usualMaxStreams } from "../http2.ts";
+import { Http2Conn } from "./conn.ts";
 
 /** Options of `dialHttp2`. */
 export interface Http2DialOptions {

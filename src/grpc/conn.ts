@@ -7,18 +7,13 @@ import {
 } from "@grpc/grpc-js";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
+import { lingerMs, usualMaxStreams } from "../http2.ts";
 import { Bag } from "./bag.ts";
 import type { GrpcCall, HostedCall } from "./call.ts";
 import type { TappedCredentials } from "./credentials.ts";
 import { learnLimit } from "./limit.ts";
 import { GrpcStream } from "./stream.ts";
 import { serialize, UnaryCall } from "./unary.ts";
-
-/** What servers commonly allow; a dial counts as many until more is known. */
-export const usualMaxStreams = 100;
-
-/** After a close, the peer has this long to close its side. */
-const lingerMs = 1_000;
 
 const noOptions: CallOptions = {};
 

@@ -10,7 +10,8 @@ import {
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { GrpcConn, usualMaxStreams } from "./conn.ts";
+import { usualMaxStreams } from "../http2.ts";
+import { GrpcConn } from "./conn.ts";
 import { TappedCredentials } from "./credentials.ts";
 import { GrpcError } from "./status.ts";
 import { checkKey, checkTarget, newChannel } from "./target.ts";

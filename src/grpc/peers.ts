@@ -1,7 +1,8 @@
 import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
+import { usualMaxStreams } from "../http2.ts";
 import type { Pool } from "../pool.ts";
-import { type GrpcConn, usualMaxStreams } from "./conn.ts";
+import type { GrpcConn } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 import { checkChannelOptions, checkPool, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
 import { type ConnectionScaling, connectionScaling } from "./scaling.ts";
