@@ -80,10 +80,9 @@ export class Dispatcher<K, C extends PoolConn>
     this.#screen = new Screen(this.queue);
     this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places, this);
     this.#planner = new Planner(this.dialer, this.places, this.keeper);
-    const health = new Health(options, schedule, this.roster, this);
-    this.health = health;
-    if (health.validates) this.roster.validate((conn) => health.isDue(conn));
-    this.#attendant = new Attendant(health, this.keeper, this.roster);
+    this.health = new Health(options, schedule, this.roster, this);
+    if (this.health.validates) this.roster.validate((conn) => this.health.isDue(conn));
+    this.#attendant = new Attendant(this.health, this.keeper, this.roster);
   }
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
@@ -290,9 +289,10 @@ export class Dispatcher<K, C extends PoolConn>
     if (next !== undefined) this.#rounds.add(next);
   }
 
-  /** Like a release, but that there is nothing to reset. */
-  validated(conn: Member<K, C>): void {
+  /** Like a release, but that there is nothing to reset, unless the last stream of callers ended meanwhile. */
+  validated(conn: Member<K, C>, shared: boolean): void {
     const back = this.roster.release(conn);
+    if (back && shared) this.#attendant.released(conn);
     this.serve(conn.home);
     if (back) this.caps.settle(conn);
     this.#feed();
