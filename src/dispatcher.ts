@@ -124,7 +124,7 @@ export class Dispatcher<K, C extends PoolConn>
   #changesNothing(peer: Peer<K, C>, { dial }: Request<K, C>): boolean {
     const { head, size } = peer.demand.waiters;
     if (head === undefined || head.request.filter !== undefined || size >= peer.rules.maxWaiters) return false;
-    return dial !== undefined && !this.#rounds.busy && this.#isSteady(peer) && !peer.reread(1);
+    return dial !== undefined && !this.#rounds.busy && this.#isSteady(peer);
   }
 
   /** Nothing but hand-overs can serve those who wait for the key, and nobody else waits for a place. */
@@ -146,7 +146,8 @@ export class Dispatcher<K, C extends PoolConn>
     return new Promise((resolve, reject) => {
       const idly = this.#changesNothing(peer, request);
       const waiter = this.queue.join(peer, request, give, resolve, reject);
-      if (idly) waiter.fresh = false;
+      if (idly && !peer.reread(1))
+        waiter.fresh = false; // asked when it stands in line: that may call the pool
       else this.serve(peer);
     });
   }
