@@ -40,9 +40,9 @@ export class Blocks<K, C extends PoolConn> {
 
   /** Skipped until what `ask` returns has settled; `done` is called then. A failure closes the conn. */
   hold(conn: Member<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
-    this.#set(conn, true);
+    this.#add(conn, 1);
     const finish = (failed: boolean) => {
-      if (conn.blocked) this.#set(conn, false);
+      if (conn.blocked) this.#add(conn, -1);
       if (failed) this.#roster.end(conn, reason);
       done();
     };
@@ -59,9 +59,9 @@ export class Blocks<K, C extends PoolConn> {
     }
   }
 
-  #set(conn: Member<K, C>, blocked: boolean): void {
+  #add(conn: Member<K, C>, by: 1 | -1): void {
     this.#census.change(conn, () => {
-      conn.blocked = blocked;
+      conn.blocks += by;
     });
     if (conn.open) conn.home.place(conn);
   }

@@ -14,7 +14,7 @@ export class Census<K, C extends PoolConn> {
   change(conn: Member<K, C>, transition: () => void): void {
     this.#count(conn, -1);
     transition();
-    if (!conn.ready) conn.blocked = false;
+    if (!conn.ready) conn.blocks = 0;
     this.#count(conn, 1);
   }
 

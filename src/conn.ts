@@ -65,8 +65,8 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   uses = 0;
   /** `unblocked()` is worth asking: a stream has ended on it, or it has been in other hands. */
   asks = false;
-  /** Its last `unblocked()` is pending, or its `reset` is. */
-  blocked = false;
+  /** What it is skipped for: its last `unblocked()` is pending, its `reset`, its validation. */
+  blocks = 0;
   /** How many streams had begun when it was last blocked; none: never. */
   blockedAt = -1;
   /** When it was last known to work, where validation asks for it; undefined: when it was opened. */
@@ -108,6 +108,10 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
 
   get draining(): boolean {
     return this.#phase === draining;
+  }
+
+  get blocked(): boolean {
+    return this.blocks > 0;
   }
 
   get taken(): boolean {

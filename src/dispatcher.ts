@@ -80,10 +80,9 @@ export class Dispatcher<K, C extends PoolConn>
     this.#screen = new Screen(this.queue);
     this.keeper = new Keeper(options.dial, schedule, this.roster, this.dialer, this.places, this);
     this.#planner = new Planner(this.dialer, this.places, this.keeper);
-    const health = new Health(options, schedule, this.roster, this);
-    this.health = health;
-    if (health.validates) this.roster.validate((conn) => health.isDue(conn));
-    this.#attendant = new Attendant(health, this.keeper, this.roster);
+    this.health = new Health(options, schedule, this.roster, this);
+    if (this.health.validates) this.roster.validate((conn) => this.health.isDue(conn));
+    this.#attendant = new Attendant(this.health, this.keeper, this.roster);
   }
 
   /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
@@ -125,7 +124,7 @@ export class Dispatcher<K, C extends PoolConn>
   #changesNothing(peer: Peer<K, C>, { dial }: Request<K, C>): boolean {
     const { head, size } = peer.demand.waiters;
     if (head === undefined || head.request.filter !== undefined || size >= peer.rules.maxWaiters) return false;
-    return dial !== undefined && !this.#rounds.busy && this.#isSteady(peer) && !peer.reread(1);
+    return dial !== undefined && !this.#rounds.busy && this.#isSteady(peer);
   }
 
   /** Nothing but hand-overs can serve those who wait for the key, and nobody else waits for a place. */
@@ -147,7 +146,8 @@ export class Dispatcher<K, C extends PoolConn>
     return new Promise((resolve, reject) => {
       const idly = this.#changesNothing(peer, request);
       const waiter = this.queue.join(peer, request, give, resolve, reject);
-      if (idly) waiter.fresh = false;
+      if (idly && !peer.reread(1))
+        waiter.fresh = false; // asked when it stands in line: that may call the pool
       else this.serve(peer);
     });
   }
@@ -290,9 +290,10 @@ export class Dispatcher<K, C extends PoolConn>
     if (next !== undefined) this.#rounds.add(next);
   }
 
-  /** Like a release, but that there is nothing to reset. */
-  validated(conn: Member<K, C>): void {
+  /** Like a release, but that there is nothing to reset, unless the last stream of callers ended meanwhile. */
+  validated(conn: Member<K, C>, shared: boolean): void {
     const back = this.roster.release(conn);
+    if (back && shared) this.#attendant.released(conn);
     this.serve(conn.home);
     if (back) this.caps.settle(conn);
     this.#feed();

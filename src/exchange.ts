@@ -37,8 +37,9 @@ export class Exchange<K, C extends PoolConn> {
       void shut(() => conn.close());
       return false;
     }
+    let member = known;
     try {
-      const member = known ?? roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
+      member ??= roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
       member.asks = true;
       const room = this.#objection(member, peer) === undefined && this.#makeRoom(peer);
       // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
@@ -49,6 +50,7 @@ export class Exchange<K, C extends PoolConn> {
       else this.#dispatcher.admit(member, home);
       return member.open;
     } finally {
+      if (member?.taken) roster.drop(member); // `limits` threw: nothing may be left of the conn
       this.#dispatcher.serve(peer);
     }
   }

@@ -7,8 +7,8 @@ import { isThenable } from "./thenable.ts";
 
 /** Told when the caller's function is done with a conn. */
 export interface HealthOwner<K, C extends PoolConn> {
-  /** Its slot is to be given back. */
-  validated(conn: Member<K, C>): void;
+  /** Its slot is to be given back. `shared`: callers' streams ran on it too, and may have ended meanwhile. */
+  validated(conn: Member<K, C>, shared: boolean): void;
   available(peer: Peer<K, C>): void;
 }
 
@@ -78,7 +78,8 @@ export class Health<K, C extends PoolConn> {
     const validate = this.#validate;
     if (validate === undefined) return;
     const peer = conn.home;
-    const slots = Math.min(peer.slots(conn) - conn.streams, mostSlots);
+    const slots = Math.min(conn.slots - conn.streams, mostSlots); // as it has just been asked
+    const shared = conn.streams > 0;
     const demand = peer.need();
     demand.validating += slots;
     this.#roster.probe(conn);
@@ -90,7 +91,7 @@ export class Health<K, C extends PoolConn> {
     this.#hold(conn, ask, controller, "invalid", () => {
       demand.validating -= slots;
       conn.usedAt = Number.POSITIVE_INFINITY; // with `validateAfterMs` 0 it would be due again before anybody has it
-      this.#owner.validated(conn);
+      this.#owner.validated(conn, shared);
       this.used(conn);
     });
   }

@@ -110,7 +110,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     if (peer === undefined) return undefined;
     const member = this.#dispatcher.tryLease(peer, options?.filter);
     if (member !== undefined) return this.#grant(member, this.#leaks && Leaks.where());
-    peer.tally.misses++;
+    (peer.alive ? peer.tally : this.#directory.gone).misses++; // to ask its last conn may have closed it
     this.#dispatcher.available(peer); // slots gained silently go to those who wait
     return undefined;
   }

@@ -136,8 +136,9 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
     const select = typeof selection === "function" ? selection : undefined;
     const fit: PooledConn<C, H>[] = [];
     for (const conn of this.inOrder()) {
+      const { home } = conn;
       if (!this.listed(conn) || (isDue?.(conn) ?? false) !== due || !this.passes(conn, filter)) continue;
-      if (!this.listed(conn) || !this.free(conn)) continue;
+      if (!this.listed(conn) || conn.home !== home || !this.free(conn)) continue;
       if (select === undefined) return conn;
       fit.push(conn);
     }
