@@ -146,9 +146,8 @@ export class Dispatcher<K, C extends PoolConn>
     return new Promise((resolve, reject) => {
       const idly = this.#changesNothing(peer, request);
       const waiter = this.queue.join(peer, request, give, resolve, reject);
-      if (idly && !peer.reread(1))
-        waiter.fresh = false; // asked when it stands in line: that may call the pool
-      else this.serve(peer);
+      waiter.fresh = !idly || peer.reread(1); // only now that it stands in line: that may call the pool
+      if (waiter.fresh) this.serve(peer);
     });
   }
 

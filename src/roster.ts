@@ -135,8 +135,7 @@ export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
     peer.place(conn);
     peer.learn(conn);
     this.lifetimes.limit(conn);
-    if (!conn.holds) return;
-    peer.attended = true;
+    if (conn.holds) peer.attended = true;
     conn.holdProcess(false);
   }
 

@@ -152,7 +152,7 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
   protected free(member: PooledConn<C, H>): boolean {
-    const { conn } = member;
+    const { conn, list } = member;
     let until: PromiseLike<unknown> | undefined;
     try {
       if (conn.draining === true) return this.refuse(member, "goaway");
@@ -162,9 +162,9 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
     } catch {
       return this.refuse(member, "blocked");
     }
-    // To ask it may have changed it.
-    if (until === undefined && member.list !== undefined && member.streams < member.slots) return true;
-    return this.skip(member, until);
+    // To ask it may have changed it, and even moved it to another key.
+    if (until === undefined && member.list === list && member.streams < member.slots) return true;
+    return this.skip(member, until, list);
   }
 
   protected refuse(conn: PooledConn<C, H>, reason: CloseReason): false {
@@ -172,9 +172,13 @@ export abstract class Shelf<C extends PoolConn, H> extends Choice<C, H> {
     return false;
   }
 
-  protected skip(conn: PooledConn<C, H>, until: PromiseLike<unknown> | undefined): false {
+  protected skip(
+    conn: PooledConn<C, H>,
+    until: PromiseLike<unknown> | undefined,
+    list: List<PooledConn<C, H>> | undefined,
+  ): false {
     if (until !== undefined) this.owner.block(conn, until);
-    else if (conn.list !== undefined) this.place(conn);
+    else if (conn.list === list) this.place(conn);
     return false;
   }
 

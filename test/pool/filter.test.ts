@@ -137,3 +137,17 @@ test("row 18: a filter that throws refuses the conn, and harms nobody", async (t
   assert.equal((await rejection(pool.acquire("k", { filter }))).name, "NoMatchError");
   assert.notEqual(pool.tryAcquire("k"), undefined);
 });
+
+test("row 18: a waiter learns at once that a lowered limit drains the last conn that passes its filter", async (t) => {
+  const { pool } = pooled<Conn>(t, { maxKeyConns: 2 });
+  for (const name of ["east", "west"]) {
+    pool.put("k", tagged(name));
+    pool.tryAcquire("k");
+  }
+  const waiting = ["east", "west"].map((name) => outcome(pool.acquire("k", { filter: zone(name) })));
+  await settle();
+  pool.configure({ maxKeyConns: 1 });
+  await settle();
+  const { draining } = pool.stats("k");
+  assert.deepEqual([draining, ...waiting.map(({ state }) => state).toSorted()], [1, "pending", "rejected"]);
+});

@@ -112,6 +112,22 @@ test("rule: outside calls: a conn that a filter moves to another key is not hand
   assert.equal(pool.stats("b").idle, 1);
 });
 
+test("rule: outside calls: a conn that moves itself to another key when it is asked is not handed out under its old one", () => {
+  const pool = testPool();
+  class Mover extends ScriptedConn {
+    moves = 0;
+
+    override unblocked(): undefined {
+      const taken = this.moves++ === 0 ? pool.take("a") : undefined; // `take` asks, too
+      if (taken !== undefined) pool.put("b", taken);
+    }
+  }
+  const conn = new Mover();
+  pool.put("a", conn);
+  assert.equal(pool.tryAcquire("a"), undefined);
+  assert.deepEqual([pool.stats("a").open, pool.stats("b").idle, conn.closes], [0, 1, 0]);
+});
+
 test("a conn that was taken does not keep its key's record", async () => {
   setFlagsFromString("--expose-gc");
   const gc: unknown = runInNewContext("gc");
