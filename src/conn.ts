@@ -85,6 +85,8 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
   givenBack = 0;
   /** The expiry tick of its last give-back; negative: it stands in no order. */
   stamp = -1;
+  /** Its place among those that the order has not taken in yet; negative: none. */
+  late = -1;
 
   constructor(conn: C, home: H, generation: number, openedAt: number) {
     this.conn = conn;

@@ -4,14 +4,18 @@ import type { Schedule, Task } from "./schedule.ts";
 /** What the order of idle conns needs to know of one. */
 export interface Idler {
   readonly idle: boolean;
-  givenBack: number;
+  readonly givenBack: number;
+  /** Both are the lane's. */
   stamp: number;
+  late: number;
 }
 
 /** Ticks per expiration: an idle conn is closed at most one tick, a sixteenth of its time, too late. */
 const ticksPerExpiration = 16;
 /** Conns closed in one go; a million that expire together must not block the event loop. */
 const expiryBatch = 500;
+/** Give-backs that the order takes in at one go. */
+const mostLate = 256;
 /** An order that has grown over this is dropped when it is empty, so that its arrays go too. */
 const worthDropping = 1000;
 
@@ -22,6 +26,9 @@ const worthDropping = 1000;
  * times what refreshing does. Conns that are no longer idle are dropped when the search for the oldest meets them;
  * their give-back puts them in again. A sentinel keeps the order from going empty: lru-cache then clears its whole
  * arrays.
+ *
+ * Those given back are noted, once, and the order takes them in when somebody asks for it, at a tick, or when many are
+ * noted: calls that come again to the same few hundred conns pay for a flag, not for the order.
  *
  * Time is coarse: a tick counts up now and then, and a give-back is stamped with it, so that no call reads a clock.
  */
@@ -34,6 +41,8 @@ export class Lane<T extends Idler> implements Task {
   readonly #sentinel = {};
   #order: LRUCache<object, T | typeof Lane.sentinel> | undefined;
   #most = 0;
+  /** Given back since the order was brought up to date; a conn knows its place. Holes: forgotten since. */
+  #late: (T | undefined)[] = [];
   #tick = 0;
   /** When the ticks came that are not past their expiration yet. */
   #tickTimes: number[] = [];
@@ -50,23 +59,43 @@ export class Lane<T extends Idler> implements Task {
 
   /** `conn` has been given back: it is the youngest now. */
   touch(conn: T): void {
-    const order = this.#order ?? this.#begin();
-    if (order.get(conn, lookup) === undefined) {
-      order.set(conn, conn);
-      if (order.size > this.#most) this.#most = order.size;
-    }
     conn.stamp = this.#tick;
+    if (conn.late < 0) this.#note(conn);
+  }
+
+  #note(conn: T): void {
+    conn.late = this.#late.length;
+    this.#late.push(conn);
+    if (this.#late.length >= mostLate) this.#takeIn();
     if (this.place < 0 && this.expirationMs !== Number.POSITIVE_INFINITY) this.#start();
+  }
+
+  /** Brings the order up to date. */
+  #takeIn(): void {
+    if (this.#late.length === 0) return;
+    const late = this.#late.filter((conn) => conn !== undefined);
+    this.#late = [];
+    const order = this.#order ?? this.#begin();
+    for (const conn of late.sort((a, b) => a.givenBack - b.givenBack)) {
+      conn.late = -1;
+      if (order.get(conn, lookup) === undefined) order.set(conn, conn);
+    }
+    if (order.size > this.#most) this.#most = order.size;
   }
 
   /** `conn` has been closed or taken. */
   forget(conn: T): void {
     conn.stamp = -1;
-    if (this.#order?.delete(conn) && this.#order.size === 1) this.#empty();
+    if (conn.late >= 0) this.#late[conn.late] = undefined;
+    conn.late = -1;
+    this.#order?.delete(conn);
+    if (this.#order === undefined || this.#order.size === 1) this.#takeIn();
+    if (this.#order === undefined || this.#order.size === 1) this.#empty();
   }
 
   /** The idle conn that was given back first. */
   oldest(): T | undefined {
+    this.#takeIn();
     const order = this.#order;
     while (order !== undefined && order.size > 1) {
       const first = order.rvalues().next().value;
@@ -80,6 +109,7 @@ export class Lane<T extends Idler> implements Task {
 
   /** The idle conns, oldest first. */
   *[Symbol.iterator](): Generator<T, void, undefined> {
+    this.#takeIn();
     for (const conn of this.#order?.rvalues() ?? []) {
       if (conn !== undefined && conn !== Lane.sentinel && conn.idle) yield conn;
     }
@@ -87,6 +117,7 @@ export class Lane<T extends Idler> implements Task {
 
   run(): void {
     this.#countTick();
+    this.#schedule.add(this, this.expirationMs / ticksPerExpiration); // before others are called, who may touch it
     let budget = expiryBatch;
     let conn = this.oldest();
     for (; conn !== undefined && conn.stamp < this.#expired; conn = this.oldest()) {
@@ -97,7 +128,6 @@ export class Lane<T extends Idler> implements Task {
       this.forget(conn);
       this.#expire(conn);
     }
-    if (conn !== undefined) this.#schedule.add(this, this.expirationMs / ticksPerExpiration);
   }
 
   #begin(): LRUCache<object, T | typeof Lane.sentinel> {
@@ -110,6 +140,7 @@ export class Lane<T extends Idler> implements Task {
 
   #empty(): void {
     this.#schedule.cancel(this);
+    this.#late = [];
     if (this.#order !== undefined && this.#most > worthDropping) this.#order = undefined;
   }
 

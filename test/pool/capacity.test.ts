@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import { settle } from "../support/clock.ts";
 import { deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { testPool } from "../support/pool.ts";
 import { pooled } from "../support/pooled.ts";
 
 for (const limits of [{ capacity: -1 }, { keyCapacity: -1 }, { capacity: -5, keyCapacity: 3 }]) {
@@ -219,4 +221,27 @@ test("row 13, defects: a slow close() blocks no key, its own included", async (t
   assert.equal((await lease("third", dial)).conn, dial.conns[2]);
   assert.equal((await lease("slow", dial)).conn, dial.conns[3]);
   never.resolve();
+});
+
+test("row 10: among hundreds of keys in use, those evicted are the ones given back longest ago", () => {
+  const key = fc.integer({ min: 0, max: 599 });
+  fc.assert(
+    fc.property(fc.array(key, { maxLength: 2000 }), fc.integer({ min: 1, max: 599 }), (uses, capacity) => {
+      const pool = testPool({ expirationMs: 1e6 });
+      const order = new Set<number>();
+      for (let k = 0; k < 600; k++) {
+        pool.put(String(k), new ScriptedConn());
+        order.add(k);
+      }
+      for (const k of uses) {
+        pool.tryAcquire(String(k))?.release();
+        order.delete(k);
+        order.add(k);
+      }
+      pool.configure({ capacity });
+      const youngest = [...order].slice(-capacity).map(String);
+      assert.deepEqual([...pool.keys()].toSorted(), youngest.toSorted());
+    }),
+    { numRuns: 20 },
+  );
 });

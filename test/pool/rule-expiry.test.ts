@@ -180,3 +180,19 @@ test("rule: times beyond what a timer of Node's can hold come when they are due,
   assert.equal(conn.closes, 1);
   assert.ok(delays.every((ms) => ms >= 0 && ms <= 2 ** 31 - 1));
 });
+
+test("rule: a conn whose close gives another back expires no third one early", async () => {
+  const clock = new FakeClock();
+  const pool = new Pool<string, ScriptedConn>({ clock, expirationMs });
+  const first = new ScriptedConn({ close: () => lease?.release() });
+  const third = new ScriptedConn();
+  pool.put("second", new ScriptedConn());
+  const lease = pool.tryAcquire("second");
+  pool.put("first", first);
+  await clock.advance(expirationMs / 2);
+  pool.put("third", third);
+  await clock.advance(expirationMs / 2 + expirationMs / 4);
+  assert.deepEqual([first.closes, third.closes], [1, 0]);
+  await clock.advance(expirationMs / 2);
+  assert.equal(third.closes, 1);
+});
