@@ -4,6 +4,7 @@ import type { CallOptions, Conn, Rpc, Stream } from "../../src/contract.ts";
 import { ConnClosedError } from "../../src/errors.ts";
 import { settle } from "../support/clock.ts";
 import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { outcome } from "../support/outcome.ts";
 import { call, pooled, rejection } from "../support/pooled.ts";
 
 test("row 40: one deadline for wait, dial and call: the call gets what the wait and the dial have left", async (t) => {
@@ -161,4 +162,16 @@ test("row 22: the second attempt has what is left of the budget", async (t) => {
   assert.equal([...(second?.calls ?? [])][0]?.options?.timeoutMs, 500);
   for (const one of second?.calls ?? []) one.answer("done");
   assert.equal(await running, "done");
+});
+
+test("row 40: hours are kept like seconds", async (t) => {
+  const { pool, clock } = pooled<Conn>(t, { maxKeyConns: 1 });
+  pool.put("k", new ScriptedConn());
+  pool.tryAcquire("k");
+  const hours = 10_000_000;
+  const waiting = outcome(pool.acquire("k", { timeoutMs: hours }));
+  await clock.advance(hours - 1);
+  assert.equal(waiting.state, "pending");
+  await clock.advance(1);
+  assert.equal(waiting.state, "rejected");
 });
