@@ -50,7 +50,6 @@ export class Dispatcher<K, C extends PoolConn>
   readonly caps: Caps<K, C>;
   readonly dialer: Dialer<K, C>;
   readonly queue: Queue<K, C>;
-  readonly now: () => number;
   readonly #owner: DispatcherOwner<K, C>;
   readonly places: Places<K, C>;
   readonly health: Health<K, C>;
@@ -69,7 +68,6 @@ export class Dispatcher<K, C extends PoolConn>
     owner: DispatcherOwner<K, C>,
   ) {
     this.#owner = owner;
-    this.now = () => schedule.clock.now();
     this.roster = new Roster(options.rules, options.selection, schedule, events, this);
     this.caps = new Caps(this.roster);
     this.dialer = new Dialer(this.roster, schedule, events, this);

@@ -136,13 +136,14 @@ export class Handle<K, C extends PoolConn> implements Conn {
     options: CallOptions | undefined,
     run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
   ): Promise<T> {
-    const { now } = this.#dispatcher;
-    const started = now();
+    const { roster } = this.#dispatcher;
+    const started = roster.now();
     for (let retries = this.#retryUnsent ? 1 : 0; ; retries--) {
       const member =
-        this.#dispatcher.tryLease(this.#home(), this.#filter) ?? (await this.#wait(rest(options, started, now())));
+        this.#dispatcher.tryLease(this.#home(), this.#filter) ??
+        (await this.#wait(rest(options, started, roster.now())));
       try {
-        return await this.#run(member, rest(options, started, now()), run);
+        return await this.#run(member, rest(options, started, roster.now()), run);
       } catch (error) {
         if (retries === 0 || !unsent(error)) throw error;
       }

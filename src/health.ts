@@ -53,11 +53,11 @@ export class Health<K, C extends PoolConn> {
   isDue(conn: Member<K, C>): boolean {
     const { validateAfterMs } = conn.home.rules;
     const afterMs = conn.uses > 0 ? validateAfterMs : Math.max(validateAfterMs, freshMs);
-    return this.#schedule.clock.now() - (conn.usedAt ?? conn.openedAt) >= afterMs;
+    return this.#roster.now() - (conn.usedAt ?? conn.openedAt) >= afterMs;
   }
 
   used(conn: Member<K, C>): void {
-    conn.usedAt = this.#schedule.clock.now();
+    conn.usedAt = this.#roster.now();
   }
 
   /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */

@@ -89,8 +89,12 @@ export class Lane<T extends Idler> implements Task {
     if (conn.late >= 0) this.#late[conn.late] = undefined;
     conn.late = -1;
     this.#order?.delete(conn);
-    if (this.#order === undefined || this.#order.size === 1) this.#takeIn();
-    if (this.#order === undefined || this.#order.size === 1) this.#empty();
+    if (this.#holdsNone) this.#takeIn();
+    if (this.#holdsNone) this.#empty();
+  }
+
+  get #holdsNone(): boolean {
+    return this.#order === undefined || this.#order.size === 1;
   }
 
   /** The idle conn that was given back first. */

@@ -61,7 +61,7 @@ export class Keeper<K, C extends PoolConn> {
 
   /** A key with `minIdle` is in use: its idle conns do not expire, and are refilled. */
   used(peer: Peer<K, C>): void {
-    const now = this.#now();
+    const now = this.#roster.now();
     const known = this.#kept.get(peer);
     if (known !== undefined) {
       known.usedAt = now;
@@ -202,8 +202,6 @@ export class Keeper<K, C extends PoolConn> {
     for (const warmer of this.#warmers.get(peer) ?? []) this.#settle(peer, warmer, () => warmer.reject(error));
   }
 
-  readonly #now = (): number => this.#schedule.clock.now();
-
   /** Background dials that the key should have in flight. */
   #wanted(peer: Peer<K, C>): number {
     const kept = this.#kept.get(peer);
@@ -250,8 +248,8 @@ export class Keeper<K, C extends PoolConn> {
   #unused(peer: Peer<K, C>): void {
     const kept = this.#kept.get(peer);
     if (kept === undefined) return;
-    if (peer.open > peer.idleCount + peer.drainingCount) kept.usedAt = this.#now(); // a stream runs
-    const left = kept.usedAt + keptFor(peer) - this.#now();
+    if (peer.open > peer.idleCount + peer.drainingCount) kept.usedAt = this.#roster.now(); // a stream runs
+    const left = kept.usedAt + keptFor(peer) - this.#roster.now();
     if (left > 0) {
       this.#schedule.add(kept.task, left);
       return;

@@ -66,7 +66,8 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
   }
 
   #tellServed(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
-    this.#events.served.emit(() => ({ key: waiter.home.key, conn: conn.conn, ms: this.#waitedMs(waiter) }));
+    const ms = waitedMs(waiter, this.schedule.clock.now());
+    this.#events.served.emit(() => ({ key: waiter.home.key, conn: conn.conn, ms }));
   }
 
   reject(waiter: PeerWaiter<K, C>, error: unknown): void {
@@ -88,9 +89,10 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
 
   timedOut(waiter: PeerWaiter<K, C>): void {
     const peer = waiter.home;
-    const ms = this.#waitedMs(waiter);
+    const now = this.schedule.clock.now();
+    const ms = waitedMs(waiter, now);
     const waited = Math.round(ms);
-    const dialed = Math.round(peer.demand.dialedFor(this.schedule.clock.now()) - waiter.dialedBefore);
+    const dialed = Math.round(peer.demand.dialedFor(now) - waiter.dialedBefore);
     const leased = peer.open - peer.idleCount - peer.drainingCount;
     const message =
       `no lease for ${show(peer.key)} in time: waited ${waited} ms, ${dialed} ms of it dialing; conns of this key: ` +
@@ -113,15 +115,15 @@ export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C
     this.#owner.gaveUp(waiter.home);
   }
 
-  #waitedMs(waiter: PeerWaiter<K, C>): number {
-    const now = this.schedule.clock.now();
-    return now - (waiter.since ?? now);
-  }
-
   #leave(waiter: PeerWaiter<K, C>): void {
     const peer = waiter.home;
     peer.demand.waiters.remove(waiter);
     if (waiter.wantsDial) peer.demand.wanting--;
     if (--this.size === 0) processAnchor().drop();
   }
+}
+
+/** Nothing, where it is not known since when: nobody may ask then. */
+function waitedMs({ since }: { readonly since: number | undefined }, now: number): number {
+  return since === undefined ? 0 : now - since;
 }

@@ -4,8 +4,6 @@ import { NoConnError, NoMatchError, type PoolError, QueueFullError } from "./err
 import type { Peer, PeerWaiter } from "./peer.ts";
 import type { Queue } from "./queue.ts";
 
-const none: readonly never[] = [];
-
 /** Turns away newcomers that may not wait, and waiters whom nothing can serve any more. */
 export class Screen<K, C extends PoolConn> {
   readonly #queue: Queue<K, C>;
@@ -20,13 +18,13 @@ export class Screen<K, C extends PoolConn> {
     const { waiters } = demand;
     const before = waiters.size;
     if (before === 0) return false;
-    let doubtful: PeerWaiter<K, C>[] | undefined;
+    let doubtful: PeerWaiter<K, C>[] = [];
     for (let waiter = waiters.tail; waiter?.fresh; ) {
       const { prev } = waiter;
       waiter.fresh = false;
       const error = this.#refusal(peer, waiter);
       if (error !== undefined) this.#queue.reject(waiter, error);
-      else if (!waiter.wantsDial) doubtful = [...(doubtful ?? []), waiter];
+      else if (!waiter.wantsDial) doubtful.push(waiter);
       waiter = prev;
     }
     const refused = waiters.size < before;
@@ -36,7 +34,7 @@ export class Screen<K, C extends PoolConn> {
     }
     if (demand.inDoubt && waiters.size > demand.wanting) doubtful = [...waiters];
     demand.inDoubt = false;
-    for (const waiter of doubtful ?? none) {
+    for (const waiter of doubtful) {
       const error = this.#hopeless(peer, waiter);
       if (error !== undefined && waiter.list !== undefined) this.#queue.reject(waiter, error);
     }
