@@ -18,13 +18,14 @@ class Held extends ScriptedConn {
   }
 }
 
-test("row 45: a conn whose last stream ends while it is validated does not hold the process", async () => {
+/** The one stream that runs on `conn` ends while the conn is being validated for another caller, who leaves. */
+async function endWhileValidated(conn: ScriptedConn, reset?: () => void, held?: () => void): Promise<void> {
   const clock = new FakeClock();
-  const conn = new Held({ maxStreams: 2 });
   let answer: (() => void) | undefined;
   const pool = testPool({
     clock,
     maxKeyConns: 1,
+    reset,
     validate: () =>
       new Promise((resolve) => {
         answer = () => resolve(true);
@@ -32,7 +33,7 @@ test("row 45: a conn whose last stream ends while it is validated does not hold 
   });
   pool.put("k", conn);
   const lease = await pool.acquire("k");
-  assert.equal(conn.held, true);
+  held?.();
   await clock.advance(600);
   const abort = new AbortController();
   outcome(pool.acquire("k", { signal: abort.signal }));
@@ -42,34 +43,17 @@ test("row 45: a conn whose last stream ends while it is validated does not hold 
   answer();
   await settle();
   assert.equal(pool.stats("k").idle, 1);
+}
+
+test("row 45: a conn whose last stream ends while it is validated does not hold the process", async () => {
+  const conn = new Held({ maxStreams: 2 });
+  await endWhileValidated(conn, undefined, () => assert.equal(conn.held, true));
   assert.equal(conn.held, false);
 });
 
 test("row 33: a conn whose last stream ends while it is validated is reset", async () => {
-  const clock = new FakeClock();
-  const conn = new ScriptedConn({ maxStreams: 2 });
-  let answer: (() => void) | undefined;
   let resets = 0;
-  const pool = testPool({
-    clock,
-    maxKeyConns: 1,
-    reset: () => void resets++,
-    validate: () =>
-      new Promise((resolve) => {
-        answer = () => resolve(true);
-      }),
-  });
-  pool.put("k", conn);
-  const lease = await pool.acquire("k");
-  await clock.advance(600);
-  const abort = new AbortController();
-  outcome(pool.acquire("k", { signal: abort.signal }));
-  lease.release();
-  abort.abort();
-  assert.ok(answer);
-  answer();
-  await settle();
-  assert.equal(pool.stats("k").idle, 1);
+  await endWhileValidated(new ScriptedConn({ maxStreams: 2 }), () => void resets++);
   assert.equal(resets, 1);
 });
 
