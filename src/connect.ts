@@ -1,17 +1,14 @@
-import { connect as connectTcp, isIP, type LookupFunction } from "node:net";
-import { type ConnectionOptions, connect as connectTls, createSecureContext } from "node:tls";
+import { connect as connectTcp, type LookupFunction } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { unwatchAbort, watchAbort } from "./abort.ts";
-import { type Address, parseAddress } from "./address.ts";
+import { parseAddress, type TlsOptions, tune, withContext, withName } from "./address.ts";
 import { checkBoolean, checkFunction, checkOptions } from "./argument.ts";
 import type { Dial } from "./contract.ts";
 import { DialError, PoolTypeError } from "./errors.ts";
 import { type SocketConn, socketConn } from "./socket.ts";
 
 /** Options of Node's `tls.connect` that say whom to trust and who to be. Where to connect, the key says. */
-export type SocketTlsOptions = Omit<
-  ConnectionOptions,
-  "host" | "port" | "path" | "socket" | "lookup" | "timeout" | "allowHalfOpen" | "pskCallback"
->;
+export type SocketTlsOptions = TlsOptions;
 
 /** Options of `dialSocket`; all are optional, unknown names are refused. */
 export interface DialSocketOptions {
@@ -25,9 +22,6 @@ export interface DialSocketOptions {
   /** Finds the addresses of a name. Default: Node's `dns.lookup`. */
   readonly lookup?: LookupFunction | undefined;
 }
-
-/** As Go's net.Dialer: so long after the last byte the first probe asks whether the peer is still there. */
-const keepAliveMs = 15_000;
 
 /**
  * Makes a dial function for plain or TLS sockets, with keys of the form `host:port`, `[v6]:port` and `unix:path`. The
@@ -46,9 +40,11 @@ export function dialSocket(options: DialSocketOptions = {}): Dial<string, Socket
   const dial = (key: string, { signal }: { signal: AbortSignal }): Promise<SocketConn> => {
     const address = parseAddress(key);
     signal.throwIfAborted();
-    const where = { ...address, autoSelectFamily: true, ...(lookup === undefined ? {} : { lookup }) };
+    const where = { autoSelectFamily: true, ...(lookup === undefined ? {} : { lookup }) };
     const socket =
-      secure === undefined ? connectTcp(where) : connectTls({ ...secure, ...where, ...name(address, secure) });
+      secure === undefined
+        ? connectTcp({ ...address, ...where })
+        : connectTls({ ...secure, ...withName(address, secure), ...where });
     return new Promise((resolve, reject) => {
       const watcher = { onAbort: (reason: unknown) => fail(reason) };
       const fail = (error: unknown) => {
@@ -63,22 +59,11 @@ export function dialSocket(options: DialSocketOptions = {}): Dial<string, Socket
       socket.once(secure === undefined ? "connect" : "secureConnect", () => {
         unwatchAbort(signal, watcher);
         socket.off("close", closed);
-        if ("port" in address) socket.setNoDelay(true).setKeepAlive(true, keepAliveMs);
+        tune(socket, address);
         // Destroyed in this very turn: the error is on its way to `fail`.
         if (!socket.destroyed) resolve(socketConn(socket, tags === undefined ? {} : { tags }));
       });
     });
   };
   return Object.assign(dial, { maxStreams: 1 });
-}
-
-/** Reads certificates and keys once, so that bad ones show at once and no dial pays for it. */
-function withContext(tls: SocketTlsOptions): SocketTlsOptions {
-  return tls.secureContext === undefined ? { ...tls, secureContext: createSecureContext(tls) } : tls;
-}
-
-/** The server name of TLS must not be an IP address; Node then compares the certificate with `host`. */
-function name(address: Address, { servername }: SocketTlsOptions): { servername?: string } {
-  if (servername !== undefined) return { servername };
-  return "path" in address || isIP(address.host) !== 0 ? {} : { servername: address.host };
 }

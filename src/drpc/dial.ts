@@ -1,7 +1,7 @@
-import { isIP, type Socket } from "node:net";
-import { type ConnectionOptions, connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
+import type { Socket } from "node:net";
+import { connect as connectTls, TLSSocket } from "node:tls";
 import { unwatchAbort, watchAbort } from "../abort.ts";
-import { type Address, parseAddress } from "../address.ts";
+import { parseAddress, type TlsOptions, tune, withContext, withName } from "../address.ts";
 import type { Dial } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
 import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./conn.ts";
@@ -9,10 +9,7 @@ import { checkFunction, checkMs, checkNames } from "./option.ts";
 import { connectPlain } from "./plain.ts";
 
 /** Options of Node's `tls.connect` that say whom to trust and who to be. Where to connect, the key says. */
-export type DrpcTlsOptions = Omit<
-  ConnectionOptions,
-  "host" | "port" | "path" | "socket" | "lookup" | "timeout" | "allowHalfOpen" | "pskCallback"
->;
+export type DrpcTlsOptions = TlsOptions;
 
 /** Options of `dialDrpc`. All are optional; unknown names are refused. */
 export interface DialDrpcOptions extends DrpcConnOptions {
@@ -34,9 +31,6 @@ export interface DialDrpcOptions extends DrpcConnOptions {
   connectTimeoutMs?: number | undefined;
 }
 
-/** As Go's net.Dialer: so long after the last byte the first probe asks whether the peer is still there. */
-const KEEP_ALIVE_MS = 15_000;
-
 /**
  * Makes a dial function for keys of the form `host:port`, `[v6]:port` and `unix:path`. Other keys fail at once, with a
  * `DialError` that is `final`; Node's own errors of DNS, TCP and TLS come unchanged.
@@ -55,7 +49,7 @@ export function dialDrpc(options: DialDrpcOptions = {}): Dial<string, DrpcConn> 
     throw new PoolTypeError("`checkPeer` needs `tls`: without it peers have no identity");
   checkConnOptions(connOptions);
 
-  const secure = tls ? checkTls(tls === true ? {} : tls) : undefined;
+  const secure = tls ? withContext(tls === true ? {} : tls) : undefined;
 
   const dial = async (key: string, { signal }: { signal: AbortSignal }): Promise<DrpcConn> => {
     const address = parseAddress(key);
@@ -70,7 +64,7 @@ export function dialDrpc(options: DialDrpcOptions = {}): Dial<string, DrpcConn> 
     };
     try {
       await within(socket, ready(), key, timeoutMs, signal);
-      if ("port" in address) socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+      tune(socket, address);
       return new DrpcConn(socket, connOptions);
     } catch (error) {
       socket.destroy();
@@ -78,17 +72,6 @@ export function dialDrpc(options: DialDrpcOptions = {}): Dial<string, DrpcConn> 
     }
   };
   return Object.assign(dial, { maxStreams: 1 });
-}
-
-/** Reads certificates and keys once, so that bad ones show at once and no dial pays for it. */
-function checkTls(tls: DrpcTlsOptions): DrpcTlsOptions {
-  return tls.secureContext === undefined ? { ...tls, secureContext: createSecureContext(tls) } : tls;
-}
-
-/** The server name of TLS must not be an IP address; Node then compares the certificate with `host`. */
-function withName(address: Address, { servername }: DrpcTlsOptions): Address & { servername?: string } {
-  if (servername !== undefined || "path" in address || isIP(address.host) !== 0) return address;
-  return { ...address, servername: address.host };
 }
 
 /** Waits for `work` on a socket, but not longer than the socket lives, the time allows and the signal agrees to. */
