@@ -1,6 +1,6 @@
-import type { Clock } from "./clock.ts";
 import type { PoolConn } from "./contract.ts";
 import { PoolRangeError, PoolTypeError } from "./errors.ts";
+import type { Clock } from "./runtime/clock.ts";
 
 /** `value` for a message: short, and without the contents of objects, which may hold credentials. */
 export function show(value: unknown): string {

@@ -51,7 +51,10 @@ export interface PoolConn {
   readonly unblocked?: (() => PromiseLike<unknown> | undefined) | undefined;
   /** How many streams may run at once, now. Default 1; 0: none now. */
   readonly maxStreams?: number | undefined;
-  /** True when no new stream may begin (a GOAWAY came): the conn is closed after its last stream. */
+  /**
+   * True when no new stream may begin: a GOAWAY came, or the conn's end has begun. The pool reads it before each
+   * hand-out, so a conn of your own should say it from the moment that `close()` is called: `closed` comes later.
+   */
   readonly draining?: boolean | undefined;
   /** Milliseconds that this conn may live; overrides the pool's `maxLifetimeMs`. 0: no limit. */
   readonly maxLifetimeMs?: number | undefined;
@@ -61,6 +64,18 @@ export interface PoolConn {
   readonly ref?: (() => unknown) | undefined;
   /** Called when the last stream has ended, and when the pool gets the conn: it must not hold the process any more. */
   readonly unref?: (() => unknown) | undefined;
+  /**
+   * Grows with every byte, or frame, that comes from the peer. With it the pool can tell a conn that is silent from a
+   * peer that is slow: a call that ended unanswered makes a conn suspect only if this has not grown meanwhile.
+   */
+  readonly bytesRead?: number | undefined;
+  /**
+   * Asks the peer for a sign of life, and settles when it came. The pool calls it on suspicion only, and with the first
+   * request after a long quiet time. A rejection, or no answer in time, closes the conn with the reason `silent`.
+   */
+  readonly ping?: ((options: { signal: AbortSignal }) => PromiseLike<unknown>) | undefined;
+  /** How many streams the peer runs on this conn, now: while it runs some, the conn does not expire. Default 0. */
+  readonly peerStreams?: number | undefined;
   /** The pool subscribes once, to hear that `maxStreams` or `draining` has changed. */
   readonly onChange?: ((listener: () => void) => void) | undefined;
 }
@@ -120,8 +135,12 @@ export type CloseReason =
   | "invalid"
   /** `reset` failed */
   | "reset"
-  /** its `unblocked()` promise rejected */
+  /** its `unblocked()` promise rejected, or did not settle in time */
   | "blocked"
+  /** it owed an answer, showed no sign of life, and did not answer a ping */
+  | "silent"
+  /** a lease's user said that it is broken */
+  | "discarded"
   /** it closed by itself */
   | "died"
   /** the peer asked for no more streams */

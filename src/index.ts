@@ -1,9 +1,9 @@
-export type { Clock } from "./clock.ts";
-export { type DialSocketOptions, dialSocket, type SocketTlsOptions } from "./connect.ts";
 export type * from "./contract.ts";
 export * from "./errors.ts";
-export type { Named, PoolEventName, PoolEvents } from "./events.ts";
+export { type DialSocketOptions, dialSocket, type SocketTlsOptions } from "./net/dial.ts";
+export { type SocketConn, socketConn } from "./net/socket.ts";
 export type * from "./options.ts";
-export { Pool } from "./pool.ts";
-export { type SocketConn, socketConn } from "./socket.ts";
-export type { PoolStats } from "./stats.ts";
+export type { Named, PoolEventName, PoolEvents } from "./pool/events.ts";
+export { Pool } from "./pool/pool.ts";
+export type { PoolStats } from "./pool/stats.ts";
+export type { Clock } from "./runtime/clock.ts";

@@ -3,8 +3,8 @@
  * never, negative is refused. A wrong value or an unknown name throws at once, with the code `ERR_POOL_ARGUMENT`.
  */
 
-import type { Clock } from "./clock.ts";
 import type { Dial, PoolConn } from "./contract.ts";
+import type { Clock } from "./runtime/clock.ts";
 
 /**
  * Delays between failed dials of a key: exponential with full jitter, reset by a success, by `clear`, or when nobody has

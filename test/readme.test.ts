@@ -5,8 +5,8 @@ import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import * as errors from "../src/errors.ts";
-import { makeEvents } from "../src/events.ts";
-import { defaultRules, limitNames, withLimits } from "../src/limits.ts";
+import { defaultRules, limitNames, withLimits } from "../src/pool/config.ts";
+import { makeEvents } from "../src/pool/events.ts";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../../", import.meta.url));

@@ -7,7 +7,7 @@ import type {
 import { constants } from "node:http2";
 import type { Socket } from "node:net";
 import type { PoolConn } from "../contract.ts";
-import { lingerMs, usualMaxStreams } from "../http2.ts";
+import { lingerMs, usualMaxStreams } from "../net/http2.ts";
 
 /** HTTP/2's word for no limit. */
 const unlimited = 2 ** 32 - 1;

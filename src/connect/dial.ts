@@ -1,10 +1,10 @@
 import { type ClientSessionOptions, connect as connectHttp2 } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
-import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { usualMaxStreams } from "../http2.ts";
+import { usualMaxStreams } from "../net/http2.ts";
+import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { Http2Conn } from "./conn.ts";
 
 /** Options of `dialHttp2`. */

@@ -1,5 +1,5 @@
 import type { ClientHttp2Stream, ClientSessionRequestOptions, OutgoingHttpHeaders } from "node:http2";
-import type { Pool } from "../pool.ts";
+import type { Pool } from "../pool/pool.ts";
 import type { Http2Conn } from "./conn.ts";
 import { originOf } from "./dial.ts";
 

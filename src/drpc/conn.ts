@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
-import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
+import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { DrpcBusyError, DrpcProtocolError, DrpcTimeoutError } from "./error.ts";
 import { Exchange, type Prelude, type Receiver } from "./exchange.ts";
 import { Inbox } from "./inbox.ts";

@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
-import { unwatchAbort, watchAbort } from "../abort.ts";
-import { parseAddress, type TlsOptions, tune, withContext, withName } from "../address.ts";
 import type { Dial } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
+import { parseAddress, type TlsOptions, tune, withContext, withName } from "../net/address.ts";
+import { unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./conn.ts";
 import { checkFunction, checkMs, checkNames } from "./option.ts";
 import { connectPlain } from "./plain.ts";

@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import type { Address } from "../address.ts";
+import type { Address } from "../net/address.ts";
 
 /** What sockets read into, one after the other: each copies what has come before the next one reads. */
 const shared = Buffer.allocUnsafeSlow(64 * 1024);

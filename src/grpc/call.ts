@@ -1,7 +1,7 @@
 import { type ChannelInterface, type Metadata as GrpcMetadata, type StatusObject, status } from "@grpc/grpc-js";
-import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { CallOptions, Rpc } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
+import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import type { Item } from "./bag.ts";
 import { fromGrpc, toGrpc } from "./metadata.ts";
 import { messageOf, statusError } from "./status.ts";

@@ -7,7 +7,7 @@ import {
 } from "@grpc/grpc-js";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
-import { lingerMs, usualMaxStreams } from "../http2.ts";
+import { lingerMs, usualMaxStreams } from "../net/http2.ts";
 import { Bag } from "./bag.ts";
 import type { GrpcCall, HostedCall } from "./call.ts";
 import type { TappedCredentials } from "./credentials.ts";

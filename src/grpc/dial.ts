@@ -7,10 +7,10 @@ import {
   Metadata,
   type StatusObject,
 } from "@grpc/grpc-js";
-import { type AbortWatcher, unwatchAbort, watchAbort } from "../abort.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { usualMaxStreams } from "../http2.ts";
+import { usualMaxStreams } from "../net/http2.ts";
+import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { GrpcConn } from "./conn.ts";
 import { TappedCredentials } from "./credentials.ts";
 import { GrpcError } from "./status.ts";

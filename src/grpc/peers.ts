@@ -1,7 +1,7 @@
 import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
-import { usualMaxStreams } from "../http2.ts";
-import type { Pool } from "../pool.ts";
+import { usualMaxStreams } from "../net/http2.ts";
+import type { Pool } from "../pool/pool.ts";
 import type { GrpcConn } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 import { checkChannelOptions, checkPool, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";

@@ -1,7 +1,7 @@
 import { Channel, connectivityState, credentials, status } from "@grpc/grpc-js";
 import type { Lease } from "../contract.ts";
 import { DialError, PoolTypeError, WaitTimeoutError } from "../errors.ts";
-import type { Pool } from "../pool.ts";
+import type { Pool } from "../pool/pool.ts";
 import { Bag } from "./bag.ts";
 import type { GrpcConn } from "./conn.ts";
 import { type CallOwner, type CreateCall, type LeaseOptions, PooledCall } from "./pooled-call.ts";

@@ -1,7 +1,7 @@
 import { createInterface } from "node:readline";
 import { Client, credentials } from "@grpc/grpc-js";
 import { dialDrpc } from "../../src/drpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import type { GoPeer } from "../interop/gopeer.ts";
 import { goService } from "../interop/grpcpeer.ts";
 import { peer } from "../support/peer.ts";

@@ -1,6 +1,6 @@
 import { Socket } from "node:net";
 import { dialDrpc } from "../../src/drpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { GoPeer, noGo } from "../interop/gopeer.ts";
 import { GoGrpcPeer } from "../interop/grpcpeer.ts";
 import { peer } from "../support/peer.ts";

@@ -1,6 +1,6 @@
 import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
 import type { PoolOptions } from "../../src/options.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { type Addresses, Answerer, AnswererClient, type Ask, insecure, ownConnection } from "./answerer.ts";
 import { Duel, type Fighter, type Plan, type Ratio } from "./duel.ts";
 import { atLeast, atMost, type Line, type Pace, type Section } from "./row.ts";

@@ -3,7 +3,7 @@ import { createPool as createGenericPool } from "generic-pool";
 import { createPool as createLightningPool } from "lightning-pool";
 import { Pool as TarnPool } from "tarn";
 import type { Conn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { direct } from "./direct.ts";
 import { fresh } from "./fresh.ts";
 import { bytesPerOperation } from "./memory.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as pass, setImmediate as turn } from "node:timers/promises";
 import type { PoolConn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { BenchClock } from "./clock.ts";
 import { collect } from "./memory.ts";
 import { Pauses } from "./pauses.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as pass } from "node:timers/promises";
 import type { Conn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { BenchClock } from "./clock.ts";
 import type { GoPool } from "./go-pool.ts";
 import { heapUsed } from "./memory.ts";

@@ -1,5 +1,5 @@
 import type { Conn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { direct } from "./direct.ts";
 import { fresh } from "./fresh.ts";
 import { goPool } from "./go-pool.ts";

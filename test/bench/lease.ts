@@ -1,6 +1,6 @@
 import { do_not_optimize } from "mitata";
 import type { Conn, Lease } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { direct } from "./direct.ts";
 import { fresh } from "./fresh.ts";
 import { goPool } from "./go-pool.ts";

@@ -1,6 +1,6 @@
 import type { Conn } from "../../src/contract.ts";
 import type { AcquireOptions, GetOptions, PoolOptions } from "../../src/options.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { NoopConn, rpc } from "./noop.ts";
 import type { Contender } from "./row.ts";
 

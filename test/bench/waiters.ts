@@ -2,7 +2,7 @@ import { Sema } from "async-sema";
 import { createPool as createGenericPool } from "generic-pool";
 import { createPool as createLightningPool } from "lightning-pool";
 import type { Conn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { fresh } from "./fresh.ts";
 import { NoopConn } from "./noop.ts";
 import { race } from "./race.ts";

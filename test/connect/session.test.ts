@@ -5,7 +5,7 @@ import { type CallOptions, Code, createClient, type Transport } from "@connectrp
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { dialHttp2, type Http2Conn, pooledSession } from "../../src/connect/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { echoDescriptors, ProtobufEcho } from "../support/echo-descriptor.ts";
 import { type EchoServer, rejection, startEcho, until } from "../support/echo-service.ts";
 import { local } from "../support/grpc-certs.ts";

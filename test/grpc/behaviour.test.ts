@@ -9,7 +9,7 @@ import {
   ServerCredentials,
 } from "@grpc/grpc-js";
 import { dialGrpc, pooledChannel } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { behaviours } from "../support/behaviours.ts";
 import { type EchoServer, startEcho, until } from "../support/echo-service.ts";
 import { local } from "../support/grpc-certs.ts";

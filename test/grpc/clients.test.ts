@@ -6,7 +6,7 @@ import { MessageType, ScalarType } from "@protobuf-ts/runtime";
 import { ServiceType, stackIntercept } from "@protobuf-ts/runtime-rpc";
 import { createClient } from "nice-grpc";
 import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { ProtobufEcho } from "../support/echo-descriptor.ts";
 import { type EchoServer, echoService, startEcho, until } from "../support/echo-service.ts";
 

@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { credentials, status } from "@grpc/grpc-js";
 import { ConnClosedError } from "../../src/errors.ts";
 import { dialGrpc, type GrpcConn } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
 import { answer, startRaw } from "../support/raw-grpc.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type ChannelCredentials, Client, credentials, ServerCredentials, status } from "@grpc/grpc-js";
 import { type GrpcPeer, grpcPeers, pooledChannels } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { type Answer, echoService, startEcho } from "../support/echo-service.ts";
 import { local } from "../support/grpc-certs.ts";
 

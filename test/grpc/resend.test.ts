@@ -3,7 +3,7 @@ import { constants, type ServerHttp2Stream } from "node:http2";
 import { describe, test } from "node:test";
 import { Client, credentials, status } from "@grpc/grpc-js";
 import { dialGrpc, pooledChannel } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { echoService } from "../support/echo-service.ts";
 import { answer, frame, startRaw } from "../support/raw-grpc.ts";
 

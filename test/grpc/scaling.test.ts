@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type CallOptions, Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { dialGrpc, type GrpcConn, pooledChannel, pooledChannels } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { type Answer, type Ask, echoService, rejection, startEcho, until } from "../support/echo-service.ts";
 import { answer, startRaw } from "../support/raw-grpc.ts";
 

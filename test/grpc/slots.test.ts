@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import { type CallOptions, Client, credentials, Metadata, type StatusObject, status } from "@grpc/grpc-js";
 import type { Conn } from "../../src/contract.ts";
 import { dialGrpc, pooledChannel } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { type Answer, type Ask, echoService, startEcho, until } from "../support/echo-service.ts";
 
 const insecure = credentials.createInsecure();

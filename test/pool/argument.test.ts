@@ -4,7 +4,7 @@ import { test } from "node:test";
 import type { Conn, Dial } from "../../src/contract.ts";
 import { isPoolError } from "../../src/errors.ts";
 import type { AcquireOptions, GetOptions, PoolOptions } from "../../src/options.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { call, pooled, rejection } from "../support/pooled.ts";

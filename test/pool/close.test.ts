@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
 import { deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { outcome } from "../support/outcome.ts";

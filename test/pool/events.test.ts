@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { test } from "node:test";
-import type { PoolEventName } from "../../src/events.ts";
-import type { Pool } from "../../src/pool.ts";
+import type { PoolEventName } from "../../src/pool/events.ts";
+import type { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard } from "../support/outcome.ts";

@@ -3,7 +3,7 @@ import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
 import { ConnClosedError } from "../../src/errors.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
 import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard, outcome, refusal, soon } from "../support/outcome.ts";

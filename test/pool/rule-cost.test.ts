@@ -3,7 +3,7 @@ import { createHook } from "node:async_hooks";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
 import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard, outcome } from "../support/outcome.ts";

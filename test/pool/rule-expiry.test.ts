@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Lease } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock } from "../support/clock.ts";
 import { ScriptedConn } from "../support/conn.ts";
 import { nothingUnheard } from "../support/outcome.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Pool } from "../../src/pool.ts";
+import type { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
 import { type ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard, outcome } from "../support/outcome.ts";

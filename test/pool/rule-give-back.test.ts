@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Conn, Stream } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
 import { deferred, echo, type ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard } from "../support/outcome.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { PoolConn } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock } from "../support/clock.ts";
 import { type Deferred, deferred } from "../support/conn.ts";
 import { nothingUnheard } from "../support/outcome.ts";

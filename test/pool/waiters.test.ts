@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Linked, List } from "../../src/list.ts";
+import { type Linked, List } from "../../src/runtime/list.ts";
 import { settle } from "../support/clock.ts";
 import { scriptedDial } from "../support/conn.ts";
 import { outcome } from "../support/outcome.ts";

@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { dialSocket } from "../../src/connect.ts";
 import type { Dial } from "../../src/contract.ts";
-import { Pool } from "../../src/pool.ts";
-import type { SocketConn } from "../../src/socket.ts";
+import { dialSocket } from "../../src/net/dial.ts";
+import type { SocketConn } from "../../src/net/socket.ts";
+import { Pool } from "../../src/pool/pool.ts";
 
 export type Mood = "well" | "silent" | "resetting";
 

@@ -1,6 +1,6 @@
 import { afterEach } from "node:test";
 import type { PoolOptions } from "../../src/options.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock } from "./clock.ts";
 import type { ScriptedConn } from "./conn.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import type { CallOptions, Conn, Dial, Lease, PoolConn } from "../../src/contract.ts";
 import type { PoolOptions } from "../../src/options.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock } from "./clock.ts";
 import { echo, type ScriptedConn } from "./conn.ts";
 import { outcome } from "./outcome.ts";

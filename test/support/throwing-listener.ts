@@ -2,7 +2,7 @@
 // thrown, and how many slots are left taken.
 import { credentials, Metadata, type StatusObject } from "@grpc/grpc-js";
 import { dialGrpc, pooledChannel } from "../../src/grpc/index.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 
 const address = String(process.argv[2]);
 const pool = new Pool({ dial: dialGrpc(credentials.createInsecure()) });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Lease, PoolConn } from "../../src/contract.ts";
 import { isPoolError } from "../../src/errors.ts";
-import { Pool } from "../../src/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock } from "./clock.ts";
 import { deferred } from "./conn.ts";
 

@@ -1,6 +1,6 @@
 import type { Conn, Dial } from "../../../src/contract.ts";
 import { ConnClosedError } from "../../../src/errors.ts";
-import { Pool } from "../../../src/pool.ts";
+import { Pool } from "../../../src/pool/pool.ts";
 import { FakeClock } from "../clock.ts";
 import { deferred } from "../conn.ts";
 import { type ConnOwner, type StressCall, StressConn } from "./conn.ts";

@@ -1,0 +1,127 @@
+import { type Channel, channel } from "node:diagnostics_channel";
+import type { CloseReason } from "../contract.ts";
+import type { DialError, WaitTimeoutError } from "../errors.ts";
+import { isThenable } from "../runtime/guard.ts";
+
+interface EventBase<K> {
+  readonly key: K;
+}
+
+interface ConnEvent<K, C> extends EventBase<K> {
+  readonly conn: C;
+}
+
+interface EndEvent<K, C> extends ConnEvent<K, C> {
+  readonly reason: CloseReason;
+  readonly ageMs: number;
+  /** Streams that it carried. */
+  readonly uses: number;
+}
+
+/** The transitions of a pool, by name. Times are in milliseconds. */
+export interface PoolEvents<K, C> {
+  /** A dial brought a conn, after `ms`. */
+  readonly dialed: ConnEvent<K, C> & { readonly ms: number };
+  readonly dialFailed: EventBase<K> & { readonly error: DialError; readonly ms: number };
+  /** A stream begins. */
+  readonly leased: ConnEvent<K, C>;
+  /** A stream has ended. */
+  readonly released: ConnEvent<K, C>;
+  /** A caller begins to wait. */
+  readonly waiting: EventBase<K>;
+  /** It has a lease, after `ms`. */
+  readonly served: ConnEvent<K, C> & { readonly ms: number };
+  readonly timedOut: EventBase<K> & { readonly error: WaitTimeoutError; readonly ms: number };
+  readonly evicted: EndEvent<K, C>;
+  readonly expired: EndEvent<K, C>;
+  readonly retired: EndEvent<K, C>;
+  /** The last stream of a draining conn has ended. */
+  readonly drained: EndEvent<K, C>;
+  /** Its `close()` has settled, with `error` if that failed; or it has died. */
+  readonly closed: EndEvent<K, C> & { readonly error?: unknown };
+  /** `key` is undefined where all keys were cleared. */
+  readonly cleared: EventBase<K | undefined>;
+  /** With `leakAfterMs`: a lease was not given back in time, or never can be, since nothing refers to it any more. */
+  readonly leaked: ConnEvent<K, C> & { readonly ms: number; readonly collected: boolean; readonly stack: string };
+}
+
+export type PoolEventName = keyof PoolEvents<unknown, unknown>;
+
+/** An event as listeners get it: with the name of its pool. */
+export type Named<E> = E & { readonly pool: string };
+
+/**
+ * One kind of event, for the pool's own listeners and for `node:diagnostics_channel`. Delivered in order, in a
+ * microtask: a listener may do with the pool what it likes. One that throws or rejects raises a warning.
+ */
+export class Topic<E extends object> {
+  readonly #pool: string;
+  readonly #channel: Channel;
+  readonly #listeners = new Set<(event: Named<E>) => void>();
+  #heard = false;
+
+  constructor(pool: string, name: PoolEventName) {
+    this.#pool = pool;
+    this.#channel = channel(`rpc-conn-pool:${name}`);
+  }
+
+  /** Whether anybody listens: the fast path asks before it makes a closure. */
+  get active(): boolean {
+    return this.#heard || this.#channel.hasSubscribers;
+  }
+
+  /** Returns what stops the listening. */
+  listen(listener: (event: Named<E>) => void): () => void {
+    this.#listeners.add(listener);
+    this.#heard = true;
+    return () => {
+      this.#listeners.delete(listener);
+      this.#heard = this.#listeners.size > 0;
+    };
+  }
+
+  /** An event that nobody hears is not made. */
+  emit(make: () => E): void {
+    if (!this.active) return;
+    const event: Named<E> = { ...make(), pool: this.#pool };
+    queueMicrotask(() => this.#deliver(event));
+  }
+
+  #deliver(event: Named<E>): void {
+    this.#channel.publish(event);
+    for (const listener of this.#listeners) {
+      try {
+        const result: unknown = listener(event);
+        if (isThenable(result)) Promise.resolve(result).catch(warn);
+      } catch (error) {
+        warn(error);
+      }
+    }
+  }
+}
+
+function warn(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : new Error(String(error)));
+}
+
+/** All topics of a pool. */
+export type Events<K, C> = { readonly [N in PoolEventName]: Topic<PoolEvents<K, C>[N]> };
+
+export function makeEvents<K, C>(pool: string): Events<K, C> {
+  return {
+    dialed: new Topic(pool, "dialed"),
+    dialFailed: new Topic(pool, "dialFailed"),
+    leased: new Topic(pool, "leased"),
+    released: new Topic(pool, "released"),
+    waiting: new Topic(pool, "waiting"),
+    served: new Topic(pool, "served"),
+    timedOut: new Topic(pool, "timedOut"),
+    evicted: new Topic(pool, "evicted"),
+    expired: new Topic(pool, "expired"),
+    retired: new Topic(pool, "retired"),
+    drained: new Topic(pool, "drained"),
+    closed: new Topic(pool, "closed"),
+    cleared: new Topic(pool, "cleared"),
+    leaked: new Topic(pool, "leaked"),
+  };
+}

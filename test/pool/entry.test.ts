@@ -1,0 +1,193 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { PoolConn } from "../../src/contract.ts";
+import { PooledConn } from "../../src/pool/entry.ts";
+
+/** Design, section 3: one connection, one place. Every state, every event; the results are written by hand. */
+type Conn = PooledConn<PoolConn, string>;
+
+const states: Record<string, () => Conn> = {
+  taken: () => make(),
+  idle: () => put(make()),
+  "leased 1": () => leased(1),
+  "leased 2": () => leased(2),
+  "draining 1": () => draining(1),
+  "draining 2": () => draining(2),
+  "closed died": () => {
+    const conn = put(make());
+    conn.cut("died");
+    return conn;
+  },
+};
+
+const events = {
+  put: (conn) => conn.put("home"),
+  lease: (conn) => conn.lease(),
+  release: (conn) => conn.release(),
+  evict: (conn) => conn.end("evicted"),
+  expire: (conn) => conn.end("expired"),
+  retire: (conn) => conn.end("retired"),
+  clear: (conn) => conn.end("cleared"),
+  configure: (conn) => conn.end("configured"),
+  invalid: (conn) => conn.end("invalid"),
+  reset: (conn) => conn.end("reset"),
+  blocked: (conn) => conn.end("blocked"),
+  goaway: (conn) => conn.end("goaway"),
+  "pool close": (conn) => conn.end("pool"),
+  died: (conn) => conn.cut("died"),
+  "grace over": (conn) => conn.cut("pool"),
+  take: (conn) => conn.take(),
+} satisfies Record<string, (conn: Conn) => void>;
+
+/** It throws: only a bug in the pool asks for it. */
+const never = "never";
+
+/** What the orderly leaves have in common, but for their reason. */
+const leave = (reason: string) => ({
+  taken: never,
+  idle: `closed ${reason}`,
+  "leased 1": `draining 1 ${reason}`,
+  "leased 2": `draining 2 ${reason}`,
+  "draining 1": "draining 1 cleared", // the first reason stays
+  "draining 2": "draining 2 cleared",
+  "closed died": "closed died",
+});
+
+const table: Record<keyof typeof events, Record<string, string>> = {
+  put: {
+    taken: "idle",
+    idle: never,
+    "leased 1": never,
+    "leased 2": never,
+    "draining 1": never,
+    "draining 2": never,
+    "closed died": never,
+  },
+  lease: {
+    taken: never,
+    idle: "leased 1",
+    "leased 1": "leased 2",
+    "leased 2": "leased 3",
+    "draining 1": never,
+    "draining 2": never,
+    "closed died": never,
+  },
+  release: {
+    taken: never,
+    idle: never,
+    "leased 1": "idle",
+    "leased 2": "leased 1",
+    "draining 1": "closed cleared",
+    "draining 2": "draining 1 cleared",
+    "closed died": "closed died", // its streams have died with it, and are given back later
+  },
+  evict: leave("evicted"),
+  expire: leave("expired"),
+  retire: leave("retired"),
+  clear: leave("cleared"),
+  configure: leave("configured"),
+  invalid: leave("invalid"),
+  reset: leave("reset"),
+  blocked: leave("blocked"),
+  goaway: leave("goaway"),
+  "pool close": leave("pool"),
+  died: {
+    taken: "closed died", // out with its owner
+    idle: "closed died",
+    "leased 1": "closed died",
+    "leased 2": "closed died",
+    "draining 1": "closed cleared",
+    "draining 2": "closed cleared",
+    "closed died": "closed died",
+  },
+  "grace over": {
+    taken: "closed pool", // adopted too late
+    idle: "closed pool",
+    "leased 1": "closed pool",
+    "leased 2": "closed pool",
+    "draining 1": "closed cleared",
+    "draining 2": "closed cleared",
+    "closed died": "closed died",
+  },
+  take: {
+    taken: never,
+    idle: "taken",
+    "leased 1": never,
+    "leased 2": never,
+    "draining 1": never,
+    "draining 2": never,
+    "closed died": never,
+  },
+};
+
+for (const [event, run] of Object.entries(events)) {
+  describe(`the life of a conn: ${event}`, () => {
+    for (const [state, start] of Object.entries(states)) {
+      const expected = table[event as keyof typeof events][state]; // the keys of `events`
+      test(`${state} -> ${expected}`, () => {
+        const conn = start();
+        const before = show(conn);
+        if (expected === never) {
+          assert.throws(() => run(conn), { code: "ERR_POOL_BUG" });
+          assert.equal(show(conn), before); // and nothing has changed
+        } else {
+          run(conn);
+          assert.equal(show(conn), expected);
+        }
+        checkFacts(conn);
+      });
+    }
+  });
+}
+
+test("the life of a conn: uses count streams begun, and stay when it is taken and put back elsewhere", () => {
+  const conn = leased(2);
+  conn.release();
+  conn.lease();
+  conn.release();
+  conn.release();
+  conn.take();
+  conn.put("another home");
+  assert.deepEqual([conn.uses, conn.home, conn.generation, conn.openedAt], [3, "another home", 7, 5]);
+});
+
+function make(): Conn {
+  return new PooledConn({ close() {}, closed: new Promise(() => {}) }, "home", 7, 5);
+}
+
+function put(conn: Conn): Conn {
+  conn.put("home");
+  return conn;
+}
+
+function leased(streams: number): Conn {
+  const conn = put(make());
+  for (let i = 0; i < streams; i++) conn.lease();
+  return conn;
+}
+
+function draining(streams: number): Conn {
+  const conn = leased(streams);
+  conn.end("cleared");
+  return conn;
+}
+
+function show({ state }: Conn): string {
+  return Object.values(state).join(" ");
+}
+
+/** What is derived must agree with the state, and exactly one of them holds. */
+function checkFacts(conn: Conn): void {
+  const { name } = conn.state;
+  assert.deepEqual(
+    [conn.idle, conn.ready, conn.draining, conn.open, conn.taken],
+    [
+      name === "idle",
+      name === "idle" || name === "leased",
+      name === "draining",
+      name !== "taken" && name !== "closed",
+      name === "taken",
+    ],
+  );
+  if (name === "idle" || name === "closed" || name === "taken") assert.equal(conn.streams, 0);
+}
