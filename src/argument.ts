@@ -54,6 +54,11 @@ export function checkTimeout(name: string, value: unknown): asserts value is num
   }
 }
 
+/** A part of a whole. */
+export function checkFraction(name: string, value: unknown): asserts value is number {
+  if (typeof value !== "number" || !(value >= 0 && value <= 1)) refuseNumber(name, "a number from 0 to 1", value);
+}
+
 export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") refuse(name, "a function", value);
 }

@@ -115,8 +115,13 @@ export interface Dial<K, C> {
 /** The right to run one stream on a conn. */
 export interface Lease<C> extends Disposable {
   readonly conn: C;
-  /** Gives the slot back. Idempotent. */
+  /** Gives the slot back. Idempotent; nothing after `discard`. */
   release(): void;
+  /**
+   * Says that the conn is broken: it takes no new streams, and is closed after its last. `error`, if given, goes with the
+   * `closed` event. Idempotent; nothing after `release`.
+   */
+  discard(error?: unknown): void;
 }
 
 /** Why a conn was closed. */

@@ -108,10 +108,10 @@ export class NoConnError extends PoolError {
   }
 }
 
-/** The key has conns, but none passes the filter, and no dial brought one that does. */
+/** The key has conns, but none passes the filter, and no dial brought one that does. `cause` is what the filter threw. */
 export class NoMatchError extends PoolError {
-  constructor(message: string) {
-    super("ERR_POOL_NO_MATCH", message);
+  constructor(message: string, options?: ErrorOptions) {
+    super("ERR_POOL_NO_MATCH", message, options);
   }
 }
 

@@ -40,16 +40,24 @@ export interface KeyLimits {
   readonly waitTimeoutMs?: number | undefined;
   /** Over everything until a dialed conn is usable: DNS, TCP, TLS, hello. Default 20,000. 0: for ever. */
   readonly dialTimeoutMs?: number | undefined;
-  /** Age at which a conn drains; up to 2.5 % earlier, at random, so that conns of one age do not go together. Default 0: never. */
+  /** Age at which a conn drains, jitter taken off. Default 0: never. */
   readonly maxLifetimeMs?: number | undefined;
+  /**
+   * How much earlier a lifetime may end, at random, as a part of it from 0 to 1: conns that were born together should
+   * not go together. Default 0.1. 0: none.
+   */
+  readonly lifetimeJitter?: number | undefined;
   /** Streams after which a conn drains. Default 0: unlimited. Negative: as 1. */
   readonly maxUses?: number | undefined;
   /** Idle conns kept ready for each key in use, within the other limits, dialed with the pool's `dial`. Default 0. Negative: as 0. */
   readonly minIdle?: number | undefined;
   /** A conn used within this time is not validated. Default 500. 0: `validate` before each reuse. */
   readonly validateAfterMs?: number | undefined;
-  /** Pauses between failed dials. Default false: none. */
-  readonly backoff?: Backoff | false | undefined;
+  /**
+   * Pauses between failed dials, for new callers too. `true`: with its defaults. Default false: what the pool dials again
+   * by itself (for waiters with `waitForReady`, `minIdle`, `warm`) pauses 50 ms to 1 s at random, a new caller's own dial does not.
+   */
+  readonly backoff?: Backoff | boolean | undefined;
 }
 
 /** Every limit; `configure` takes them while the pool runs. */
@@ -58,6 +66,8 @@ export interface Limits extends KeyLimits {
   readonly capacity?: number | undefined;
   /** Open conns in total, dialing and draining ones included; at the limit callers wait. Default 0: unlimited. Negative: none. */
   readonly maxConns?: number | undefined;
+  /** Dials in flight, of all keys. Default 0: unlimited. Negative: none, only `put` brings conns. */
+  readonly maxDials?: number | undefined;
 }
 
 /** What a filter, a selection and `stats(key)` see of a conn. */

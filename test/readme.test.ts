@@ -96,7 +96,7 @@ describe("the README", () => {
     assert.deepEqual(names(rows, 0).sort(), [...limitNames, ...others].sort());
     for (const name of limitNames) {
       const [, said] = rows.find(([cell]) => cell?.startsWith(`\`${name}\``)) ?? [];
-      assert.ok(said === "false" || (name !== "backoff" && /^\d+$/.test(said ?? "")), name);
+      assert.ok(said === "false" || (name !== "backoff" && /^[\d.]+$/.test(said ?? "")), name);
       assert.deepEqual(
         withLimits(defaultRules, { [name]: said === "false" ? false : Number(said) }),
         defaultRules,

@@ -1,124 +1,216 @@
-import type { PoolConn } from "../contract.ts";
-import { List } from "../runtime/list.ts";
+import type { CloseReason, PoolConn } from "../contract.ts";
+import { Heap } from "../runtime/heap.ts";
 import { unlimited } from "./config.ts";
-import type { Dialer } from "./dialer.ts";
-import type { Roster } from "./entries.ts";
-import type { Member, Peer, PeerDemand } from "./key-pool.ts";
-import type { Queue } from "./wait-queue.ts";
+import type { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
+import type { KeyPool } from "./key-pool.ts";
+import type { Pending } from "./pending.ts";
 
 /** Streams that may end inside one key while another stands in line. */
 const fairHandOffs = 16;
 
-/** The places for open conns that the limits allow, and the line of the keys that only `maxConns` holds back. */
-export class Places<K, C extends PoolConn> {
-  readonly #roster: Roster<K, C>;
-  readonly #dialer: Dialer<K, C>;
-  readonly #queue: Queue<K, C>;
-  /** By turn: the number of a key's oldest waiter when it joined. */
-  readonly #line: List<PeerDemand<K, C>> = new List();
+/**
+ * All limits: how many conns may be open or dialed, how many idle ones are kept, and which conn goes where one is too
+ * many. Keys that only `maxConns` holds back stand in a line, by the age of their oldest waiters.
+ */
+export class Capacity<K, C extends PoolConn> {
+  readonly #core: Core<K, C>;
+  readonly #line = new Heap<Pending<K, C>>();
+  /** Keys that `maxDials` alone held back when they were last looked at, in turn. */
+  readonly #dialLine = new Set<KeyPool<K, C>>();
+  /** Streams that have ended, anywhere, since a conn that makes way for another key last came closer to its end. */
+  #releasesWithoutProgress = 0;
 
-  constructor(roster: Roster<K, C>, dialer: Dialer<K, C>, queue: Queue<K, C>) {
-    this.#roster = roster;
-    this.#dialer = dialer;
-    this.#queue = queue;
+  constructor(core: Core<K, C>) {
+    this.#core = core;
   }
 
-  /** Whether its own limits allow the key one more conn. */
-  keyHasRoom(peer: Peer<K, C>): boolean {
-    return peer.open - peer.drainingCount + peer.demand.dials.size < peer.rules.maxKeyConns;
+  // Conns that are open or dialed.
+
+  /** Whether the key's own limits allow it one more conn. */
+  keyHasRoom(key: KeyPool<K, C>): boolean {
+    return key.usable + key.pending.dials.size < key.rules.maxKeyConns;
   }
 
-  get free(): boolean {
-    return this.#roster.census.open + this.#dialer.count < this.#roster.rules.maxConns;
+  /** Whether `maxConns` allows one more. */
+  get hasRoom(): boolean {
+    return this.#core.entries.open + this.#core.dialer.inFlight < this.#core.keys.rules.maxConns;
+  }
+
+  /** Whether `maxDials` allows one more. */
+  get #hasRoomToDial(): boolean {
+    return this.#core.dialer.inFlight < this.#core.keys.rules.maxDials;
+  }
+
+  /** Whether the key's own limits on dials allow it one more: one at a time while it fails. */
+  #keyMayDial({ pending, rules }: KeyPool<K, C>): boolean {
+    return pending.dials.size < (pending.backoff === undefined ? rules.maxKeyDials : Math.min(rules.maxKeyDials, 1));
   }
 
   /** Whether a conn may be dialed that nobody waits for: it evicts none and passes nobody. */
-  mayPrepare(peer: Peer<K, C>): boolean {
-    const { pause, dials } = peer.demand;
-    return (
-      pause === undefined &&
-      dials.size < peer.rules.maxKeyDials &&
-      this.keyHasRoom(peer) &&
-      this.#line.size === 0 &&
-      this.free
-    );
+  mayPrepare(key: KeyPool<K, C>): boolean {
+    if (this.#core.backoffs.isPaused(key) || !this.#keyMayDial(key) || !this.keyHasRoom(key)) return false;
+    return this.#hasRoomToDial && this.#line.size === 0 && this.hasRoom;
   }
 
-  /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line. */
-  mayDial(peer: Peer<K, C>): boolean {
-    const { demand, rules } = peer;
-    if (demand.dials.size >= rules.maxKeyDials || !this.keyHasRoom(peer)) return false;
-    if (this.#roster.rules.maxConns === unlimited) return true;
-    const turn = demand.turn ?? demand.waiters.head?.number ?? this.#queue.next();
-    if ((this.next?.demand.turn ?? turn) >= turn && this.#clear(peer)) return true;
-    this.#join(peer.need(), turn);
+  /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line from now on. */
+  mayDial(key: KeyPool<K, C>): boolean {
+    const { pending } = key;
+    if (!this.#keyMayDial(key) || !this.keyHasRoom(key)) {
+      this.leaveLine(key);
+      return false;
+    }
+    if (!this.#hasRoomToDial) {
+      this.#dialLine.add(key);
+      return false;
+    }
+    if (this.#core.keys.rules.maxConns === unlimited) return true;
+    const turn = pending.turn ?? pending.waiters.head?.seq ?? this.#core.queue.nextSeq();
+    const { next } = this;
+    const isFirst = next === undefined || next === key || (next.pending.turn ?? turn) >= turn;
+    if (isFirst && this.#makeRoomByEviction(key)) return true;
+    const own = key.ownPending();
+    own.turn = turn;
+    if (own.index < 0) {
+      own.rank = turn;
+      this.#line.add(own);
+    }
     return false;
   }
 
-  /** It is about to ask again. */
-  leave(peer: Peer<K, C>): void {
-    if (this.#line.has(peer.demand)) this.#line.remove(peer.demand);
-  }
-
-  /** It stands in line no more, if it does not now. */
-  settle(peer: Peer<K, C>): void {
-    if (peer.demand.turn !== undefined && !this.#line.has(peer.demand)) peer.demand.turn = undefined;
+  /** The key is not held back by `maxConns` or `maxDials` alone any more. */
+  leaveLine(key: KeyPool<K, C>): void {
+    this.#dialLine.delete(key);
+    const { pending } = key;
+    if (pending.turn === undefined) return;
+    this.#line.remove(pending);
+    pending.turn = undefined;
   }
 
   /** No key stands in line. */
-  get quiet(): boolean {
-    return this.#line.head === undefined;
+  get lineIsEmpty(): boolean {
+    return this.#line.size === 0 && this.#dialLine.size === 0;
   }
 
   /** The first in line for which there is a place: where only its own conns are idle, the second may have one. */
-  get next(): Peer<K, C> | undefined {
-    const { head } = this.#line;
-    if (head === undefined || this.#hasPlace(head)) return head?.home;
-    const { next } = head;
-    return next !== undefined && this.#hasPlace(next) ? next.home : undefined;
+  get next(): KeyPool<K, C> | undefined {
+    if (this.#dialLine.size > 0 && this.#hasRoomToDial) for (const key of this.#dialLine) return key;
+    const { first, second } = this.#line;
+    if (first === undefined || this.#hasPlaceFor(first)) return first?.key;
+    return second !== undefined && this.#hasPlaceFor(second) ? second.key : undefined;
   }
 
   /**
-   * Whether `conn`, where a stream has just ended, must make way for another key. A busy key would keep its conns for
+   * Whether `entry`, where a stream has just ended, must make way for another key. A busy key would keep its conns for
    * ever: after so many streams it gives one up, and goes behind.
    */
-  mustYield(conn: Member<K, C>): boolean {
-    const peer = conn.home;
-    const { head } = this.#line;
-    const another = head === peer.demand ? head?.next : head;
-    if (another === undefined || ++peer.handOffs <= fairHandOffs) return false;
+  mustYield(entry: Entry<K, C>): boolean {
+    const { key } = entry;
+    const { first, second } = this.#line;
+    this.#releasesWithoutProgress++;
+    const another = first === key.pending ? second : first;
+    if (another === undefined || ++key.streamsSinceYield <= fairHandOffs) return false;
     // Enough is on its way already; but what is free at once may not wait for streams that never end.
-    if (conn.streams > 0 && this.#roster.census.yielding >= this.#line.size) return false;
-    peer.handOffs = 0;
-    this.leave(peer);
-    peer.need().turn = this.#queue.next();
+    const enough = this.#core.entries.yielding >= this.#line.size && this.#releasesWithoutProgress <= fairHandOffs;
+    if (entry.streams > 0 && enough) return false;
+    this.#releasesWithoutProgress = 0;
+    key.streamsSinceYield = 0;
+    this.leaveLine(key);
+    key.ownPending().turn = this.#core.queue.nextSeq();
     return true;
   }
 
-  /** Makes a place for `peer`, if idle conns of other keys allow it: the oldest go first. */
-  #clear(peer: Peer<K, C>): boolean {
-    while (!this.free) {
-      const victim = this.#victim(peer);
-      if (victim === undefined) return false;
-      this.#roster.end(victim, "evicted");
+  /** A stream has ended on a conn that makes way for another key. */
+  yieldsProgress(): void {
+    this.#releasesWithoutProgress = 0;
+  }
+
+  /** Makes room for a conn that is put into `key`: a conn in the hand is worth a dial in flight; else an idle one goes. */
+  makeRoomForPut(key: KeyPool<K, C>): boolean {
+    const ofKey = () => key.usable + key.pending.dials.size;
+    const ofAll = () => this.#core.entries.open + this.#core.dialer.inFlight;
+    return (
+      this.#makeRoom(key, ofKey, key.rules.maxKeyConns, () => this.#core.selector.oldestIdle(key)) &&
+      this.#makeRoom(key, ofAll, this.#core.keys.rules.maxConns, () => this.#core.idleOrder.oldest())
+    );
+  }
+
+  #makeRoom(key: KeyPool<K, C>, used: () => number, limit: number, idle: () => Entry<K, C> | undefined): boolean {
+    while (used() >= limit) {
+      const newest = key.pending.dials.tail;
+      if (newest !== undefined) {
+        this.#core.dialer.abandon(newest, "a conn was put in instead");
+        continue;
+      }
+      const before = used();
+      const oldest = idle();
+      if (oldest === undefined) return false;
+      this.#core.entries.drain(oldest, "evicted");
+      if (used() >= before) return false; // another stood in line for the place
     }
     return true;
   }
 
-  #hasPlace({ home }: PeerDemand<K, C>): boolean {
-    return this.free || this.#victim(home) !== undefined;
+  /** Makes room under `maxConns`, if idle conns of other keys allow it: the oldest go first. */
+  #makeRoomByEviction(key: KeyPool<K, C>): boolean {
+    while (!this.hasRoom) {
+      const victim = this.#victimFor(key);
+      if (victim === undefined) return false;
+      this.#core.entries.drain(victim, "evicted");
+    }
+    return true;
   }
 
-  #victim(peer: Peer<K, C> | undefined): Member<K, C> | undefined {
-    return this.#roster.idle.oldest((conn) => conn.home !== peer);
+  #hasPlaceFor({ key }: Pending<K, C>): boolean {
+    return this.hasRoom || this.#victimFor(key) !== undefined;
   }
 
-  #join(demand: PeerDemand<K, C>, turn: number): void {
-    demand.turn = turn;
-    let before = this.#line.tail;
-    while (before?.turn !== undefined && before.turn > turn) before = before.prev;
-    const after = before === undefined ? this.#line.head : before.next;
-    if (after === undefined) this.#line.push(demand);
-    else this.#line.insert(demand, after);
+  #victimFor(key: KeyPool<K, C> | undefined): Entry<K, C> | undefined {
+    return this.#core.idleOrder.oldest((entry) => entry.key !== key);
+  }
+
+  // Conns that are kept idle.
+
+  /** Sees to the order that the key's idle conns stand in. It costs a little, so it is kept only where something asks for it. */
+  order(key: KeyPool<K, C>): void {
+    const { capacity, maxConns } = this.#core.keys.rules;
+    const { expirationMs, keyCapacity } = key.rules;
+    const isOrdered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
+    const before = key.idleQueue;
+    const queue = isOrdered ? this.#core.idleOrder.join(expirationMs) : undefined;
+    if (before !== undefined) this.#core.idleOrder.leave(before);
+    key.isBounded = isOrdered || keyCapacity < unlimited;
+    if (queue === before) return;
+    for (const entry of key.entries()) before?.forget(entry);
+    key.idleQueue = queue;
+  }
+
+  /** The key is gone. */
+  disorder(key: KeyPool<K, C>): void {
+    if (key.idleQueue !== undefined) this.#core.idleOrder.leave(key.idleQueue);
+    key.idleQueue = undefined;
+  }
+
+  /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
+  settle(entry: Entry<K, C>): void {
+    const { key } = entry;
+    if (!key.isBounded || !entry.isIdle) return;
+    key.idleQueue?.touch(entry);
+    if (key.idleCount > key.rules.keyCapacity || this.#core.entries.idle > this.#core.keys.rules.capacity)
+      this.trim(key, "evicted");
+  }
+
+  /** Closes what is over the caps: the key's oldest first, then the oldest of all. */
+  trim(key: KeyPool<K, C>, reason: CloseReason): void {
+    while (key.idleCount > key.rules.keyCapacity) {
+      const oldest = this.#core.selector.oldestIdle(key);
+      if (oldest === undefined) return;
+      this.#core.entries.drain(oldest, reason);
+    }
+    while (this.#core.entries.idle > this.#core.keys.rules.capacity) {
+      const oldest = this.#core.idleOrder.oldest();
+      if (oldest === undefined) return;
+      this.#core.entries.drain(oldest, reason);
+    }
   }
 }

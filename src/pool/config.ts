@@ -1,5 +1,19 @@
-import { checkCount, checkOptions, checkTime, checkTimeout } from "../argument.ts";
-import type { Backoff, KeyLimits, Limits } from "../options.ts";
+import {
+  checkBoolean,
+  checkClock,
+  checkCount,
+  checkFraction,
+  checkFunction,
+  checkOneOf,
+  checkOptions,
+  checkSignal,
+  checkString,
+  checkTime,
+  checkTimeout,
+} from "../argument.ts";
+import type { PoolConn } from "../contract.ts";
+import type { AcquireOptions, Backoff, KeyLimits, Limits, PoolOptions, Selection } from "../options.ts";
+import { type Clock, systemClock } from "../runtime/clock.ts";
 
 /** More than any count; a small integer, since each call compares with it. */
 export const unlimited: number = 2 ** 31 - 1;
@@ -24,6 +38,7 @@ export interface KeyRules {
   readonly waitTimeoutMs: number;
   readonly dialTimeoutMs: number;
   readonly maxLifetimeMs: number;
+  readonly lifetimeJitter: number;
   readonly maxUses: number;
   readonly minIdle: number;
   readonly validateAfterMs: number;
@@ -33,11 +48,22 @@ export interface KeyRules {
 export interface Rules extends KeyRules {
   readonly capacity: number;
   readonly maxConns: number;
+  readonly maxDials: number;
 }
 
-type Row = { readonly check: (name: string, value: unknown) => void; readonly rule: (value: number) => number };
-const countRow: Row = { check: checkCount, rule: count };
-const timeRow: Row = { check: checkTime, rule: time };
+type Row = {
+  readonly check: (name: string, value: unknown) => void;
+  readonly rule: (value: number) => number;
+  /** The rule as the option would say it. */
+  readonly option: (rule: number) => number;
+};
+const asIs = (value: number): number => value;
+const countRow: Row = {
+  check: checkCount,
+  rule: count,
+  option: (rule) => (rule === unlimited ? 0 : rule === 0 ? -1 : rule),
+};
+const timeRow: Row = { check: checkTime, rule: time, option: (rule) => (rule === Number.POSITIVE_INFINITY ? 0 : rule) };
 
 const keyRows = {
   keyCapacity: countRow,
@@ -49,13 +75,14 @@ const keyRows = {
   waitTimeoutMs: timeRow,
   dialTimeoutMs: timeRow,
   maxLifetimeMs: timeRow,
-  maxUses: { check: checkCount, rule: (value) => Math.max(count(value), 1) },
-  minIdle: { check: checkCount, rule: (value) => Math.max(value, 0) },
-  validateAfterMs: { check: checkTime, rule: (value) => value },
+  lifetimeJitter: { check: checkFraction, rule: asIs, option: asIs },
+  maxUses: { ...countRow, rule: (value) => Math.max(count(value), 1) },
+  minIdle: { check: checkCount, rule: (value) => Math.max(value, 0), option: asIs },
+  validateAfterMs: { check: checkTime, rule: asIs, option: asIs },
 } satisfies Record<string, Row>;
-const totalRows = { capacity: countRow, maxConns: countRow };
+const totalRows = { capacity: countRow, maxConns: countRow, maxDials: countRow };
 
-export const keyLimitNames: readonly string[] = [...Object.keys(keyRows), "backoff"];
+const keyLimitNames: readonly string[] = [...Object.keys(keyRows), "backoff"];
 export const limitNames: readonly string[] = [...keyLimitNames, ...Object.keys(totalRows)];
 
 export const defaultRules: Rules = {
@@ -66,20 +93,23 @@ export const defaultRules: Rules = {
   maxKeyConns: unlimited,
   maxStreams: unlimited,
   maxKeyDials: unlimited,
+  maxDials: unlimited,
   maxWaiters: 1000,
   waitTimeoutMs: Number.POSITIVE_INFINITY,
   dialTimeoutMs: 20_000,
   maxLifetimeMs: Number.POSITIVE_INFINITY,
+  lifetimeJitter: 0.1,
   maxUses: unlimited,
   minIdle: 0,
   validateAfterMs: 500,
   backoff: undefined,
 };
 
-function backoffRule(backoff: Backoff | false): BackoffRule | undefined {
+function backoffRule(backoff: Backoff | boolean): BackoffRule | undefined {
   if (backoff === false) return undefined;
-  checkOptions("backoff", backoff, ["baseMs", "maxMs", "maxAttempts"]);
-  const { baseMs = 100, maxMs = 10_000, maxAttempts = 0 } = backoff;
+  const given = backoff === true ? {} : backoff;
+  checkOptions("backoff", given, ["baseMs", "maxMs", "maxAttempts"]);
+  const { baseMs = 100, maxMs = 10_000, maxAttempts = 0 } = given;
   checkTimeout("backoff.baseMs", baseMs);
   checkTimeout("backoff.maxMs", maxMs);
   checkCount("backoff.maxAttempts", maxAttempts);
@@ -95,7 +125,8 @@ function changes(limits: Limits, rows: Record<string, Row>): Record<string, unkn
     check(name, value);
     changed[name] = rule(Number(value));
   }
-  if (limits.backoff !== undefined) changed["backoff"] = backoffRule(limits.backoff);
+  const { backoff } = limits;
+  if (backoff !== undefined) changed["backoff"] = backoffRule(backoff);
   return changed;
 }
 
@@ -108,4 +139,65 @@ export function withLimits(rules: Rules, limits: Limits): Rules {
 export function keyChanges(limits: KeyLimits, what: string): Partial<KeyRules> {
   checkOptions(what, limits, keyLimitNames);
   return changes(limits, keyRows);
+}
+
+/** The rules as the options would say them. */
+export function limitsOf(rules: KeyRules): Limits {
+  const values = new Map<string, unknown>(Object.entries(rules));
+  const limits: Record<string, unknown> = { backoff: backoffOf(rules.backoff) };
+  for (const [name, { option }] of Object.entries({ ...keyRows, ...totalRows })) {
+    const value = values.get(name);
+    if (typeof value === "number") limits[name] = option(value);
+  }
+  return limits;
+}
+
+function backoffOf(rule: BackoffRule | undefined): Backoff | false {
+  return rule === undefined ? false : Object.freeze({ ...rule, maxAttempts: countRow.option(rule.maxAttempts) });
+}
+
+const otherNames = ["dial", "hashKey", "limits", "selection", "validate", "reset", "name", "clock", "leakAfterMs"];
+
+/** The options of a pool, checked and complete. */
+export interface Config<K, C extends PoolConn>
+  extends Pick<PoolOptions<K, C>, "dial" | "hashKey" | "limits" | "validate" | "reset"> {
+  readonly selection: Selection<C>;
+  readonly name: string;
+  readonly clock: Clock;
+  readonly leakAfterMs: number;
+  readonly rules: Rules;
+}
+
+/** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
+export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Config<K, C> {
+  checkOptions("the pool's options", options, [...limitNames, ...otherNames]);
+  const { dial, hashKey, limits, validate, reset, ...others } = options;
+  const { selection = "oldest", name = "pool", clock = systemClock, leakAfterMs = 0, ...rest } = others;
+  for (const [option, value] of Object.entries({ dial, hashKey, limits, validate, reset }))
+    checkFunction(option, value);
+  if (typeof selection !== "function") {
+    checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
+  }
+  checkString("name", name);
+  checkClock(clock);
+  checkTime("leakAfterMs", leakAfterMs);
+  const rules = withLimits(defaultRules, rest);
+  return { dial, hashKey, limits, validate, reset, selection, name, clock, leakAfterMs, rules };
+}
+
+const acquireOptionNames = ["dial", "signal", "timeoutMs", "filter", "waitForReady"];
+
+/** Whether `options`, of the method `what`, say how to get a lease. Throws the reason of a signal that has aborted. */
+export function checkAcquire<K, C extends PoolConn>(what: string, options: AcquireOptions<K, C>): void {
+  checkOptions(`${what}'s options`, options, acquireOptionNames);
+  checkRequest(options);
+  checkFunction("dial", options.dial);
+  if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
+  options.signal?.throwIfAborted();
+}
+
+export function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {
+  checkSignal("signal", options.signal);
+  checkFunction("filter", options.filter);
+  checkBoolean("waitForReady", options.waitForReady);
 }

@@ -2,156 +2,137 @@ import { checkConn, show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
 import { attempt, outcome } from "../runtime/guard.ts";
-import type { Schedule } from "../runtime/timers.ts";
-import { Dialing, type DialOwner } from "./dialing.ts";
-import type { Roster } from "./entries.ts";
+import type { Timers } from "../runtime/timers.ts";
+import type { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
 import type { Events } from "./events.ts";
-import type { Member, Peer, PeerDialing } from "./key-pool.ts";
-
-/** Told how a dial ended. By then it does not count any more. */
-export interface DialerOwner<K, C extends PoolConn> {
-  dialed(dialing: PeerDialing<K, C>, conn: Member<K, C>): void;
-  /** `ahead`: the waiters that older dials still in flight will serve. */
-  dialFailed(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void;
-}
+import type { KeyPool } from "./key-pool.ts";
+import { PendingDial } from "./pending.ts";
 
 /** Starts dials, counts those in flight, and sees to it that nothing is left of those that nobody wants. */
-export class Dialer<K, C extends PoolConn> implements DialOwner<PeerDialing<K, C>> {
+export class Dialer<K, C extends PoolConn> {
   /** Dials in flight, of all keys. */
-  count = 0;
-  /** Raised by each `clear`; a conn carries the number of its dial. */
-  generation = 0;
-  readonly #roster: Roster<K, C>;
-  readonly #schedule: Schedule;
+  inFlight = 0;
+  readonly #timers: Timers;
   readonly #events: Events<K, C>;
-  readonly #owner: DialerOwner<K, C>;
+  readonly #core: Core<K, C>;
 
-  constructor(roster: Roster<K, C>, schedule: Schedule, events: Events<K, C>, owner: DialerOwner<K, C>) {
-    this.#roster = roster;
-    this.#schedule = schedule;
+  constructor(timers: Timers, events: Events<K, C>, core: Core<K, C>) {
+    this.#timers = timers;
     this.#events = events;
-    this.#owner = owner;
+    this.#core = core;
   }
 
-  start(peer: Peer<K, C>, dial: Dial<K, C>, background: boolean): void {
-    const now = this.#schedule.clock.now();
-    const dialing = new Dialing<Peer<K, C>>(
-      peer,
-      dial,
-      peer.expectedSlots(attempt(() => dial.maxStreams)),
-      background,
-      now,
-      this,
-    );
-    const demand = peer.need();
-    if (demand.dials.size === 0) demand.dialingSince = now;
-    demand.addDial(dialing);
-    peer.tally.dials++;
-    this.count++;
-    const { dialTimeoutMs } = peer.rules;
-    if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#schedule.add(dialing, dialTimeoutMs);
-    const { generation } = this;
+  start(key: KeyPool<K, C>, dial: Dial<K, C>, isBackground: boolean): void {
+    const pending = key.ownPending();
+    const slots = key.expectedSlots(attempt(() => dial.maxStreams));
+    const started = new PendingDial<K, C>(key, dial, slots, isBackground, this.#timers.now(), this);
+    pending.addDial(started);
+    key.counters.dials++;
+    this.inFlight++;
+    const { dialTimeoutMs } = key.rules;
+    if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#timers.arm(started, dialTimeoutMs);
+    const { generation } = this.#core.transfer;
     // A dial function that throws at once fails like one that rejects.
-    new Promise<C>((resolve) => resolve(dial(peer.key, { signal: dialing.signal }))).then(
-      (conn) => this.#arrived(dialing, conn, generation),
-      (error: unknown) => this.#failed(dialing, error),
+    new Promise<C>((resolve) => resolve(dial(key.key, { signal: started.signal }))).then(
+      (conn) => this.#core.enter(() => this.#arrived(started, conn, generation)),
+      (error: unknown) => this.#core.enter(() => this.#failed(started, error)),
     );
   }
 
   /** Nobody wants it any more: it stops counting at once, and what it still brings is closed. */
-  abandon(dialing: PeerDialing<K, C>, reason: string): void {
-    if (!dialing.inFlight) return;
-    this.#uncount(dialing);
-    dialing.abort(new DialError(`the dial of ${show(dialing.home.key)} was abandoned: ${reason}`));
+  abandon(dial: PendingDial<K, C>, reason: string): void {
+    if (!dial.isInFlight) return;
+    const { key } = dial.key;
+    this.#uncount(dial);
+    dial.key.counters.abandoned++;
+    this.#events.abandoned.emit(() => ({ key, why: reason, ms: this.#tookMs(dial) }));
+    dial.abort(new DialError(`the dial of ${show(key)} was abandoned: ${reason}`));
   }
 
-  abandonAll(peer: Peer<K, C>, reason: string): void {
-    for (let dialing = peer.demand.dials.tail; dialing !== undefined; dialing = peer.demand.dials.tail)
-      this.abandon(dialing, reason);
+  abandonAll(key: KeyPool<K, C>, reason: string): void {
+    for (let dial = key.pending.dials.tail; dial !== undefined; dial = key.pending.dials.tail)
+      this.abandon(dial, reason);
   }
 
-  timedOut(dialing: PeerDialing<K, C>): void {
-    const { key, rules } = dialing.home;
-    const error = new DialTimeoutError(
-      `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
-    );
-    const ahead = this.#ahead(dialing);
-    this.#uncount(dialing);
-    dialing.abort(error);
-    this.#fail(dialing, error, ahead);
-  }
-
-  #arrived(dialing: PeerDialing<K, C>, conn: C, generation: number): void {
-    if (!dialing.inFlight) {
-      discard(conn);
-      return;
-    }
-    let member: Member<K, C>;
-    let held = false;
-    try {
-      checkConn("what the dial function returned", conn);
-      held = this.#roster.memberOf(conn) !== undefined;
-      if (held) {
-        throw new PoolTypeError("the dial function returned a conn that this pool has already: return a new one");
-      }
-      member = this.#roster.enlist(conn, dialing.home, generation);
-    } catch (error) {
-      if (!held) discard(conn);
-      this.#failed(dialing, error);
-      return;
-    }
-    // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
-    queueMicrotask(() => {
-      const draining = attempt(() => conn.draining) === true;
-      if (!dialing.inFlight) {
-        if (!member.taken) return;
-        this.#roster.drop(member);
-        discard(conn);
-      } else if (member.taken && !draining) {
-        this.#uncount(dialing);
-        this.#events.dialed.emit(() => ({ key: dialing.home.key, conn, ms: this.#tookMs(dialing) }));
-        this.#owner.dialed(dialing, member);
-      } else if (member.taken) {
-        this.#roster.refuse(member, dialing.home, "goaway");
-        this.#failed(dialing, new Error("the conn was draining as soon as it was dialed"));
-      } else {
-        this.#failed(dialing, new Error("the conn was closed as soon as it was dialed"));
-      }
+  timedOut(dial: PendingDial<K, C>): void {
+    this.#core.enter(() => {
+      if (!dial.isInFlight) return;
+      const { key, rules } = dial.key;
+      const error = new DialTimeoutError(
+        `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
+      );
+      this.#fail(dial, error);
+      dial.abort(error);
     });
   }
 
-  #failed(dialing: PeerDialing<K, C>, cause: unknown): void {
-    if (!dialing.inFlight) return;
+  #arrived(dial: PendingDial<K, C>, conn: C, generation: number): void {
+    let entry: Entry<K, C>;
+    let isHeld = false;
+    try {
+      isHeld = this.#core.entries.find(conn)?.isOpen ?? false;
+      if (!dial.isInFlight) {
+        if (!isHeld) discard(conn); // one that the pool holds runs the streams of others
+        return;
+      }
+      checkConn("what the dial function returned", conn);
+      if (isHeld || this.#core.entries.find(conn) !== undefined) {
+        isHeld = true;
+        throw new PoolTypeError("the dial function returned a conn that this pool has already: return a new one");
+      }
+      entry = this.#core.entries.enlist(conn, dial.key, generation);
+    } catch (error) {
+      if (!isHeld) discard(conn);
+      this.#failed(dial, error);
+      return;
+    }
+    // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
+    queueMicrotask(() => this.#core.enter(() => this.#admit(dial, entry)));
+  }
+
+  #admit(dial: PendingDial<K, C>, entry: Entry<K, C>): void {
+    const { conn } = entry;
+    const isDraining = entry.saysDraining; // to ask may change all that is looked at below
+    if (!dial.isInFlight) {
+      if (!entry.isTaken) return;
+      this.#core.entries.drop(entry);
+      discard(conn);
+    } else if (!entry.isTaken) {
+      this.#failed(dial, new Error("the conn was closed as soon as it was dialed"));
+    } else if (isDraining) {
+      this.#core.entries.refuse(entry, dial.key, "goaway");
+      this.#failed(dial, new Error("the conn was draining as soon as it was dialed"));
+    } else {
+      this.#uncount(dial);
+      dial.key.counters.dialed++;
+      this.#events.dialed.emit(() => ({ key: dial.key.key, conn, ms: this.#tookMs(dial) }));
+      this.#core.dialed(dial, entry);
+    }
+  }
+
+  #failed(dial: PendingDial<K, C>, cause: unknown): void {
+    if (!dial.isInFlight) return;
     const { why, final } = explain(cause);
-    const error = new DialError(`the dial of ${show(dialing.home.key)} failed: ${why}`, { cause, final });
-    const ahead = this.#ahead(dialing);
-    this.#uncount(dialing);
-    this.#fail(dialing, error, ahead);
+    this.#fail(dial, new DialError(`the dial of ${show(dial.key.key)} failed: ${why}`, { cause, final }));
   }
 
-  #fail(dialing: PeerDialing<K, C>, error: DialError, ahead: number): void {
-    this.#events.dialFailed.emit(() => ({ key: dialing.home.key, error, ms: this.#tookMs(dialing) }));
-    this.#owner.dialFailed(dialing, error, ahead);
+  #fail(dial: PendingDial<K, C>, error: DialError): void {
+    const waiters = dial.key.pending.waitersOf(dial);
+    this.#uncount(dial);
+    dial.key.counters.dialErrors++;
+    this.#events.dialFailed.emit(() => ({ key: dial.key.key, error, ms: this.#tookMs(dial) }));
+    this.#core.dialFailed(dial, error, waiters);
   }
 
-  #tookMs(dialing: PeerDialing<K, C>): number {
-    return this.#schedule.clock.now() - dialing.startedAt;
+  #tookMs(dial: PendingDial<K, C>): number {
+    return this.#timers.now() - dial.startedAt;
   }
 
-  /** How many waiters the dials started before it will serve. */
-  #ahead(dialing: PeerDialing<K, C>): number {
-    if (dialing.next === undefined) return dialing.home.demand.promised(dialing);
-    let ahead = 0;
-    for (let older = dialing.prev; older !== undefined; older = older.prev) ahead += older.slots;
-    return ahead;
-  }
-
-  #uncount(dialing: PeerDialing<K, C>): void {
-    const { demand } = dialing.home;
-    demand.removeDial(dialing);
-    this.count--;
-    this.#schedule.cancel(dialing);
-    if (demand.dials.size === 0) demand.dialedMs += this.#schedule.clock.now() - demand.dialingSince;
+  #uncount(dial: PendingDial<K, C>): void {
+    dial.key.pending.removeDial(dial, this.#timers.now());
+    this.inFlight--;
+    this.#timers.disarm(dial);
   }
 }
 

@@ -1,89 +1,189 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
-import type { Rules } from "./config.ts";
-import type { Dispatcher } from "./dispatcher.ts";
-import type { Member, Peer } from "./key-pool.ts";
+import { PoolClosedError } from "../errors.ts";
+import { processAnchor } from "../runtime/clock.ts";
+import type { Failure } from "../runtime/guard.ts";
+import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
+import type { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
+import type { KeyPool } from "./key-pool.ts";
 
-/** What is done to the conns of many keys at once, oldest first. */
-export class Sweep<K, C extends PoolConn> {
-  readonly #dispatcher: Dispatcher<K, C>;
+/** A conn whose `close()` takes longer counts as failed: one that hangs must not hold up the pool's close. */
+const patienceMs = 5_000;
 
-  constructor(dispatcher: Dispatcher<K, C>) {
-    this.#dispatcher = dispatcher;
+/** What is done to the conns of many keys at once, oldest first: `clear`, `configure` and the close of the pool. */
+export class Drain<K, C extends PoolConn> {
+  readonly #core: Core<K, C>;
+  #shutdown: Shutdown | undefined;
+
+  constructor(core: Core<K, C>) {
+    this.#core = core;
+  }
+
+  /** The pool is closed, or closes. */
+  get isClosed(): boolean {
+    return this.#shutdown !== undefined;
   }
 
   /** All conns drain, dials are abandoned, backoffs end; waiters are dialed anew. */
-  clear(peers: readonly Peer<K, C>[]): void {
-    this.#renounce(peers, "the key was cleared");
-    this.#end(conns(peers), "cleared");
-    for (const peer of peers) this.#dispatcher.serve(peer);
-  }
-
-  /** Waiters fail, dials are abandoned, all conns drain. */
-  close(peers: readonly Peer<K, C>[], error: unknown): void {
-    for (const peer of peers) {
-      peer.alive = false;
-      this.#dispatcher.queue.rejectAll(peer, error);
-      this.#dispatcher.keeper.rejectAll(peer, error);
-    }
-    this.#dispatcher.roster.idle.stop();
-    this.#renounce(peers, "the pool was closed");
-    this.#end(conns(peers), "pool");
-    for (const peer of peers) this.#dispatcher.serve(peer);
-  }
-
-  /** The grace is over: conns are closed under their streams. */
-  cut(peers: readonly Peer<K, C>[]): void {
-    for (const conn of conns(peers)) this.#dispatcher.roster.cut(conn, "pool");
+  clear(keys: readonly KeyPool<K, C>[]): void {
+    this.#stopDials(keys, "the key was cleared");
+    this.#drainAll(keys, "cleared");
+    for (const key of keys) this.#core.serve(key);
   }
 
   /** The rules have changed: what is over them and idle is closed, what is over them and in use drains; dials are abandoned. */
-  reconfigure(peers: readonly Peer<K, C>[], rules: Rules): void {
-    const { roster } = this.#dispatcher;
-    roster.rules = rules;
-    const all = conns(peers);
-    for (const peer of peers) this.#dispatcher.equip(peer);
-    this.#shedDials(peers);
-    for (const conn of all) {
-      conn.home.place(conn);
-      roster.lifetimes.limit(conn);
-      if (conn.idle && conn.stamp < 0) conn.home.lane?.touch(conn);
+  configured(keys: readonly KeyPool<K, C>[]): void {
+    const { entries, capacity, selector, lifetimes } = this.#core;
+    const all = entriesOf(keys);
+    for (const key of keys) this.#core.ruled(key);
+    this.#shedDials(keys);
+    for (const entry of all) {
+      selector.place(entry);
+      lifetimes.limit(entry);
+      if (entry.isIdle && entry.tick < 0) entry.key.idleQueue?.touch(entry);
     }
-    for (const conn of [...all.filter(({ idle }) => idle), ...all.filter(({ idle }) => !idle)]) {
-      const peer = conn.home;
-      const overKey = peer.open - peer.drainingCount > peer.rules.maxKeyConns;
-      if (overKey || roster.census.open - roster.census.draining > rules.maxConns) roster.end(conn, "configured");
+    for (const entry of [...all.filter(({ isIdle }) => isIdle), ...all.filter(({ isIdle }) => !isIdle)]) {
+      const { key } = entry;
+      const isOverAll = entries.open - entries.draining > this.#core.keys.rules.maxConns;
+      if (key.usable > key.rules.maxKeyConns || isOverAll) entries.drain(entry, "configured");
     }
-    for (const peer of peers) this.#dispatcher.caps.cap(peer, "configured");
-    for (const peer of peers) this.#dispatcher.freed(peer);
+    for (const key of keys) capacity.trim(key, "configured");
+    for (const key of keys) this.#core.freed(key);
+  }
+
+  /**
+   * Waiters fail, dials are abandoned, all conns drain, and are closed under their streams when the grace is over. Closing
+   * twice is one close; a shorter grace then counts.
+   */
+  close(graceMs: number): Promise<void> {
+    this.#shutdown ??= this.#beginClose();
+    this.#shutdown.grant(graceMs);
+    return this.#shutdown.done;
+  }
+
+  /** A conn has been closed. */
+  closed(closing: Promise<Failure | undefined> | undefined): void {
+    if (this.#shutdown === undefined) return;
+    if (closing !== undefined) this.#shutdown.watch(closing);
+    if (this.#core.entries.open === 0) this.#shutdown.allClosed();
+  }
+
+  #beginClose(): Shutdown {
+    const { timers, keys, queue, minIdle, idleOrder, entries } = this.#core;
+    const shutdown = new Shutdown(timers, () => {
+      for (const entry of entriesOf([...keys])) entries.destroy(entry, "pool");
+    });
+    this.#shutdown = shutdown;
+    const all = [...keys];
+    const error = new PoolClosedError("the pool was closed while the caller waited");
+    for (const key of all) {
+      key.isAlive = false;
+      queue.failAll(key, error);
+      minIdle.rejectAll(key, error);
+    }
+    idleOrder.stop();
+    this.#stopDials(all, "the pool was closed");
+    this.#drainAll(all, "pool");
+    for (const key of all) this.#core.serve(key);
+    if (entries.open === 0) shutdown.allClosed();
+    return shutdown;
   }
 
   /** Nobody uses a dial yet, so dials over the limits go first, newest first; their waiters stay. */
-  #shedDials(peers: readonly Peer<K, C>[]): void {
-    const { roster, dialer } = this.#dispatcher;
-    const dials = peers.flatMap((peer) => [...peer.demand.dials]).sort((a, b) => a.startedAt - b.startedAt);
-    for (const dialing of dials.reverse()) {
-      const { home } = dialing;
-      const { maxKeyConns, maxKeyDials } = home.rules;
-      const overKey = home.demand.dials.size > Math.min(maxKeyDials, maxKeyConns - home.open + home.drainingCount);
-      if (overKey || roster.census.open + dialer.count > roster.rules.maxConns)
-        dialer.abandon(dialing, "limits were lowered");
+  #shedDials(keys: readonly KeyPool<K, C>[]): void {
+    const { entries, dialer } = this.#core;
+    const { maxConns, maxDials } = this.#core.keys.rules;
+    const dials = keys.flatMap(({ pending }) => [...pending.dials]).sort((a, b) => a.startedAt - b.startedAt);
+    for (const dial of dials.reverse()) {
+      const { key } = dial;
+      const { maxKeyConns, maxKeyDials } = key.rules;
+      const isOverKey = key.pending.dials.size > Math.min(maxKeyDials, maxKeyConns - key.usable);
+      if (isOverKey || dialer.inFlight > Math.min(maxDials, maxConns - entries.open))
+        dialer.abandon(dial, "limits were lowered");
     }
   }
 
-  #renounce(peers: readonly Peer<K, C>[], why: string): void {
-    for (const peer of peers) {
-      this.#dispatcher.pauses.end(peer);
-      if (!peer.resting) peer.demand.failures = 0;
-      this.#dispatcher.dialer.abandonAll(peer, why);
+  #stopDials(keys: readonly KeyPool<K, C>[], why: string): void {
+    for (const key of keys) {
+      this.#core.backoffs.end(key);
+      this.#core.dialer.abandonAll(key, why);
     }
   }
 
-  #end(all: readonly Member<K, C>[], reason: CloseReason): void {
-    this.#dispatcher.roster.endAll(all, reason);
+  #drainAll(keys: readonly KeyPool<K, C>[], reason: CloseReason): void {
+    this.#core.entries.drainAll(entriesOf(keys), reason);
   }
 }
 
 /** In the order of their give-backs. */
-function conns<K, C extends PoolConn>(peers: readonly Peer<K, C>[]): Member<K, C>[] {
-  return peers.flatMap((peer) => peer.conns()).sort((a, b) => a.givenBack - b.givenBack);
+function entriesOf<K, C extends PoolConn>(keys: readonly KeyPool<K, C>[]): Entry<K, C>[] {
+  return keys.flatMap((key) => key.entries()).sort((a, b) => a.releaseSeq - b.releaseSeq);
+}
+
+/** The close of a pool: over when no conn is open and each has closed, or failed to. */
+class Shutdown {
+  readonly done: Promise<void>;
+  #resolve!: () => void;
+  #reject!: (error: unknown) => void;
+  readonly #timers: Timers;
+  readonly #graceOver: () => void;
+  readonly #grace: Timer;
+  readonly #errors: unknown[] = [];
+  #pending = 0;
+  #isOver = false;
+  #hasOpen = true;
+
+  constructor(timers: Timers, graceOver: () => void) {
+    this.#timers = timers;
+    this.#graceOver = graceOver;
+    this.#grace = timer(graceOver);
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    processAnchor().hold();
+  }
+
+  /** Leases may run on for so long; a second, shorter grace shortens the first. */
+  grant(graceMs: number): void {
+    if (!this.#hasOpen) return;
+    if (isArmed(this.#grace) && this.#grace.rank <= this.#timers.now() + graceMs) return;
+    this.#timers.disarm(this.#grace);
+    if (graceMs === 0) this.#graceOver();
+    else this.#timers.arm(this.#grace, graceMs);
+  }
+
+  watch(closing: Promise<Failure | undefined>): void {
+    this.#pending++;
+    let isSettled = false;
+    const settle = (failure: Failure | undefined) => {
+      if (isSettled) return;
+      isSettled = true;
+      this.#timers.disarm(patience);
+      if (failure !== undefined) this.#errors.push(failure.error);
+      this.#pending--;
+      this.#finish();
+    };
+    const patience = timer(() =>
+      settle({ error: new Error(`close() of a conn was still pending after ${patienceMs} ms`) }),
+    );
+    this.#timers.arm(patience, patienceMs);
+    void closing.then(settle);
+  }
+
+  /** No conn is open any more. */
+  allClosed(): void {
+    this.#hasOpen = false;
+    this.#timers.disarm(this.#grace);
+    this.#finish();
+  }
+
+  #finish(): void {
+    if (this.#hasOpen || this.#pending > 0 || this.#isOver) return;
+    this.#isOver = true;
+    processAnchor().drop();
+    const { length } = this.#errors;
+    if (length === 0) this.#resolve();
+    else this.#reject(new AggregateError(this.#errors, `${length} of the pool's conns failed to close`));
+  }
 }

@@ -1,33 +1,11 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
-import type { Selection } from "../options.ts";
-import { attempt, type Failure, outcome } from "../runtime/guard.ts";
-import type { Schedule } from "../runtime/timers.ts";
-import { Blocks } from "./blocks.ts";
-import { Census } from "./census.ts";
-import type { Rules } from "./config.ts";
-import { PooledConn } from "./entry.ts";
-import type { Events } from "./events.ts";
-import { IdleOrder } from "./expiry.ts";
-import { Herald } from "./herald.ts";
-import { type Member, Peer, type PeerDemand, type PeerOwner } from "./key-pool.ts";
-import { Lifetimes } from "./lifetime.ts";
-import { Demand } from "./pending.ts";
-import { Register } from "./register.ts";
-import { Latency } from "./selection.ts";
-
-/** Told when something may have become possible for a waiter. */
-export interface RosterOwner<K, C extends PoolConn> {
-  /** A conn can be handed out again. */
-  available(peer: Peer<K, C>): void;
-  /** A conn has gone, or will not take streams any more. */
-  left(conn: Member<K, C>): void;
-  /** Whether a conn whose idle time is over stays. */
-  keeps(conn: Member<K, C>): boolean;
-  /** Whether a conn whose lifetime is over stays until its replacement has come. */
-  replaces(conn: Member<K, C>): boolean;
-  /** A conn has been closed. `closing` is what its `close()` brought; it never rejects. Absent: it died. */
-  closed(conn: Member<K, C>, closing?: Promise<Failure | undefined>): void;
-}
+import { isThenable, outcome } from "../runtime/guard.ts";
+import type { Timers } from "../runtime/timers.ts";
+import type { Core } from "./core.ts";
+import { Entry } from "./entry.ts";
+import { ConnEvents, type Events } from "./events.ts";
+import { KeyPool } from "./key-pool.ts";
+import { Latency } from "./selector.ts";
 
 /** A function to be bound, which tells what it is bound to. */
 function told<T>(tell: (bound: T) => void): (this: T) => void {
@@ -36,242 +14,294 @@ function told<T>(tell: (bound: T) => void): (this: T) => void {
   };
 }
 
-/** A conn that waits for its replacement is closed without one after this. */
-const replacementMs = 1000;
-
-/** The conns that the pool holds: how they come, carry streams, and leave. */
-export class Roster<K, C extends PoolConn> implements PeerOwner<K, C> {
-  rules: Rules;
-  readonly census: Census<K, C> = new Census();
-  readonly selection: Selection<C>;
-  isDue: ((conn: Member<K, C>) => boolean) | undefined = undefined;
-  inLine: boolean;
-  readonly rest: PeerDemand<K, C> = new Demand<K, C, Member<K, C>, Peer<K, C>>(undefined);
-  readonly idle: IdleOrder<Member<K, C>>;
-  readonly lifetimes: Lifetimes<K, C>;
-  readonly blocks: Blocks<K, C>;
-  readonly #schedule: Schedule;
-  readonly #herald: Herald<K, C>;
+/**
+ * The conns that the pool holds: how they come, carry streams, and leave. The one place that moves an entry through its
+ * table of states, and the one writer of every counter that a limit reads.
+ */
+export class Entries<K, C extends PoolConn> {
+  /** Open conns of all keys, draining ones included. */
+  open = 0;
+  idle = 0;
+  draining = 0;
+  /** Of those that drain, the ones that make way for another key. */
+  yielding = 0;
+  readonly #timers: Timers;
+  readonly #conns: ConnEvents<K, C>;
   /** Asked at each call. */
   private readonly onLease: Events<K, C>["leased"];
   private readonly onRelease: Events<K, C>["released"];
-  readonly #owner: RosterOwner<K, C>;
-  readonly #register = new Register<C, Member<K, C>>();
-  /** Bound to each conn: half of what a closure each would take. */
-  readonly #dead = told<Member<K, C>>((conn) => this.#died(conn));
-  /** Of conns that are out with callers, who may keep them longer than the pool keeps their keys. */
-  #nowhere: Peer<K, C> | undefined;
-  #giveBacks = 0;
+  private readonly core: Core<K, C>;
+  /** What the pool holds. A weak map of many entries would make every garbage collection pay. */
+  readonly #held = new Map<C, Entry<K, C>>();
+  /** What it does not hold, since it was taken out or closed, is remembered only as long as somebody keeps it. */
+  readonly #others = new WeakMap<C, Entry<K, C>>();
+  /** Bound to each entry: half of what a closure each would take. */
+  readonly #onClosed = told<Entry<K, C>>((entry) => this.#died(entry));
+  /** The key of conns that are out with callers, who may keep them longer than the pool keeps their keys. */
+  #nowhere: KeyPool<K, C> | undefined;
+  #releases = 0;
 
-  constructor(
-    rules: Rules,
-    selection: Selection<C>,
-    schedule: Schedule,
-    events: Events<K, C>,
-    owner: RosterOwner<K, C>,
-  ) {
-    this.rules = rules;
-    this.selection = selection;
-    this.inLine = selection === "oldest";
-    Object.freeze(this.rest);
-    this.#schedule = schedule;
-    this.#herald = new Herald(events, schedule);
+  constructor(timers: Timers, events: Events<K, C>, core: Core<K, C>) {
+    this.#timers = timers;
+    this.#conns = new ConnEvents(events, timers);
     this.onLease = events.leased;
     this.onRelease = events.released;
-    this.#owner = owner;
-    this.blocks = new Blocks(this.census, this, owner);
-    this.lifetimes = new Lifetimes(schedule, (conn) => this.#outlived(conn));
-    this.idle = new IdleOrder(schedule, (conn) => {
-      if (owner.keeps(conn)) conn.home.lane?.touch(conn);
-      else this.end(conn, "expired");
-    });
+    this.core = core;
   }
 
-  now(): number {
-    return this.#schedule.clock.now();
-  }
-
-  /** Conns are validated before reuse, where `isDue` says so. */
-  validate(isDue: (conn: Member<K, C>) => boolean): void {
-    this.isDue = isDue;
-    this.inLine = false;
-  }
-
-  memberOf(conn: C): Member<K, C> | undefined {
-    return this.#register.find(conn);
+  find(conn: C): Entry<K, C> | undefined {
+    return this.#held.get(conn) ?? this.#others.get(conn);
   }
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
-  enlist(conn: C, peer: Peer<K, C>, generation: number): Member<K, C> {
-    const member: Member<K, C> = new PooledConn(conn, peer, generation, this.now());
-    this.#register.hold(conn, member);
-    if (this.selection === "fastest") member.latency = new Latency(member.openedAt);
-    const died = this.#dead.bind(member);
+  enlist(conn: C, key: KeyPool<K, C>, generation: number): Entry<K, C> {
+    const entry = new Entry<K, C>(conn, key, generation, this.#timers.now());
+    this.#held.set(conn, entry);
+    if (this.core.selector.selection === "fastest") entry.extras.latency = new Latency(entry.openedAt);
+    const onClosed = this.#onClosed.bind(entry);
     try {
-      conn.closed.then(died, died);
-      this.#subscribe(member);
+      conn.closed.then(onClosed, onClosed);
+      this.#subscribe(entry);
     } catch (error) {
-      this.#register.forget(conn); // not the pool's: it cannot be watched
+      this.#held.delete(conn); // not the pool's: it cannot be watched
       throw error;
     }
-    return member;
+    return entry;
   }
 
-  #subscribe(conn: Member<K, C>): void {
-    conn.conn.onChange?.(() => this.#changed(conn));
+  #subscribe(entry: Entry<K, C>): void {
+    entry.subscribe(() => this.core.enter(() => this.#changed(entry)));
   }
 
   /** What was enlisted will not be added. */
-  drop(conn: Member<K, C>): void {
-    this.#register.release(conn.conn, conn);
+  drop(entry: Entry<K, C>): void {
+    this.#held.delete(entry.conn);
+    this.#others.set(entry.conn, entry);
   }
 
   /** The one way in for what was dialed, adopted or put back. The caller dispatches, and then the caps are kept. */
-  add(conn: Member<K, C>, peer: Peer<K, C>): void {
-    this.census.change(conn, () => conn.put(peer));
-    this.#register.takeBack(conn.conn, conn);
-    conn.givenBack = ++this.#giveBacks;
-    peer.enter(conn);
-    peer.place(conn);
-    peer.learn(conn);
-    this.lifetimes.limit(conn);
-    if (conn.holds) peer.attended = true;
-    conn.holdProcess(false);
+  add(entry: Entry<K, C>, key: KeyPool<K, C>): void {
+    this.#change(entry, () => entry.put(key));
+    if (this.#others.delete(entry.conn)) this.#held.set(entry.conn, entry); // it had been taken
+    entry.releaseSeq = ++this.#releases;
+    key.enter(entry);
+    this.core.selector.place(entry);
+    key.learn(this.core.selector.slotsOf(entry));
+    this.core.lifetimes.limit(entry);
+    this.core.hooks.entered(entry);
+    entry.holdProcess(false);
   }
 
-  /** Counts a stream on a conn that `peer.pick` chose: no `await` may stand between the two. */
-  lease(conn: Member<K, C>): void {
-    if (conn.streams === 0) this.census.busy(conn.home);
-    conn.lease();
-    conn.home.begun(conn);
-    if (this.onLease.active) this.#herald.leased(conn);
+  /** Counts a stream on a conn that the selector chose: no `await` may stand between the two. */
+  lease(entry: Entry<K, C>): void {
+    if (entry.streams === 0) {
+      this.idle--;
+      entry.key.idleCount--;
+    }
+    entry.lease();
+    this.core.selector.begun(entry);
+    if (this.onLease.isActive) this.#conns.leased(entry);
   }
 
-  /** The same for a stream of the pool's own: no use of the conn. */
-  probe(conn: Member<K, C>): void {
-    conn.uses--;
-    this.lease(conn);
+  /** The same for a stream of the pool's own: no use of the conn, and no event. */
+  leaseUnseen(entry: Entry<K, C>): void {
+    if (entry.streams === 0) {
+      this.idle--;
+      entry.key.idleCount--;
+    }
+    entry.lease();
+    entry.uses--;
+    this.core.selector.begun(entry);
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then the caps are to be kept. */
-  release(conn: Member<K, C>): boolean {
-    if (this.onRelease.active) this.#herald.released(conn);
-    if (!conn.ready) {
-      this.#releaseLast(conn);
+  release(entry: Entry<K, C>): boolean {
+    if (this.onRelease.isActive) this.#conns.released(entry);
+    return this.releaseUnseen(entry);
+  }
+
+  releaseUnseen(entry: Entry<K, C>): boolean {
+    if (!entry.isReady) {
+      this.#releaseDraining(entry);
       return false;
     }
-    conn.release();
-    if (conn.streams === 0) {
-      this.census.idles(conn.home);
-      conn.givenBack = ++this.#giveBacks;
+    entry.release();
+    if (entry.streams === 0) {
+      this.idle++;
+      entry.key.idleCount++;
+      entry.releaseSeq = ++this.#releases;
     }
-    conn.home.ended(conn);
+    this.core.selector.ended(entry);
     return true;
   }
 
-  #releaseLast(conn: Member<K, C>): void {
-    if (conn.open) this.#change(conn, () => conn.release());
+  #releaseDraining(entry: Entry<K, C>): void {
+    if (entry.isOpen) this.#transit(entry, () => entry.release());
   }
 
   /** No new streams: closed at once if idle, else after its last stream. */
-  end(conn: Member<K, C>, reason: CloseReason): void {
-    if (conn.ready) this.#change(conn, () => conn.end(reason));
+  drain(entry: Entry<K, C>, reason: CloseReason): void {
+    if (entry.isReady) this.#transit(entry, () => entry.drain(reason));
   }
 
-  /** Ends all before the first `close()` is called, which may ask for one of the others. */
-  endAll(conns: readonly Member<K, C>[], reason: CloseReason): void {
-    const ended = conns.filter((conn) => conn.ready);
-    const left = ended.filter((conn) => this.#move(conn, () => conn.end(reason)));
-    for (const conn of left) {
-      this.#closed(
-        conn,
-        outcome(() => conn.conn.close()),
-      );
-    }
-    for (const conn of ended) this.#owner.left(conn);
+  /** Drains all before the first `close()` is called, which may ask for one of the others. */
+  drainAll(entries: readonly Entry<K, C>[], reason: CloseReason): void {
+    const drained = entries.filter((entry) => entry.isReady);
+    const left = drained.filter((entry) => this.#move(entry, () => entry.drain(reason)));
+    for (const entry of left) this.#close(entry);
+    for (const entry of drained) this.core.left(entry);
   }
 
   /** Closes a conn under its streams. */
-  cut(conn: Member<K, C>, reason: CloseReason): void {
-    if (conn.open) this.#change(conn, () => conn.cut(reason));
+  destroy(entry: Entry<K, C>, reason: CloseReason): void {
+    if (entry.isOpen) this.#transit(entry, () => entry.destroy(reason));
   }
 
   /** Closes a conn that is about to be adopted, and is not. */
-  refuse(conn: Member<K, C>, peer: Peer<K, C>, reason: CloseReason): void {
-    conn.cut(reason);
-    this.drop(conn);
-    peer.tally.closed[reason]++;
-    this.#owner.closed(
-      conn,
-      outcome(() => conn.conn.close()),
-    );
+  refuse(entry: Entry<K, C>, key: KeyPool<K, C>, reason: CloseReason): void {
+    entry.key = key;
+    entry.destroy(reason);
+    this.drop(entry);
+    this.#close(entry);
   }
 
   /** Removes an idle conn, which the caller owns from now on. */
-  take(conn: Member<K, C>): void {
-    const { key, hash } = conn.home;
-    this.#change(conn, () => conn.take());
-    if (!conn.taken) return; // a callback has put it back
-    this.#nowhere ??= new Peer(key, hash, this.rules, 0, this);
-    conn.home = this.#nowhere;
+  take(entry: Entry<K, C>): void {
+    const { key, hash, rules } = entry.key;
+    this.#transit(entry, () => entry.take());
+    if (!entry.isTaken) return; // a callback has put it back
+    this.#nowhere ??= new KeyPool(key, hash, rules, 0, this.core.resting);
+    entry.key = this.#nowhere;
   }
 
-  block(conn: Member<K, C>, until: PromiseLike<unknown>): void {
-    this.blocks.block(conn, until);
-  }
-
-  #changed(conn: Member<K, C>): void {
-    if (!conn.ready) return;
-    if (attempt(() => conn.conn.draining) === true) {
-      this.end(conn, "goaway");
+  /** Skipped until `until` settles; a rejection closes the conn. */
+  block(entry: Entry<K, C>, until: PromiseLike<unknown>): void {
+    if (!entry.isReady) {
+      Promise.resolve(until).catch(() => {}); // it has gone while it was asked
       return;
     }
-    conn.home.place(conn);
-    conn.home.learn(conn);
-    this.#owner.available(conn.home);
+    const { extras, uses } = entry;
+    // A conn that answers each question with a new promise must not starve the event loop.
+    const settled =
+      extras.blockedAtUses === uses
+        ? Promise.resolve(until).then(() => new Promise((resolve) => setImmediate(resolve)))
+        : until;
+    extras.blockedAtUses = uses;
+    this.hold(
+      entry,
+      () => settled,
+      "blocked",
+      () => this.core.available(entry.key),
+    );
   }
 
-  #died(conn: Member<K, C>): void {
-    if (conn.open) this.#change(conn, () => conn.cut("died"), true);
-    else if (conn.taken) {
-      conn.cut("died");
-      this.drop(conn);
+  /** Skipped until what `ask` returns has settled; `done` is called then. A failure closes the conn. */
+  hold(entry: Entry<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
+    this.#addHold(entry, 1);
+    const finish = (failed: boolean) => {
+      if (entry.isHeld) this.#addHold(entry, -1);
+      if (failed) this.drain(entry, reason);
+      done();
+    };
+    try {
+      const until = ask();
+      if (isThenable(until)) {
+        Promise.resolve(until).then(
+          () => this.core.enter(() => finish(false)),
+          () => this.core.enter(() => finish(true)),
+        );
+      } else finish(false);
+    } catch {
+      finish(true);
     }
+  }
+
+  #addHold(entry: Entry<K, C>, by: 1 | -1): void {
+    entry.holdCount += by;
+    if (entry.isOpen) this.core.selector.place(entry);
+  }
+
+  #changed(entry: Entry<K, C>): void {
+    if (!entry.isReady) return;
+    if (entry.saysDraining) {
+      this.drain(entry, "goaway");
+      return;
+    }
+    this.core.selector.place(entry);
+    entry.key.learn(this.core.selector.slotsOf(entry));
+    this.core.available(entry.key);
+  }
+
+  #died(entry: Entry<K, C>): void {
+    this.core.enter(() => {
+      if (entry.isOpen) this.#transit(entry, () => entry.destroy("died"), true);
+      else if (entry.isTaken) {
+        entry.destroy("died");
+        this.drop(entry);
+      }
+    });
   }
 
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
-  #change(conn: Member<K, C>, transition: () => void, died = false): void {
-    const wasDraining = conn.draining;
-    if (this.#move(conn, transition)) {
-      if (conn.taken) conn.holdProcess(true);
-      else this.#closed(conn, died ? undefined : outcome(() => conn.conn.close()));
+  #transit(entry: Entry<K, C>, transition: () => void, died = false): void {
+    const wasDraining = entry.isDraining;
+    if (this.#move(entry, transition)) {
+      if (entry.isTaken) entry.holdProcess(true);
+      else if (died) this.#closed(entry, undefined);
+      else this.#close(entry);
     }
-    if (wasDraining && !died) this.#herald.drained(conn);
-    if (!conn.ready) this.#owner.left(conn);
+    if (wasDraining && !died) this.#conns.drained(entry);
+    if (!entry.isReady) this.core.left(entry);
   }
 
   /** The part of a change that calls nobody. Returns whether the conn has left. */
-  #move(conn: Member<K, C>, transition: () => void): boolean {
-    this.census.change(conn, transition);
-    if (conn.open) {
-      conn.home.place(conn);
+  #move(entry: Entry<K, C>, transition: () => void): boolean {
+    this.#change(entry, transition);
+    if (entry.isOpen) {
+      this.core.selector.place(entry);
       return false;
     }
-    this.#register.release(conn.conn, conn);
-    conn.home.leave(conn);
-    conn.home.lane?.forget(conn);
-    this.lifetimes.limit(conn);
+    this.drop(entry);
+    entry.key.leave(entry);
+    entry.key.idleQueue?.forget(entry);
+    this.core.lifetimes.limit(entry);
     return true;
   }
 
-  #closed(conn: Member<K, C>, closing: Promise<Failure | undefined> | undefined): void {
-    conn.home.tally.closed[conn.reason]++;
-    this.#herald.closed(conn, closing);
-    this.#owner.closed(conn, closing);
+  #change(entry: Entry<K, C>, transition: () => void): void {
+    this.#count(entry, -1);
+    transition();
+    if (!entry.isReady) entry.holdCount = 0;
+    this.#count(entry, 1);
   }
 
-  #outlived(conn: Member<K, C>): void {
-    if (this.#owner.replaces(conn)) this.lifetimes.extend(conn, replacementMs);
-    else this.end(conn, "retired");
+  #count(entry: Entry<K, C>, by: 1 | -1): void {
+    if (!entry.isOpen) return;
+    const { key } = entry;
+    this.open += by;
+    key.open += by;
+    if (entry.isIdle) {
+      this.idle += by;
+      key.idleCount += by;
+    }
+    if (entry.isDraining) {
+      this.draining += by;
+      key.drainingCount += by;
+      if (entry.reason === "evicted") this.yielding += by;
+    }
+  }
+
+  #close(entry: Entry<K, C>): void {
+    this.#closed(
+      entry,
+      outcome(() => entry.conn.close()),
+    );
+  }
+
+  /** `closing` is what its `close()` brings; it never rejects. Absent: the conn died. */
+  #closed(entry: Entry<K, C>, closing: ReturnType<typeof outcome> | undefined): void {
+    entry.key.counters.closed[entry.reason]++;
+    this.#conns.closed(entry, closing);
+    this.core.closed(closing);
   }
 }

@@ -1,13 +1,14 @@
 import type { CloseReason, Conn, PoolConn, Stream } from "../contract.ts";
 import { bug } from "../errors.ts";
-import type { ConnInfo } from "../options.ts";
-import { attempt } from "../runtime/guard.ts";
+import type { ConnInfo, Filter } from "../options.ts";
+import { attempt, isThenable } from "../runtime/guard.ts";
 import type { Linked, List } from "../runtime/list.ts";
-import type { Task } from "../runtime/timers.ts";
-import type { Latency } from "./selection.ts";
+import type { Timer } from "../runtime/timers.ts";
+import type { KeyPool } from "./key-pool.ts";
+import type { Latency } from "./selector.ts";
 
 /** Where one conn stands. */
-export type ConnState =
+export type EntryState =
   | { readonly name: "idle" }
   | { readonly name: "leased"; readonly streams: number }
   | { readonly name: "draining"; readonly streams: number; readonly reason: CloseReason }
@@ -20,8 +21,8 @@ const ready = 1;
 const draining = 2;
 const closed = 3;
 
-/** Run when an RPC that came through a handle ends: they give the slot back before the caller learns. */
-export interface Settlers {
+/** What settles the RPCs of a conn: made once per conn, since closures per call would cost half a call. */
+export interface CallSettlers {
   /** The same conn, known to carry RPCs. */
   readonly conn: Conn;
   readonly streamed: <I, O>(stream: Stream<I, O>) => Stream<I, O>;
@@ -29,96 +30,103 @@ export interface Settlers {
   readonly failed: (error: unknown) => never;
 }
 
+/** What is kept of a conn only where an option or its own members ask for it. */
+export interface EntryExtras<C> {
+  /** When the conn was last known to work: for `validate`. Absent: when it was opened. */
+  usedAt?: number;
+  /** For `"fastest"`. */
+  latency?: Latency;
+  /** Ends its lifetime. */
+  lifetime?: Timer;
+  /** How many streams had begun when `unblocked()` was last pending. */
+  blockedAtUses?: number;
+  /** What a caller gave as the reason for discarding it. */
+  cause?: unknown;
+  /** The filter of the waiter that it was dialed for, and that it does not pass. */
+  failedFilter?: Filter<C> | undefined;
+}
+
 /**
- * The life of one connection, from the moment it is open. Before that it is a `Dialing`.
+ * The pool's record of one conn, and the conn's life from the moment that it is open. Before that it is a `PendingDial`.
  *
- *     taken        -put-> idle             -cut-> closed
- *     idle         -lease-> leased(1)      -end, cut-> closed                   -take-> taken
- *     leased(n)    -lease-> leased(n+1)    -release-> leased(n-1), idle at 0    -end-> draining(n)    -cut-> closed
- *     draining(n)  -release-> draining(n-1), closed at 0                        -end-> draining(n)    -cut-> closed
- *     closed       -release, end, cut-> closed
+ *     taken        -put-> idle             -destroy-> closed
+ *     idle         -lease-> leased(1)      -drain, destroy-> closed             -take-> taken
+ *     leased(n)    -lease-> leased(n+1)    -release-> leased(n-1), idle at 0    -drain-> draining(n)  -destroy-> closed
+ *     draining(n)  -release-> draining(n-1), closed at 0                        -drain-> draining(n)  -destroy-> closed
+ *     closed       -release, drain, destroy-> closed
  *
- * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `end` is an orderly leave:
- * evict, expire, retire, clear, configure, goaway, the pool's close. `cut`: it died, or the grace of the pool's
+ * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `drain` is an orderly leave:
+ * evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, or the grace of the pool's
  * close is over. Only the methods below write the state; a call that the table does not have throws.
  */
-export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H>> {
-  prev: PooledConn<C, H> | undefined = undefined;
-  next: PooledConn<C, H> | undefined = undefined;
-  list: List<PooledConn<C, H>> | undefined = undefined;
+export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
+  prev: Entry<K, C> | undefined = undefined;
+  next: Entry<K, C> | undefined = undefined;
+  list: List<Entry<K, C>> | undefined = undefined;
 
-  /** Its neighbours among the open conns of its key. */
-  older: PooledConn<C, H> | undefined = undefined;
-  younger: PooledConn<C, H> | undefined = undefined;
+  /** Its neighbours among the open conns of its key. Written by the key's pool. */
+  older: Entry<K, C> | undefined = undefined;
+  younger: Entry<K, C> | undefined = undefined;
 
   readonly conn: C;
-  /** It can let the process go while it runs no stream. */
-  readonly holds: boolean;
-  /** The record of its key. */
-  home: H;
+  /** The conn can let the process go while it runs no stream. */
+  readonly canUnref: boolean;
+  key: KeyPool<K, C>;
   /** `idle` and `leased` are both "ready", told apart by the stream count. */
   #phase: typeof taken | typeof ready | typeof draining | typeof closed = taken;
   #reason: CloseReason | undefined = undefined;
   streams = 0;
-  /** Streams that it took when it was last asked. */
+  /** Streams that the conn took when it was last asked, under the key's cap. Written by the selector. */
   slots = 0;
-  /** Streams begun. */
+  /** Streams begun, those of the pool's own not counted. */
   uses = 0;
-  /** `unblocked()` is worth asking: a stream has ended on it, or it has been in other hands. */
-  asks = false;
-  /** What it is skipped for: its last `unblocked()` is pending, its `reset`, its validation. */
-  blocks = 0;
-  /** How many streams had begun when it was last blocked; none: never. */
-  blockedAt = -1;
-  /** When it was last known to work, where validation asks for it; undefined: when it was opened. */
-  usedAt: number | undefined = undefined;
-  /** Measured where selection asks for it. */
-  latency: Latency | undefined = undefined;
-  /** Closes it at the end of its lifetime. */
-  lifetime: Task | undefined = undefined;
-  /** Made once per conn, by the first handle that uses it: closures per call would cost half a call. */
-  settlers: Settlers | undefined = undefined;
-  /** A clear() with a higher number closes it. */
+  /** `unblocked()` is worth asking: a stream has ended since the conn came, or it has been in other hands. */
+  mustAskUnblocked = false;
+  /** What it is skipped for: a pending `unblocked()`, its `reset`, its validation. Written by `Entries`. */
+  holdCount = 0;
+  /** Numbers the give-backs of all keys, so that ages compare without a clock. Written by `Entries`. */
+  releaseSeq = 0;
+  /** The tick of its last give-back; negative: it stands in no idle order. Written by the idle order. */
+  tick = -1;
+  /** Its index among the give-backs that the idle order has not taken in yet; negative: none. */
+  noted = -1;
+  /** A `clear` with a higher number closes it. */
   readonly generation: number;
   /** In whole milliseconds, rounded up: a fraction would be an object of its own, and make lifetimes end early. */
   readonly openedAt: number;
-  /** Numbers the give-backs of all keys, so that ages compare without a clock. */
-  givenBack = 0;
-  /** The expiry tick of its last give-back; negative: it stands in no order. */
-  stamp = -1;
-  /** Its place among those that the order has not taken in yet; negative: none. */
-  late = -1;
+  settlers: CallSettlers | undefined = undefined;
+  #extras: EntryExtras<C> | undefined = undefined;
 
-  constructor(conn: C, home: H, generation: number, openedAt: number) {
+  constructor(conn: C, key: KeyPool<K, C>, generation: number, openedAt: number) {
     this.conn = conn;
-    this.holds = attempt(() => conn.ref) !== undefined;
-    this.home = home;
+    this.canUnref = attempt(() => conn.ref) !== undefined;
+    this.key = key;
     this.generation = generation;
     this.openedAt = Math.ceil(openedAt);
   }
 
-  get ready(): boolean {
+  get isReady(): boolean {
     return this.#phase === ready;
   }
 
-  get open(): boolean {
+  get isOpen(): boolean {
     return this.#phase === ready || this.#phase === draining;
   }
 
-  get idle(): boolean {
+  get isIdle(): boolean {
     return this.streams === 0 && this.#phase === ready;
   }
 
-  get draining(): boolean {
+  get isDraining(): boolean {
     return this.#phase === draining;
   }
 
-  get blocked(): boolean {
-    return this.blocks > 0;
+  get isTaken(): boolean {
+    return this.#phase === taken;
   }
 
-  get taken(): boolean {
-    return this.#phase === taken;
+  get isHeld(): boolean {
+    return this.holdCount > 0;
   }
 
   /** Why it leaves or has left. */
@@ -126,11 +134,21 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
     return this.#reason ?? "died";
   }
 
-  get state(): ConnState {
+  get state(): EntryState {
     const { streams, reason } = this;
     if (this.#phase === ready) return streams === 0 ? { name: "idle" } : { name: "leased", streams };
     if (this.#phase === draining) return { name: "draining", streams, reason };
     return this.#phase === taken ? { name: "taken" } : { name: "closed", reason };
+  }
+
+  get extras(): EntryExtras<C> {
+    this.#extras ??= {};
+    return this.#extras;
+  }
+
+  /** The extras, where there are any. */
+  get someExtras(): EntryExtras<C> | undefined {
+    return this.#extras;
   }
 
   lease(): void {
@@ -144,20 +162,20 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
     if (this.#phase === closed) return;
     if (this.streams === 0) cannot(this, "be released");
     this.streams--;
-    if (this.uses > this.streams) this.asks = true; // not so after a stream of the pool's own
+    if (this.uses > this.streams) this.mustAskUnblocked = true; // not so after a stream of the pool's own
     if (this.streams === 0 && this.#phase === draining) this.#phase = closed;
   }
 
   /** No new streams; closed as soon as none runs. The first reason stays. */
-  end(reason: CloseReason): void {
+  drain(reason: CloseReason): void {
     if (this.#phase === closed) return;
-    if (this.#phase === taken) cannot(this, "end");
+    if (this.#phase === taken) cannot(this, "drain");
     this.#reason ??= reason;
     this.#phase = this.streams === 0 ? closed : draining;
   }
 
   /** Closed now, whatever runs. */
-  cut(reason: CloseReason): void {
+  destroy(reason: CloseReason): void {
     if (this.#phase === closed) return;
     this.#reason ??= reason;
     this.#phase = closed;
@@ -166,15 +184,62 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
 
   /** The caller owns it from now on. */
   take(): void {
-    if (!this.idle) cannot(this, "be taken");
+    if (!this.isIdle) cannot(this, "be taken");
     this.#phase = taken;
   }
 
   /** The pool's from now on. What `take` took keeps its age, uses and generation. */
-  put(home: H): void {
+  put(key: KeyPool<K, C>): void {
     if (this.#phase !== taken) cannot(this, "be put");
     this.#phase = ready;
-    this.home = home;
+    this.key = key;
+  }
+
+  // What the caller's conn says of itself. Each property is read here and nowhere else, since a getter may throw.
+
+  /** Streams that the conn takes now: 1 where it does not say, 0 where it cannot be asked or says no number. */
+  get maxStreams(): number {
+    try {
+      const { maxStreams } = this.conn;
+      if (maxStreams === undefined || maxStreams === null) return 1;
+      return typeof maxStreams === "number" && maxStreams > 0 ? maxStreams : 0;
+    } catch {
+      return 0;
+    }
+  }
+
+  /** Whether the conn's slots may change without a word from it. */
+  get changesSilently(): boolean {
+    return attempt(() => this.conn.maxStreams !== undefined && this.conn.onChange === undefined) ?? true;
+  }
+
+  /** Whether the conn says that no new stream may begin. One that cannot be asked does not. */
+  get saysDraining(): boolean {
+    try {
+      return this.conn.draining === true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** What the conn is blocked on; `undefined`: it is free. Throws what `unblocked` throws. */
+  askUnblocked(): PromiseLike<unknown> | undefined {
+    const until: unknown = this.conn.unblocked?.();
+    return isThenable(until) ? until : undefined;
+  }
+
+  /** Milliseconds that the conn may live, where it says so. */
+  get maxLifetimeMs(): number | undefined {
+    return attempt(() => this.conn.maxLifetimeMs);
+  }
+
+  get tags(): Readonly<Record<string, unknown>> | undefined {
+    return attempt(() => this.conn.tags);
+  }
+
+  /** The pool's only subscription to the conn's changes. Throws what `onChange` throws. */
+  subscribe(listener: () => void): void {
+    this.conn.onChange?.(listener);
   }
 
   /** A conn that runs no stream must not hold the process, and one that runs some must. */
@@ -189,23 +254,23 @@ export class PooledConn<C extends PoolConn, H> implements Linked<PooledConn<C, H
 
   /** What one more call can expect to take, where that is measured. */
   cost(now: number): number {
-    return this.latency?.cost(this.streams, now) ?? 0;
+    return this.#extras?.latency?.cost(this.streams, now) ?? 0;
   }
 
-  /** What filters and `stats` see of it; `maxStreams` has been capped by the caller. */
+  /** What filters, selections and `stats` see of it; `maxStreams` has been capped by the caller. */
   info(now: number, maxStreams: number): ConnInfo {
     return Object.freeze({
       state: this.#phase === draining ? "draining" : this.streams === 0 ? "idle" : "leased",
-      blocked: this.blocked,
+      blocked: this.isHeld,
       streams: this.streams,
       maxStreams,
-      tags: this.conn.tags,
+      tags: this.tags,
       ageMs: Math.max(now - this.openedAt, 0),
       uses: this.uses,
     });
   }
 }
 
-function cannot({ state, streams }: { state: ConnState; streams: number }, what: string): never {
+function cannot({ state, streams }: { state: EntryState; streams: number }, what: string): never {
   return bug(`a conn that is ${state.name}, with ${streams} streams, cannot ${what}`);
 }

@@ -1,7 +1,9 @@
 import { type Channel, channel } from "node:diagnostics_channel";
-import type { CloseReason } from "../contract.ts";
+import type { CloseReason, PoolConn } from "../contract.ts";
 import type { DialError, WaitTimeoutError } from "../errors.ts";
-import { isThenable } from "../runtime/guard.ts";
+import { type Failure, isThenable } from "../runtime/guard.ts";
+import type { Timers } from "../runtime/timers.ts";
+import type { Entry } from "./entry.ts";
 
 interface EventBase<K> {
   readonly key: K;
@@ -22,7 +24,10 @@ interface EndEvent<K, C> extends ConnEvent<K, C> {
 export interface PoolEvents<K, C> {
   /** A dial brought a conn, after `ms`. */
   readonly dialed: ConnEvent<K, C> & { readonly ms: number };
+  /** A dial failed, or was not done in time. */
   readonly dialFailed: EventBase<K> & { readonly error: DialError; readonly ms: number };
+  /** A dial was given up before it was done, since nobody wanted it any more. */
+  readonly abandoned: EventBase<K> & { readonly why: string; readonly ms: number };
   /** A stream begins. */
   readonly leased: ConnEvent<K, C>;
   /** A stream has ended. */
@@ -31,7 +36,14 @@ export interface PoolEvents<K, C> {
   readonly waiting: EventBase<K>;
   /** It has a lease, after `ms`. */
   readonly served: ConnEvent<K, C> & { readonly ms: number };
+  /** It got none in time, which it had waited for `ms`. */
   readonly timedOut: EventBase<K> & { readonly error: WaitTimeoutError; readonly ms: number };
+  /** It may not wait: `maxWaiters` others do, or a backoff runs. */
+  readonly refused: EventBase<K> & { readonly error: unknown; readonly ms: number };
+  /** Its signal aborted; `error` is the signal's reason. */
+  readonly aborted: EventBase<K> & { readonly error: unknown; readonly ms: number };
+  /** It failed otherwise: its dial did, nothing can dial, no conn passes its filter, or the pool was closed. */
+  readonly failed: EventBase<K> & { readonly error: unknown; readonly ms: number };
   readonly evicted: EndEvent<K, C>;
   readonly expired: EndEvent<K, C>;
   readonly retired: EndEvent<K, C>;
@@ -66,7 +78,7 @@ export class Topic<E extends object> {
   }
 
   /** Whether anybody listens: the fast path asks before it makes a closure. */
-  get active(): boolean {
+  get isActive(): boolean {
     return this.#heard || this.#channel.hasSubscribers;
   }
 
@@ -82,7 +94,7 @@ export class Topic<E extends object> {
 
   /** An event that nobody hears is not made. */
   emit(make: () => E): void {
-    if (!this.active) return;
+    if (!this.isActive) return;
     const event: Named<E> = { ...make(), pool: this.#pool };
     queueMicrotask(() => this.#deliver(event));
   }
@@ -111,11 +123,15 @@ export function makeEvents<K, C>(pool: string): Events<K, C> {
   return {
     dialed: new Topic(pool, "dialed"),
     dialFailed: new Topic(pool, "dialFailed"),
+    abandoned: new Topic(pool, "abandoned"),
     leased: new Topic(pool, "leased"),
     released: new Topic(pool, "released"),
     waiting: new Topic(pool, "waiting"),
     served: new Topic(pool, "served"),
     timedOut: new Topic(pool, "timedOut"),
+    refused: new Topic(pool, "refused"),
+    aborted: new Topic(pool, "aborted"),
+    failed: new Topic(pool, "failed"),
     evicted: new Topic(pool, "evicted"),
     expired: new Topic(pool, "expired"),
     retired: new Topic(pool, "retired"),
@@ -124,4 +140,45 @@ export function makeEvents<K, C>(pool: string): Events<K, C> {
     cleared: new Topic(pool, "cleared"),
     leaked: new Topic(pool, "leaked"),
   };
+}
+
+/** The events of conns. Apart from who emits them: a closure there would cost an allocation at each call. */
+export class ConnEvents<K, C extends PoolConn> {
+  readonly #events: Events<K, C>;
+  readonly #timers: Timers;
+
+  constructor(events: Events<K, C>, timers: Timers) {
+    this.#events = events;
+    this.#timers = timers;
+  }
+
+  leased({ key: { key }, conn }: Entry<K, C>): void {
+    this.#events.leased.emit(() => ({ key, conn }));
+  }
+
+  released({ key: { key }, conn }: Entry<K, C>): void {
+    this.#events.released.emit(() => ({ key, conn }));
+  }
+
+  drained(entry: Entry<K, C>): void {
+    this.#events.drained.emit(() => this.#end(entry));
+  }
+
+  /** `closing`: what its `close()` brings; absent: it died. */
+  closed(entry: Entry<K, C>, closing: Promise<Failure | undefined> | undefined): void {
+    const { reason } = entry;
+    if (reason === "evicted" || reason === "expired" || reason === "retired") {
+      this.#events[reason].emit(() => this.#end(entry));
+    }
+    const { closed } = this.#events;
+    if (closing === undefined) closed.emit(() => this.#end(entry));
+    else if (closed.isActive) {
+      const end = this.#end(entry);
+      void closing.then((failure) => closed.emit(() => ({ ...end, ...failure })));
+    }
+  }
+
+  #end({ key: { key }, conn, reason, openedAt, uses }: Entry<K, C>): PoolEvents<K, C>["evicted"] {
+    return { key, conn, reason, ageMs: Math.max(this.#timers.now() - openedAt, 0), uses };
+  }
 }

@@ -1,13 +1,17 @@
 import { LRUCache } from "lru-cache";
-import type { Schedule, Task } from "../runtime/timers.ts";
+import type { PoolConn } from "../contract.ts";
+import { type Timer, type Timers, timer } from "../runtime/timers.ts";
+import type { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
+import type { KeyPool } from "./key-pool.ts";
 
 /** What the order of idle conns needs to know of one. */
 export interface Idler {
-  readonly idle: boolean;
-  readonly givenBack: number;
-  /** Both are the lane's. */
-  stamp: number;
-  late: number;
+  readonly isIdle: boolean;
+  readonly releaseSeq: number;
+  /** Both are the queue's. */
+  tick: number;
+  noted: number;
 }
 
 /** Ticks per expiration: an idle conn is closed at most one tick, a sixteenth of its time, too late. */
@@ -15,9 +19,11 @@ const ticksPerExpiration = 16;
 /** Conns closed in one go; a million that expire together must not block the event loop. */
 const expiryBatch = 500;
 /** Give-backs that the order takes in at one go. */
-const mostLate = 256;
+const mostNoted = 256;
 /** An order that has grown over this is dropped when it is empty, so that its arrays go too. */
 const worthDropping = 1000;
+/** Expirations in use that are kept to the millisecond; further ones are rounded up, so that their queues stay few. */
+const exactQueues = 16;
 
 /**
  * The order in which the conns with one expiration were given back, oldest first.
@@ -32,17 +38,19 @@ const worthDropping = 1000;
  *
  * Time is coarse: a tick counts up now and then, and a give-back is stamped with it, so that no call reads a clock.
  */
-export class Lane<T extends Idler> implements Task {
-  due = 0;
-  place = -1;
+export class IdleQueue<T extends Idler> implements Timer {
+  rank = 0;
+  index = -1;
+  /** Keys whose idle conns stand here. Written by `IdleOrder`. */
+  users = 0;
   readonly expirationMs: number;
-  readonly #schedule: Schedule;
-  readonly #expire: (conn: T) => void;
+  readonly #timers: Timers;
+  readonly #expire: (entry: T) => void;
   readonly #sentinel = {};
-  #order: LRUCache<object, T | typeof Lane.sentinel> | undefined;
+  #order: LRUCache<object, T | typeof IdleQueue.sentinel> | undefined;
   #most = 0;
-  /** Given back since the order was brought up to date; a conn knows its place. Holes: forgotten since. */
-  #late: (T | undefined)[] = [];
+  /** Given back since the order was brought up to date; each knows its place. Holes: forgotten since. */
+  #noted: (T | undefined)[] = [];
   #tick = 0;
   /** When the ticks came that are not past their expiration yet. */
   #tickTimes: number[] = [];
@@ -51,44 +59,44 @@ export class Lane<T extends Idler> implements Task {
 
   static readonly sentinel: unique symbol = Symbol("sentinel");
 
-  constructor(expirationMs: number, schedule: Schedule, expire: (conn: T) => void) {
+  constructor(expirationMs: number, timers: Timers, expire: (entry: T) => void) {
     this.expirationMs = expirationMs;
-    this.#schedule = schedule;
+    this.#timers = timers;
     this.#expire = expire;
   }
 
-  /** `conn` has been given back: it is the youngest now. */
-  touch(conn: T): void {
-    conn.stamp = this.#tick;
-    if (conn.late < 0) this.#note(conn);
+  /** `entry` has been given back: it is the youngest now. */
+  touch(entry: T): void {
+    entry.tick = this.#tick;
+    if (entry.noted < 0) this.#note(entry);
   }
 
-  #note(conn: T): void {
-    conn.late = this.#late.length;
-    this.#late.push(conn);
-    if (this.#late.length >= mostLate) this.#takeIn();
-    if (this.place < 0 && this.expirationMs !== Number.POSITIVE_INFINITY) this.#start();
+  #note(entry: T): void {
+    entry.noted = this.#noted.length;
+    this.#noted.push(entry);
+    if (this.#noted.length >= mostNoted) this.#takeIn();
+    if (this.index < 0 && this.expirationMs !== Number.POSITIVE_INFINITY) this.#start();
   }
 
   /** Brings the order up to date. */
   #takeIn(): void {
-    if (this.#late.length === 0) return;
-    const late = this.#late.filter((conn) => conn !== undefined);
-    this.#late = [];
+    if (this.#noted.length === 0) return;
+    const noted = this.#noted.filter((entry) => entry !== undefined);
+    this.#noted = [];
     const order = this.#order ?? this.#begin();
-    for (const conn of late.sort((a, b) => a.givenBack - b.givenBack)) {
-      conn.late = -1;
-      if (order.get(conn, lookup) === undefined) order.set(conn, conn);
+    for (const entry of noted.sort((a, b) => a.releaseSeq - b.releaseSeq)) {
+      entry.noted = -1;
+      if (order.get(entry, lookup) === undefined) order.set(entry, entry);
     }
     if (order.size > this.#most) this.#most = order.size;
   }
 
-  /** `conn` has been closed or taken. */
-  forget(conn: T): void {
-    conn.stamp = -1;
-    if (conn.late >= 0) this.#late[conn.late] = undefined;
-    conn.late = -1;
-    this.#order?.delete(conn);
+  /** `entry` has been closed or taken. */
+  forget(entry: T): void {
+    entry.tick = -1;
+    if (entry.noted >= 0) this.#noted[entry.noted] = undefined;
+    entry.noted = -1;
+    this.#order?.delete(entry);
     if (this.#holdsNone) this.#takeIn();
     if (this.#holdsNone) this.#empty();
   }
@@ -103,8 +111,8 @@ export class Lane<T extends Idler> implements Task {
     const order = this.#order;
     while (order !== undefined && order.size > 1) {
       const first = order.rvalues().next().value;
-      if (first === Lane.sentinel) order.get(this.#sentinel, lookup);
-      else if (first?.idle) return first;
+      if (first === IdleQueue.sentinel) order.get(this.#sentinel, lookup);
+      else if (first?.isIdle) return first;
       else if (first !== undefined) order.delete(first);
     }
     this.#empty();
@@ -114,50 +122,50 @@ export class Lane<T extends Idler> implements Task {
   /** The idle conns, oldest first. */
   *[Symbol.iterator](): Generator<T, void, undefined> {
     this.#takeIn();
-    for (const conn of this.#order?.rvalues() ?? []) {
-      if (conn !== undefined && conn !== Lane.sentinel && conn.idle) yield conn;
+    for (const entry of this.#order?.rvalues() ?? []) {
+      if (entry !== undefined && entry !== IdleQueue.sentinel && entry.isIdle) yield entry;
     }
   }
 
   run(): void {
     this.#countTick();
-    this.#schedule.add(this, this.expirationMs / ticksPerExpiration); // before others are called, who may touch it
+    this.#timers.arm(this, this.expirationMs / ticksPerExpiration); // before others are called, who may touch it
     let budget = expiryBatch;
-    let conn = this.oldest();
-    for (; conn !== undefined && conn.stamp < this.#expired; conn = this.oldest()) {
+    let entry = this.oldest();
+    for (; entry !== undefined && entry.tick < this.#expired; entry = this.oldest()) {
       if (budget-- === 0) {
-        this.#schedule.add(this, 0);
+        this.#timers.arm(this, 0);
         return;
       }
-      this.forget(conn);
-      this.#expire(conn);
+      this.forget(entry);
+      this.#expire(entry);
     }
   }
 
-  #begin(): LRUCache<object, T | typeof Lane.sentinel> {
-    const order = new LRUCache<object, T | typeof Lane.sentinel>(unbounded);
-    order.set(this.#sentinel, Lane.sentinel);
+  #begin(): LRUCache<object, T | typeof IdleQueue.sentinel> {
+    const order = new LRUCache<object, T | typeof IdleQueue.sentinel>(unbounded);
+    order.set(this.#sentinel, IdleQueue.sentinel);
     this.#order = order;
     this.#most = 0;
     return order;
   }
 
   #empty(): void {
-    this.#schedule.cancel(this);
-    this.#late = [];
+    this.#timers.disarm(this);
+    this.#noted = [];
     if (this.#order !== undefined && this.#most > worthDropping) this.#order = undefined;
   }
 
-  /** The tick counts at once, so that a conn given back to an empty lane has its time to the millisecond. */
+  /** The tick counts at once, so that a conn given back to an empty queue has its time to the millisecond. */
   #start(): void {
     this.#tickTimes = [];
     this.#expired = this.#tick;
     this.#countTick();
-    this.#schedule.add(this, this.expirationMs / ticksPerExpiration);
+    this.#timers.arm(this, this.expirationMs / ticksPerExpiration);
   }
 
   #countTick(): void {
-    const now = this.#schedule.clock.now();
+    const now = this.#timers.now();
     this.#tick++;
     this.#tickTimes.push(now);
     // Conns stamped before a tick were given back before its time: never early, even where ticks come late.
@@ -173,44 +181,93 @@ const unbounded = { maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: () => 1 }
 /** Passed to `get`, which would allocate one; complete, since what is missing costs more than what is there. */
 const lookup = { allowStale: false, updateAgeOnGet: false, noDeleteOnStaleGet: false };
 
-/** All idle conns in the order of their give-back; a lane for each expiration in use. */
+/** All idle conns in the order of their give-back; a queue for each expiration in use. */
 export class IdleOrder<T extends Idler> {
-  readonly #schedule: Schedule;
-  readonly #expire: (conn: T) => void;
-  readonly #lanes = new Map<number, Lane<T>>();
+  readonly #timers: Timers;
+  readonly #expire: (entry: T) => void;
+  readonly #queues = new Map<number, IdleQueue<T>>();
 
-  constructor(schedule: Schedule, expire: (conn: T) => void) {
-    this.#schedule = schedule;
+  constructor(timers: Timers, expire: (entry: T) => void) {
+    this.#timers = timers;
     this.#expire = expire;
   }
 
-  lane(expirationMs: number): Lane<T> {
-    let lane = this.#lanes.get(expirationMs);
-    if (lane === undefined) {
-      lane = new Lane(expirationMs, this.#schedule, this.#expire);
-      this.#lanes.set(expirationMs, lane);
+  /** The queue for one more key with this expiration. The key that leaves it says so with `leave`. */
+  join(expirationMs: number): IdleQueue<T> {
+    const ms = this.#queues.has(expirationMs) || this.#queues.size < exactQueues ? expirationMs : roundUp(expirationMs);
+    let queue = this.#queues.get(ms);
+    if (queue === undefined) {
+      queue = new IdleQueue(ms, this.#timers, this.#expire);
+      this.#queues.set(ms, queue);
     }
-    return lane;
+    queue.users++;
+    return queue;
+  }
+
+  /** A key that had joined `queue` needs it no more. */
+  leave(queue: IdleQueue<T>): void {
+    if (--queue.users > 0) return;
+    this.#timers.disarm(queue);
+    this.#queues.delete(queue.expirationMs);
   }
 
   /** The idle conn that was given back first, of those that pass. */
-  oldest(passes?: (conn: T) => boolean): T | undefined {
+  oldest(passes?: (entry: T) => boolean): T | undefined {
     let oldest: T | undefined;
-    for (const lane of this.#lanes.values()) {
-      const eldest = lane.oldest(); // drops those in front that are not idle
-      const conn = eldest === undefined || passes === undefined || passes(eldest) ? eldest : first(lane, passes);
-      if (conn !== undefined && (oldest === undefined || conn.givenBack < oldest.givenBack)) oldest = conn;
+    for (const queue of this.#queues.values()) {
+      const eldest = queue.oldest(); // drops those in front that are not idle
+      const entry = eldest === undefined || passes === undefined || passes(eldest) ? eldest : first(queue, passes);
+      if (entry !== undefined && (oldest === undefined || entry.releaseSeq < oldest.releaseSeq)) oldest = entry;
     }
     return oldest;
   }
 
   /** Nothing expires any more. */
   stop(): void {
-    for (const lane of this.#lanes.values()) this.#schedule.cancel(lane);
+    for (const queue of this.#queues.values()) this.#timers.disarm(queue);
   }
 }
 
-function first<T>(conns: Iterable<T>, passes: (conn: T) => boolean): T | undefined {
-  for (const conn of conns) if (passes(conn)) return conn;
+/** To four significant bits: a sixteenth later at most, which an expiration may be. */
+function roundUp(ms: number): number {
+  if (ms === Number.POSITIVE_INFINITY || ms === 0) return ms;
+  const unit = 2 ** (Math.floor(Math.log2(ms)) - 4);
+  return Math.ceil(ms / unit) * unit;
+}
+
+function first<T>(entries: Iterable<T>, passes: (entry: T) => boolean): T | undefined {
+  for (const entry of entries) if (passes(entry)) return entry;
   return undefined;
+}
+
+/** How old conns may grow. */
+export class Lifetimes<K, C extends PoolConn> {
+  readonly #timers: Timers;
+  readonly #core: Core<K, C>;
+
+  constructor(timers: Timers, core: Core<K, C>) {
+    this.#timers = timers;
+    this.#core = core;
+  }
+
+  /** How long `entry` has to live as one of `key`'s, jitter taken off; infinite: for ever. */
+  left(entry: Entry<K, C>, { rules }: KeyPool<K, C>): number {
+    const lifeMs = entry.maxLifetimeMs ?? rules.maxLifetimeMs;
+    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
+    return lifeMs * (1 - Math.random() * rules.lifetimeJitter) - (this.#timers.now() - entry.openedAt);
+  }
+
+  /** Its time runs, by the rules of its key; or no more, if it has left. */
+  limit(entry: Entry<K, C>): void {
+    const left = entry.isOpen ? this.left(entry, entry.key) : Number.POSITIVE_INFINITY;
+    const known = entry.someExtras?.lifetime;
+    if (left < Number.POSITIVE_INFINITY) this.extend(entry, left);
+    else if (known !== undefined) this.#timers.disarm(known);
+  }
+
+  extend(entry: Entry<K, C>, ms: number): void {
+    const { extras } = entry;
+    extras.lifetime ??= timer(() => this.#core.enter(() => this.#core.outlived(entry)));
+    this.#timers.arm(extras.lifetime, ms);
+  }
 }

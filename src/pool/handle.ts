@@ -2,22 +2,21 @@ import { checkTimeout } from "../argument.ts";
 import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError, isPoolError, PoolTypeError } from "../errors.ts";
 import type { Filter, GetOptions } from "../options.ts";
-import type { Dispatcher } from "./dispatcher.ts";
-import type { Settlers } from "./entry.ts";
-import type { Member, Peer } from "./key-pool.ts";
-import { PooledStream } from "./stream.ts";
+import type { Core } from "./core.ts";
+import type { CallSettlers, Entry } from "./entry.ts";
+import type { KeyPool } from "./key-pool.ts";
 
 /** What a handle needs of its pool. */
-export interface HandleOwner<K, C extends PoolConn> {
-  readonly dispatcher: Dispatcher<K, C>;
+export interface HandlePool<K, C extends PoolConn> {
+  readonly core: Core<K, C>;
   /** The record of a key, made anew if the key had been forgotten. Throws once the pool is closed. */
-  peer(key: K, hash: unknown): Peer<K, C>;
+  keyPool(key: K, hash: unknown): KeyPool<K, C>;
 }
 
 /** What `pool.get` returns: a conn that owns no connection. Each RPC takes a slot, and gives it back at its end. */
 export class Handle<K, C extends PoolConn> implements Conn {
-  readonly #pool: HandleOwner<K, C>;
-  readonly #dispatcher: Dispatcher<K, C>;
+  readonly #pool: HandlePool<K, C>;
+  private readonly core: Core<K, C>;
   readonly #key: K;
   readonly #hash: unknown;
   readonly #dial: Dial<K, C> | undefined;
@@ -29,14 +28,14 @@ export class Handle<K, C extends PoolConn> implements Conn {
    * Kept from call to call, which saves a look-up. If the pool has forgotten it, it has no conn to give, and the call
    * looks its key up again. None once the handle is closed.
    */
-  #peer: Peer<K, C> | undefined;
+  private keyPool: KeyPool<K, C> | undefined;
   #isClosed = false;
   #closed: Promise<void> | undefined;
   #settle: (() => void) | undefined;
 
-  constructor(pool: HandleOwner<K, C>, key: K, hash: unknown, dial: Dial<K, C> | undefined, options: GetOptions<C>) {
+  constructor(pool: HandlePool<K, C>, key: K, hash: unknown, dial: Dial<K, C> | undefined, options: GetOptions<C>) {
     this.#pool = pool;
-    this.#dispatcher = pool.dispatcher;
+    this.core = pool.core;
     this.#key = key;
     this.#hash = hash;
     this.#dial = dial;
@@ -47,43 +46,43 @@ export class Handle<K, C extends PoolConn> implements Conn {
   }
 
   invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
-    let member: Member<K, C> | undefined;
+    let entry: Entry<K, C> | undefined;
     try {
       const call = options === undefined && this.#signal === undefined ? undefined : this.callOptions(options);
-      const peer = this.#peer;
-      member = peer === undefined ? this.leaseFirst() : this.#dispatcher.tryLease(peer, this.#filter);
-      if (member === undefined) return this.invokeLater(rpc, request, call);
-      const settlers = member.settlers ?? this.settlers(member);
+      const key = this.keyPool;
+      entry = key === undefined ? this.leaseFirst() : this.core.tryLease(key, this.#filter);
+      if (entry === undefined) return this.invokeLater(rpc, request, call);
+      const settlers = entry.settlers ?? this.settlers(entry);
       return settlers.conn.invoke(rpc, request, call).then(settlers.done, settlers.failed);
     } catch (error) {
-      return this.refuse(member, error);
+      return this.refuse(entry, error);
     }
   }
 
   newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
-    let member: Member<K, C> | undefined;
+    let entry: Entry<K, C> | undefined;
     try {
       const call = options === undefined && this.#signal === undefined ? undefined : this.callOptions(options);
-      const peer = this.#peer;
-      member = peer === undefined ? this.leaseFirst() : this.#dispatcher.tryLease(peer, this.#filter);
-      if (member === undefined) return this.streamLater(rpc, call);
-      const settlers = member.settlers ?? this.settlers(member);
+      const key = this.keyPool;
+      entry = key === undefined ? this.leaseFirst() : this.core.tryLease(key, this.#filter);
+      if (entry === undefined) return this.streamLater(rpc, call);
+      const settlers = entry.settlers ?? this.settlers(entry);
       return settlers.conn.newStream(rpc, call).then(settlers.streamed, settlers.failed);
     } catch (error) {
-      return this.refuse(member, error);
+      return this.refuse(entry, error);
     }
   }
 
   /** What throws has begun nothing. */
-  private refuse(member: Member<K, C> | undefined, error: unknown): Promise<never> {
-    if (member !== undefined) this.#dispatcher.release(member);
+  private refuse(entry: Entry<K, C> | undefined, error: unknown): Promise<never> {
+    if (entry !== undefined) this.core.release(entry);
     return Promise.reject(error);
   }
 
   /** Stops later calls on this handle. Calls that run, other handles and the pool's conns go on. */
   close(): Promise<void> {
     this.#isClosed = true;
-    this.#peer = undefined;
+    this.keyPool = undefined;
     this.#settle?.();
     return Promise.resolve();
   }
@@ -114,9 +113,9 @@ export class Handle<K, C extends PoolConn> implements Conn {
     return call;
   }
 
-  private leaseFirst(): Member<K, C> | undefined {
+  private leaseFirst(): Entry<K, C> | undefined {
     if (this.#isClosed) throw new ConnClosedError("handle", false);
-    return this.#retryUnsent ? undefined : this.#dispatcher.tryLease(this.#home(), this.#filter);
+    return this.#retryUnsent ? undefined : this.core.tryLease(this.#home(), this.#filter);
   }
 
   // Apart from their callers, since a closure in those would cost an allocation at each call. What a hit runs, here
@@ -134,16 +133,15 @@ export class Handle<K, C extends PoolConn> implements Conn {
   /** Waits for a conn, and sends again what was certainly not sent, both within the one budget of the call. */
   async #later<T>(
     options: CallOptions | undefined,
-    run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
+    run: (conn: CallSettlers, options: CallOptions | undefined) => Promise<T>,
   ): Promise<T> {
-    const { roster } = this.#dispatcher;
-    const started = roster.now();
+    const { timers } = this.core;
+    const started = timers.now();
     for (let retries = this.#retryUnsent ? 1 : 0; ; retries--) {
-      const member =
-        this.#dispatcher.tryLease(this.#home(), this.#filter) ??
-        (await this.#wait(rest(options, started, roster.now())));
+      const entry =
+        this.core.tryLease(this.#home(), this.#filter) ?? (await this.#wait(rest(options, started, timers.now())));
       try {
-        return await this.#run(member, rest(options, started, roster.now()), run);
+        return await this.#run(entry, rest(options, started, timers.now()), run);
       } catch (error) {
         if (retries === 0 || !unsent(error)) throw error;
       }
@@ -151,59 +149,59 @@ export class Handle<K, C extends PoolConn> implements Conn {
   }
 
   #run<T>(
-    member: Member<K, C>,
+    entry: Entry<K, C>,
     options: CallOptions | undefined,
-    run: (conn: Settlers, options: CallOptions | undefined) => Promise<T>,
+    run: (conn: CallSettlers, options: CallOptions | undefined) => Promise<T>,
   ): Promise<T> {
     try {
-      return run(member.settlers ?? this.settlers(member), options);
+      return run(entry.settlers ?? this.settlers(entry), options);
     } catch (error) {
-      this.#dispatcher.release(member); // what throws has begun nothing
+      this.core.release(entry); // what throws has begun nothing
       throw error;
     }
   }
 
   /** The record of its key, kept for the calls that follow, unless those may be sent again. */
-  #home(): Peer<K, C> {
-    const peer = this.#pool.peer(this.#key, this.#hash);
-    if (!this.#retryUnsent && !this.#isClosed) this.#peer = peer;
-    return peer;
+  #home(): KeyPool<K, C> {
+    const key = this.#pool.keyPool(this.#key, this.#hash);
+    if (!this.#retryUnsent && !this.#isClosed) this.keyPool = key;
+    return key;
   }
 
-  #wait(options: CallOptions | undefined): Promise<Member<K, C>> {
-    const peer = this.#home();
+  #wait(options: CallOptions | undefined): Promise<Entry<K, C>> {
+    const key = this.#home();
     const request = {
       dial: this.#dial,
       filter: this.#filter,
       signal: options?.signal,
-      timeoutMs: Math.min(options?.timeoutMs ?? Number.POSITIVE_INFINITY, peer.rules.waitTimeoutMs),
+      timeoutMs: Math.min(options?.timeoutMs ?? Number.POSITIVE_INFINITY, key.rules.waitTimeoutMs),
       waitForReady: options?.waitForReady ?? this.#waitForReady,
     };
-    return this.#dispatcher.wait(peer, request, (conn) => conn);
+    return this.core.wait(key, request, (conn) => conn);
   }
 
-  private settlers(member: Member<K, C>): Settlers {
-    const dispatcher = this.#dispatcher;
-    const settlers: Settlers = {
-      conn: carrier(member.conn),
+  private settlers(entry: Entry<K, C>): CallSettlers {
+    const { core } = this;
+    const settlers: CallSettlers = {
+      conn: carrier(entry.conn),
       done: (value) => {
-        dispatcher.release(member);
+        core.release(entry);
         return value;
       },
       failed: (error) => {
-        dispatcher.release(member);
+        core.release(entry);
         throw error;
       },
       streamed: (stream) => {
         try {
-          return new PooledStream(stream, member, dispatcher);
+          return new PooledStream(stream, entry, core);
         } catch (error) {
-          dispatcher.release(member); // what newStream brought is no stream
+          core.release(entry); // what newStream brought is no stream
           throw error;
         }
       },
     };
-    member.settlers = settlers;
+    entry.settlers = settlers;
     return settlers;
   }
 }
@@ -227,4 +225,73 @@ function rest(options: CallOptions | undefined, started: number, now: number): C
 
 function unsent(error: unknown): boolean {
   return isPoolError(error) && error instanceof Object && "sent" in error && error.sent === false;
+}
+
+/** A stream on a pooled conn: the same stream, but that its slot is free before anybody learns of its end. */
+class PooledStream<I, O, K, C extends PoolConn> implements Stream<I, O> {
+  readonly closed: Promise<void>;
+  readonly #inner: Stream<I, O>;
+  /** Until its slot has been given back. */
+  #entry: Entry<K, C> | undefined;
+  readonly #core: Core<K, C>;
+
+  constructor(inner: Stream<I, O>, entry: Entry<K, C>, core: Core<K, C>) {
+    this.#inner = inner;
+    this.#entry = entry;
+    this.#core = core;
+    const ended = () => this.#end();
+    this.closed = inner.closed.then(ended, ended);
+  }
+
+  send(message: I): Promise<void> {
+    return this.#inner.send(message);
+  }
+
+  closeSend(last?: I): Promise<void> {
+    return last === undefined ? this.#inner.closeSend() : this.#inner.closeSend(last);
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close().then(() => this.#settled());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<O, undefined> {
+    const messages = this.#inner[Symbol.asyncIterator]();
+    const pass = async (result: IteratorResult<O>): Promise<IteratorResult<O, undefined>> => {
+      if (!result.done) return result;
+      await this.#settled();
+      return { done: true, value: undefined };
+    };
+    const fail = (error: unknown): never => {
+      this.#end();
+      throw error;
+    };
+    return {
+      next: () => messages.next().then((result) => (result.done ? pass(result) : result), fail),
+      return: async () => {
+        await (messages.return?.() ?? this.#inner.close());
+        await this.#settled();
+        return { done: true, value: undefined };
+      },
+    };
+  }
+
+  #end(): void {
+    const entry = this.#entry;
+    this.#entry = undefined;
+    if (entry !== undefined) this.#core.release(entry);
+  }
+
+  /**
+   * The last response is not the end where this side may still send, but where the RPC has ended, `closed` says so
+   * within this turn of the event loop.
+   */
+  #settled(): Promise<void> | undefined {
+    if (this.#entry === undefined) return undefined;
+    return Promise.race([this.closed, new Promise<void>((resolve) => setImmediate(resolve))]);
+  }
 }

@@ -1,102 +1,152 @@
 import type { PoolConn } from "../contract.ts";
-import type { ShelfOwner } from "./choice.ts";
+import { List } from "../runtime/list.ts";
 import type { KeyRules } from "./config.ts";
-import type { Dialing } from "./dialing.ts";
-import type { PooledConn } from "./entry.ts";
-import type { Lane } from "./expiry.ts";
-import { Demand } from "./pending.ts";
-import { Shelf } from "./shelf.ts";
-import { Tally } from "./stats.ts";
-import type { Waiter } from "./waiter.ts";
+import type { Entry } from "./entry.ts";
+import type { IdleQueue } from "./expiry.ts";
+import { Pending } from "./pending.ts";
+import type { EntriesByLoad } from "./selector.ts";
+import { Counters } from "./stats.ts";
 
-export type Member<K, C extends PoolConn> = PooledConn<C, Peer<K, C>>;
-export type PeerDialing<K, C extends PoolConn> = Dialing<Peer<K, C>>;
-export type PeerWaiter<K, C extends PoolConn> = Waiter<K, C, Member<K, C>, Peer<K, C>>;
-export type PeerDemand<K, C extends PoolConn> = Demand<K, C, Member<K, C>, Peer<K, C>>;
-
-/** What is the same for all keys of a pool. */
-export interface PeerOwner<K, C extends PoolConn> extends ShelfOwner<C, Member<K, C>> {
-  /** Of all keys that rest. */
-  readonly rest: PeerDemand<K, C>;
+/** Lists that most keys never need. Written by the selector. */
+export interface SharedLists<K, C extends PoolConn> {
+  /** Free, with streams: the one longest with room first. */
+  readonly roomy: List<Entry<K, C>>;
+  /** Instead of `roomy`, where the load decides. */
+  readonly byLoad: EntriesByLoad<Entry<K, C>> | undefined;
+  /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
+  readonly due: List<Entry<K, C>>;
 }
 
 /** All that the pool knows about one key. It lives while the key has a conn, a dial, a waiter or a running backoff. */
-export class Peer<K, C extends PoolConn> extends Shelf<C, Peer<K, C>> {
+export class KeyPool<K, C extends PoolConn> {
   readonly key: K;
   readonly hash: unknown;
-  /** The order of idle conns that this key's belong to, where a total order is asked for. */
-  lane: Lane<Member<K, C>> | undefined = undefined;
-  /** A cap or an order asks for something when a conn becomes idle. */
-  bounded = false;
-  /** Something is to be done at each lease and give-back beside counting: `minIdle`, `maxUses`, validation, reset, latency, `ref`. */
-  attended = false;
-  /** False: forgotten by the pool; who holds it looks the key up again. */
-  alive = true;
-  /** To be read; `need` gives one that may be changed. */
-  demand: PeerDemand<K, C>;
+  rules: KeyRules;
+  /** In whole milliseconds: a fraction would be an object of its own. */
+  readonly since: number;
+  /** Free, no stream: the one longest idle first. Written by the selector, like the next three. */
+  readonly idle: List<Entry<K, C>> = new List();
+  shared: SharedLists<K, C> | undefined = undefined;
+  /** Where the next search for silently gained slots begins. */
+  nextToReread: Entry<K, C> | undefined = undefined;
   /** Slots of the key's last conn; undefined: nothing is known yet. */
   lastSlots: number | undefined = undefined;
-  /** Streams ended here while another key waited for a place. */
-  handOffs = 0;
+  /** All open conns, free or not, draining ones included: a chain from the one longest here. */
+  #oldest: Entry<K, C> | undefined = undefined;
+  #youngest: Entry<K, C> | undefined = undefined;
+  /** Conns that are open, draining ones included; idle, blocked ones included; draining. Written by `Entries`. */
+  open = 0;
+  idleCount = 0;
+  drainingCount = 0;
+  /** Where its idle conns stand in the order of all, if there is one. Written by `Capacity`, like the next two. */
+  idleQueue: IdleQueue<Entry<K, C>> | undefined = undefined;
+  /** A cap or an order asks for something when a conn becomes idle. */
+  isBounded = false;
+  /** Streams that ended here while another key waited for a place. */
+  streamsSinceYield = 0;
+  /** Something is to be done at each lease and give-back beside counting. Written by `Hooks`. */
+  hasHooks = false;
+  /** False: forgotten by the pool; who holds it looks the key up again. Written by the key table. */
+  isAlive = true;
+  /** To be read; `ownPending` gives one that may be changed. */
+  pending: Pending<K, C>;
+  readonly #resting: Pending<K, C>;
   /** Leases that found a conn with room at once. */
   hits = 0;
   /** What else has been counted; most keys count nothing else. */
-  #tally: Tally | undefined = undefined;
-  /** In whole milliseconds: a fraction would be an object of its own. */
-  readonly since: number;
-  declare protected readonly owner: PeerOwner<K, C>;
+  #counters: Counters | undefined = undefined;
 
-  constructor(key: K, hash: unknown, rules: KeyRules, since: number, owner: PeerOwner<K, C>) {
-    super(rules, owner);
+  constructor(key: K, hash: unknown, rules: KeyRules, since: number, resting: Pending<K, C>) {
     this.key = key;
     this.hash = hash;
+    this.rules = rules;
     this.since = Math.floor(since);
-    this.demand = owner.rest;
+    this.pending = resting;
+    this.#resting = resting;
   }
 
-  get tally(): Tally {
-    this.#tally ??= new Tally();
-    return this.#tally;
+  get counters(): Counters {
+    this.#counters ??= new Counters();
+    return this.#counters;
   }
 
   /** Adds what was counted to `sum`. */
-  count(sum: Tally): void {
+  addTo(sum: Counters): void {
     sum.hits += this.hits;
-    if (this.#tally !== undefined) sum.absorb(this.#tally);
+    if (this.#counters !== undefined) sum.add(this.#counters);
   }
 
-  get resting(): boolean {
-    return this.demand === this.owner.rest;
+  get isResting(): boolean {
+    return this.pending === this.#resting;
   }
 
-  /** Its own record of what is asked of it. */
-  need(): PeerDemand<K, C> {
-    if (this.demand === this.owner.rest) this.demand = new Demand(this);
-    return this.demand;
+  /** A record of what is pending that is this key's own. */
+  ownPending(): Pending<K, C> {
+    if (this.pending === this.#resting) this.pending = new Pending(this);
+    return this.pending;
   }
 
-  /** Forgets what is over. */
-  calm(): void {
-    if (this.demand !== this.owner.rest && this.demand.rests) this.demand = this.owner.rest;
+  /** Lets go of a record in which nothing is pending. */
+  rest(): void {
+    if (this.pending !== this.#resting && this.pending.isOver) this.pending = this.#resting;
   }
 
   /** Nothing is left of it. */
-  get empty(): boolean {
-    return this.open === 0 && this.demand.empty;
+  get isEmpty(): boolean {
+    return this.open === 0 && this.pending.isEmpty;
   }
 
-  /** What is known of the slots of a conn that `announced` comes with; infinite: nothing. At least 1. */
+  /** Conns that may take streams: open, and not draining. */
+  get usable(): number {
+    return this.open - this.drainingCount;
+  }
+
+  get leasedCount(): number {
+    return this.open - this.idleCount - this.drainingCount;
+  }
+
+  enter(entry: Entry<K, C>): void {
+    entry.older = this.#youngest;
+    if (this.#youngest === undefined) this.#oldest = entry;
+    else this.#youngest.younger = entry;
+    this.#youngest = entry;
+  }
+
+  leave(entry: Entry<K, C>): void {
+    entry.list?.remove(entry);
+    const { older, younger } = entry;
+    if (this.nextToReread === entry) this.nextToReread = younger;
+    if (older === undefined) this.#oldest = younger;
+    else older.younger = younger;
+    if (younger === undefined) this.#youngest = older;
+    else younger.older = older;
+    entry.older = undefined;
+    entry.younger = undefined;
+  }
+
+  get oldest(): Entry<K, C> | undefined {
+    return this.#oldest;
+  }
+
+  /** All open conns, oldest first. A copy: what is done to one conn may close others. */
+  entries(): Entry<K, C>[] {
+    const entries: Entry<K, C>[] = [];
+    for (let entry = this.#oldest; entry !== undefined; entry = entry.younger) entries.push(entry);
+    return entries;
+  }
+
+  /** What is known of the slots of a conn whose dial function announced `announced`; infinite: nothing. At least 1. */
   expectedSlots(announced: number | undefined): number {
     const { maxStreams } = this.rules;
     const known = announced ?? this.lastSlots ?? (maxStreams === 1 ? 1 : Number.POSITIVE_INFINITY);
-    // Not a number: 1. One that came into the sums would stay there.
-    return Math.max(Math.min(known, known === Number.POSITIVE_INFINITY ? known : maxStreams), 1) || 1;
+    if (known === Number.POSITIVE_INFINITY) return known;
+    return Math.max(Math.min(known, maxStreams), 1) || 1; // NaN would stay in every sum
   }
 
-  /** A conn came: so many slots are what the next one is expected to have. */
-  learn(conn: Member<K, C>): void {
-    const first = this.lastSlots === undefined;
-    this.lastSlots = this.slots(conn);
-    if (first && !this.resting) this.demand.learn(this.expectedSlots(undefined));
+  /** A conn of the key takes so many streams: what the next one is expected to take. */
+  learn(slots: number): void {
+    const isFirst = this.lastSlots === undefined;
+    this.lastSlots = slots;
+    if (isFirst && !this.isResting) this.pending.learn(this.expectedSlots(undefined));
   }
 }

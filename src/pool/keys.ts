@@ -1,50 +1,41 @@
 import type { PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
-import type { KeyLimits, Limits } from "../options.ts";
-import type { Clock } from "../runtime/clock.ts";
-import { type KeyRules, keyChanges, type Rules, withLimits } from "./config.ts";
-import { Peer, type PeerOwner } from "./key-pool.ts";
-import { Tally } from "./stats.ts";
-
-/** How the pool's owner told keys apart, and what it said of each. */
-export interface DirectoryOptions<K> {
-  readonly hashKey?: ((key: K) => unknown) | undefined;
-  readonly limits?: ((key: K) => KeyLimits | undefined) | undefined;
-  readonly clock: Clock;
-}
+import type { Limits } from "../options.ts";
+import type { Timers } from "../runtime/timers.ts";
+import { type Config, type KeyRules, keyChanges, type Rules, withLimits } from "./config.ts";
+import type { Core } from "./core.ts";
+import { KeyPool } from "./key-pool.ts";
+import { Counters } from "./stats.ts";
 
 /** The keys that have something open, dialing or waiting, and the rules of each. Emptied keys leave no trace. */
-export class Directory<K, C extends PoolConn> {
+export class KeyTable<K, C extends PoolConn> {
+  /** Of the pool, and of each key that nothing else was said of. */
   rules: Rules;
   /** What the keys counted that are gone. */
-  readonly gone: Tally = new Tally();
-  readonly #options: DirectoryOptions<K>;
-  readonly #owner: PeerOwner<K, C>;
-  readonly #equip: (peer: Peer<K, C>) => void;
-  readonly #peers = new Map<unknown, Peer<K, C>>();
+  readonly gone: Counters = new Counters();
+  readonly #config: Config<K, C>;
+  readonly #timers: Timers;
+  readonly #core: Core<K, C>;
+  readonly #keys = new Map<unknown, KeyPool<K, C>>();
   /** What the pool's `limits` said of keys when they appeared. */
   readonly #limits = new Map<unknown, Partial<KeyRules>>();
   /** What `configure` said of single keys; it outlives them. */
   readonly #configured = new Map<unknown, Partial<KeyRules>>();
 
-  /** `equip` is called for each new record. */
-  constructor(rules: Rules, options: DirectoryOptions<K>, owner: PeerOwner<K, C>, equip: (peer: Peer<K, C>) => void) {
-    this.rules = rules;
-    this.#options = options;
-    this.#owner = owner;
-    this.#equip = equip;
+  constructor(config: Config<K, C>, timers: Timers, core: Core<K, C>) {
+    this.rules = config.rules;
+    this.#config = config;
+    this.#timers = timers;
+    this.#core = core;
   }
 
-  get size(): number {
-    return this.#peers.size;
+  [Symbol.iterator](): Iterator<KeyPool<K, C>> {
+    return this.#keys.values();
   }
 
-  [Symbol.iterator](): Iterator<Peer<K, C>> {
-    return this.#peers.values();
-  }
-
+  /** What tells `key` from others. Throws for what is no key. */
   hash(key: K): unknown {
-    const { hashKey } = this.#options;
+    const { hashKey } = this.#config;
     const hash = hashKey === undefined ? key : hashKey(key);
     if (hash !== undefined) return hash;
     throw new PoolTypeError(
@@ -52,38 +43,37 @@ export class Directory<K, C extends PoolConn> {
     );
   }
 
-  find(hash: unknown): Peer<K, C> | undefined {
-    return this.#peers.get(hash);
+  find(hash: unknown): KeyPool<K, C> | undefined {
+    return this.#keys.get(hash);
   }
 
-  open(key: K, hash: unknown): Peer<K, C> {
-    const known = this.#peers.get(hash);
+  open(key: K, hash: unknown): KeyPool<K, C> {
+    const known = this.#keys.get(hash);
     if (known !== undefined) return known;
-    const { clock } = this.#options;
-    const own = this.#options.limits?.(key);
+    const own = this.#config.limits?.(key);
     const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
-    const meanwhile = this.#peers.get(hash); // `limits` may have used the pool
+    const meanwhile = this.#keys.get(hash); // `limits` may have used the pool
     if (meanwhile !== undefined) return meanwhile;
-    const peer = new Peer(key, hash, this.#rulesOf(limits, hash), clock.now(), this.#owner);
+    const opened = new KeyPool(key, hash, this.#rulesOf(limits, hash), this.#timers.now(), this.#core.resting);
     if (limits !== undefined) this.#limits.set(hash, limits);
-    this.#equip(peer);
-    this.#peers.set(hash, peer);
-    return peer;
+    this.#core.ruled(opened);
+    this.#keys.set(hash, opened);
+    return opened;
   }
 
-  forget(peer: Peer<K, C>): void {
-    if (this.#peers.get(peer.hash) !== peer) return;
-    this.#peers.delete(peer.hash);
-    this.#limits.delete(peer.hash);
-    peer.alive = false;
-    peer.count(this.gone);
+  forget(key: KeyPool<K, C>): void {
+    if (this.#keys.get(key.hash) !== key) return;
+    this.#keys.delete(key.hash);
+    this.#limits.delete(key.hash);
+    key.isAlive = false;
+    key.addTo(this.gone);
   }
 
   /** New limits for all keys, or for one; checked before anything changes. */
   configure(limits: Limits, hash: unknown): void {
     if (hash === undefined) this.rules = withLimits(this.rules, limits);
     else this.#configured.set(hash, { ...this.#configured.get(hash), ...keyChanges(limits, "the limits of a key") });
-    for (const peer of this) peer.rules = this.#rulesOf(this.#limits.get(peer.hash), peer.hash);
+    for (const key of this) key.rules = this.#rulesOf(this.#limits.get(key.hash), key.hash);
   }
 
   #rulesOf(limits: Partial<KeyRules> | undefined, hash: unknown): KeyRules {

@@ -1,267 +1,237 @@
 import { show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { type DialError, NoConnError, NoMatchError } from "../errors.ts";
-import type { Schedule, Task } from "../runtime/timers.ts";
-import type { Places } from "./capacity.ts";
-import type { Dialer } from "./dialer.ts";
-import type { Roster } from "./entries.ts";
-import type { Member, Peer, PeerDialing } from "./key-pool.ts";
-import type { Request } from "./waiter.ts";
-import { Warmer } from "./warm.ts";
+import { type Timer, timer } from "../runtime/timers.ts";
+import type { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
+import type { KeyPool } from "./key-pool.ts";
+import type { PendingDial, Request } from "./pending.ts";
+import { WarmRequest } from "./warm.ts";
 
 /** How long a key stays in use after its last use, where its conns do not expire. */
-const keptMs = 60_000;
+const inUseMs = 60_000;
 
 /** What is known of a key in use whose conns are kept ready. */
-interface Kept<M> {
+interface Kept<K, C extends PoolConn> {
   usedAt: number;
   /** Ends it, some time after the last use. */
-  readonly task: Task;
+  readonly timer: Timer;
   /** Idle conns past their lifetime, which stay until their replacements have come. */
-  readonly outlived: Set<M>;
+  readonly outlived: Set<Entry<K, C>>;
   /** Conns whose idle time was over, and the give-back that it was counted from. */
-  readonly outstayed: Map<M, number>;
+  readonly outstayed: Map<Entry<K, C>, number>;
 }
 
-/** Told when fewer conns are wanted ready. */
-export interface KeeperOwner<K, C extends PoolConn> {
-  freed(peer: Peer<K, C>): void;
-}
-
-/** Keeps conns ready that nobody waits for yet: `minIdle`, `warm`, and the replacement of conns that grow old. */
-export class Keeper<K, C extends PoolConn> {
+/** Conns that are kept ready though nobody waits for them: `minIdle`, `warm`, and the replacement of old conns. */
+export class MinIdle<K, C extends PoolConn> {
   readonly #dial: Dial<K, C> | undefined;
-  readonly #schedule: Schedule;
-  readonly #roster: Roster<K, C>;
-  readonly #dialer: Dialer<K, C>;
-  readonly #places: Places<K, C>;
-  readonly #owner: KeeperOwner<K, C>;
-  readonly #kept = new Map<Peer<K, C>, Kept<Member<K, C>>>();
-  readonly #warmers = new Map<Peer<K, C>, Set<Warmer<K, C>>>();
+  readonly #core: Core<K, C>;
+  readonly #kept = new Map<KeyPool<K, C>, Kept<K, C>>();
+  readonly #warming = new Map<KeyPool<K, C>, Set<WarmRequest<K, C>>>();
   /** Keys that lack conns which the limits did not allow when they were last looked at. */
-  readonly #held = new Set<Peer<K, C>>();
-  /** The three above have no entries. Asked at each hand-over. */
-  quiet = true;
+  readonly #heldBack = new Set<KeyPool<K, C>>();
 
-  constructor(
-    dial: Dial<K, C> | undefined,
-    schedule: Schedule,
-    roster: Roster<K, C>,
-    dialer: Dialer<K, C>,
-    places: Places<K, C>,
-    owner: KeeperOwner<K, C>,
-  ) {
+  constructor(dial: Dial<K, C> | undefined, core: Core<K, C>) {
     this.#dial = dial;
-    this.#schedule = schedule;
-    this.#roster = roster;
-    this.#dialer = dialer;
-    this.#places = places;
-    this.#owner = owner;
+    this.#core = core;
+  }
+
+  /** Nothing is kept ready, of any key. */
+  get isUnused(): boolean {
+    return this.#kept.size + this.#warming.size + this.#heldBack.size === 0;
   }
 
   /** A key with `minIdle` is in use: its idle conns do not expire, and are refilled. */
-  used(peer: Peer<K, C>): void {
-    const now = this.#roster.now();
-    const known = this.#kept.get(peer);
+  used(key: KeyPool<K, C>): void {
+    const now = this.#core.timers.now();
+    const known = this.#kept.get(key);
     if (known !== undefined) {
       known.usedAt = now;
       return;
     }
-    if (this.#dial === undefined || !peer.alive) return;
-    const task: Task = { due: 0, place: -1, run: () => this.#unused(peer) };
-    this.quiet = false;
-    this.#kept.set(peer, { usedAt: now, task, outlived: new Set(), outstayed: new Map() });
-    this.#schedule.add(task, keptFor(peer));
+    if (this.#dial === undefined || !key.isAlive) return;
+    const unused = timer(() => this.#core.enter(() => this.#unused(key)));
+    this.#kept.set(key, { usedAt: now, timer: unused, outlived: new Set(), outstayed: new Map() });
+    this.#core.timers.arm(unused, keptMs(key));
   }
 
   /** Whether an idle conn whose time is over stays, since its key was used within that time. */
-  keeps(conn: Member<K, C>): boolean {
-    const peer = conn.home;
-    const kept = this.#kept.get(peer);
-    if (kept === undefined || peer.idleCount - kept.outlived.size > peer.rules.minIdle) return false;
-    kept.outstayed.set(conn, conn.givenBack);
+  keeps(entry: Entry<K, C>): boolean {
+    const { key } = entry;
+    const kept = this.#kept.get(key);
+    if (kept === undefined || key.idleCount - kept.outlived.size > key.rules.minIdle) return false;
+    kept.outstayed.set(entry, entry.releaseSeq);
     return true;
   }
 
-  /** The end of a conn's lifetime. With `minIdle` its replacement comes first: true, it may stay until then. */
-  replaces(conn: Member<K, C>): boolean {
-    const peer = conn.home;
-    const kept = this.#kept.get(peer);
-    if (kept === undefined || kept.outlived.has(conn) || !conn.idle || !this.#places.mayPrepare(peer)) return false;
-    kept.outlived.add(conn);
-    if (peer.demand.preparing < this.#wanted(peer)) return true;
-    kept.outlived.delete(conn);
+  /** The end of a conn's lifetime. True: it may stay until its replacement has come. */
+  replaces(entry: Entry<K, C>): boolean {
+    const { key } = entry;
+    const kept = this.#kept.get(key);
+    if (kept === undefined || kept.outlived.has(entry) || !entry.isIdle || !this.#core.capacity.mayPrepare(key))
+      return false;
+    kept.outlived.add(entry);
+    if (key.pending.backgroundDials < this.#wanted(key)) return true;
+    kept.outlived.delete(entry);
     return false;
   }
 
   /** A conn has been closed, drains, or has been taken. */
-  left(conn: Member<K, C>): void {
-    const { home: peer, reason } = conn;
-    const kept = this.#kept.get(peer);
+  left(entry: Entry<K, C>): void {
+    const { key, reason } = entry;
+    const kept = this.#kept.get(key);
     if (kept === undefined) return;
-    kept.outlived.delete(conn);
-    kept.outstayed.delete(conn);
+    kept.outlived.delete(entry);
+    kept.outstayed.delete(entry);
     // What another key's conn was evicted for is refilled on the next use, not before: it wanted the place.
-    const { minIdle, keyCapacity } = peer.rules;
-    if (reason === "evicted" && peer.idleCount < Math.min(minIdle, keyCapacity)) this.#drop(peer);
+    const { minIdle, keyCapacity } = key.rules;
+    if (reason === "evicted" && key.idleCount < Math.min(minIdle, keyCapacity)) this.#drop(key);
   }
 
   /** Starts the dials that bring a key to what it should have, as far as the limits allow. */
-  tend(peer: Peer<K, C>): void {
-    if (this.quiet) return;
-    this.quiet = this.#kept.size + this.#warmers.size + this.#held.size === 0;
-    const kept = this.#kept.get(peer);
-    for (const conn of kept?.outlived ?? []) {
-      if (!conn.idle || peer.idleCount > peer.rules.minIdle) this.#roster.end(conn, "retired");
+  refill(key: KeyPool<K, C>): void {
+    if (this.isUnused) return;
+    const kept = this.#kept.get(key);
+    for (const entry of kept?.outlived ?? []) {
+      if (!entry.isIdle || key.idleCount > key.rules.minIdle) this.#core.entries.drain(entry, "retired");
     }
-    for (const warmer of this.#warmers.get(peer) ?? []) {
-      if (this.#lacking(peer, warmer) <= 0) this.#settle(peer, warmer, () => warmer.resolve());
-    }
-    this.#held.delete(peer);
-    while (peer.demand.preparing < this.#wanted(peer)) {
-      if (!this.#places.mayPrepare(peer)) {
-        this.#held.add(peer);
+    for (const warm of this.#warming.get(key) ?? []) if (this.#lacking(key, warm) <= 0) warm.resolve();
+    this.#heldBack.delete(key);
+    while (key.pending.backgroundDials < this.#wanted(key)) {
+      if (!this.#core.capacity.mayPrepare(key)) {
+        this.#heldBack.add(key);
         return;
       }
-      const [warmer] = this.#warmers.get(peer) ?? [];
-      const dial = warmer?.request.dial ?? this.#dial;
+      const [warm] = this.#warming.get(key) ?? [];
+      const dial = warm?.request.dial ?? this.#dial;
       if (dial === undefined) return;
-      this.#dialer.start(peer, dial, true);
+      this.#core.dialer.start(key, dial, true);
     }
   }
 
   /** More conns are on their way than are wanted. */
-  spares(peer: Peer<K, C>): boolean {
-    return peer.demand.preparing > this.#wanted(peer);
+  hasSpareDials(key: KeyPool<K, C>): boolean {
+    return key.pending.backgroundDials > this.#wanted(key);
   }
 
   /** A key that lacks conns, and now may have them. */
-  get next(): Peer<K, C> | undefined {
-    if (this.quiet || !this.#places.free) return undefined;
-    for (const peer of this.#held) if (this.#places.mayPrepare(peer)) return peer;
+  get next(): KeyPool<K, C> | undefined {
+    if (this.#heldBack.size === 0 || !this.#core.capacity.hasRoom) return undefined;
+    for (const key of this.#heldBack) if (this.#core.capacity.mayPrepare(key)) return key;
     return undefined;
   }
 
   /** A background dial has brought a conn: who warms with a filter that refuses it would dial for ever. */
-  dialed(dialing: PeerDialing<K, C>, conn: Member<K, C>): void {
-    if (!dialing.background) return;
-    const peer = dialing.home;
-    for (const warmer of this.#warmers.get(peer) ?? []) {
-      if (warmer.request.dial !== dialing.by || peer.passes(conn, warmer.request.filter)) continue;
-      const error = new NoMatchError(`a conn dialed for ${show(peer.key)} does not pass the filter`);
-      this.#settle(peer, warmer, () => warmer.reject(error));
+  dialed(dial: PendingDial<K, C>, entry: Entry<K, C>): void {
+    if (!dial.isBackground) return;
+    const { key } = dial;
+    for (const warm of this.#warming.get(key) ?? []) {
+      if (warm.request.dial !== dial.dial || this.#core.selector.passes(entry, warm.request.filter)) continue;
+      warm.reject(new NoMatchError(`a conn dialed for ${show(key.key)} does not pass the filter`));
     }
   }
 
-  /** Nothing is tried again before the key's next use, unless a backoff says when. `spent`: nor then. */
-  failed(peer: Peer<K, C>, error: DialError, spent: boolean): void {
-    const over = spent || error.final;
-    if (over || peer.rules.backoff === undefined) this.#drop(peer);
-    for (const warmer of this.#warmers.get(peer) ?? []) {
-      if (over || !warmer.request.waitForReady) this.#settle(peer, warmer, () => warmer.reject(error));
-    }
+  /** A background dial has failed. `isSpent`: nobody is to wait any longer. */
+  failed(key: KeyPool<K, C>, error: DialError, isSpent: boolean): void {
+    const isOver = isSpent || error.final;
+    if (isOver) this.#drop(key);
+    for (const warm of this.#warming.get(key) ?? []) if (isOver || !warm.request.waitForReady) warm.reject(error);
+  }
+
+  /** Whether conns of the key are kept ready, or somebody waits until they are. */
+  keepsAlive(key: KeyPool<K, C>): boolean {
+    return this.#warming.has(key) || (key.pending.backoff !== undefined && this.#kept.has(key));
   }
 
   /** Whether somebody waits for the key's conns to be ready. */
-  isWarming(peer: Peer<K, C>): boolean {
-    return this.#warmers.has(peer);
+  isWarming(key: KeyPool<K, C>): boolean {
+    return this.#warming.has(key);
   }
 
   /** Resolves when the key has so many conns. The caller serves the key then. */
-  warm(peer: Peer<K, C>, count: number, request: Request<K, C>): Promise<void> {
-    const { key, rules } = peer;
-    const { pause, lastError } = peer.demand;
-    const giveUp = (error: unknown) => {
-      this.#settle(peer, warmer, () => warmer.reject(error));
-      this.#owner.freed(peer);
-    };
-    const warmer = new Warmer(peer, count, request, this.#schedule, giveUp);
-    const warmers = this.#warmers.get(peer) ?? new Set();
-    this.quiet = false;
-    this.#warmers.set(peer, warmers.add(warmer));
-    const refusal =
-      this.#lacking(peer, warmer) <= 0
-        ? undefined
-        : request.dial === undefined
-          ? new NoConnError(`there is no dial function to warm ${show(key)} with`)
-          : rules.backoff !== undefined && pause !== undefined && !request.waitForReady
-            ? lastError
-            : undefined;
-    if (refusal !== undefined) giveUp(refusal);
-    return warmer.promise;
+  warm(key: KeyPool<K, C>, count: number, request: Request<K, C>): Promise<void> {
+    const warm = new WarmRequest(key, count, request, this.#core);
+    this.#warming.set(key, (this.#warming.get(key) ?? new Set()).add(warm));
+    if (request.signal?.aborted)
+      warm.reject(request.signal.reason); // by `hashKey` or `limits`, just now
+    else if (this.#lacking(key, warm) > 0) {
+      if (request.dial === undefined) {
+        warm.reject(new NoConnError(`there is no dial function to warm ${show(key.key)} with`));
+      } else if (this.#core.backoffs.holdsNewcomers(key) && !request.waitForReady) {
+        warm.reject(key.pending.backoff?.error);
+      }
+    }
+    return warm.promise;
+  }
+
+  /** It waits no longer. */
+  warmed(key: KeyPool<K, C>, warm: WarmRequest<K, C>): void {
+    const warming = this.#warming.get(key);
+    if (warming?.delete(warm) && warming.size === 0) this.#warming.delete(key);
   }
 
   /** Nothing is left of the key. */
-  forget(peer: Peer<K, C>): void {
-    this.#drop(peer);
-    this.#held.delete(peer);
+  forget(key: KeyPool<K, C>): void {
+    this.#drop(key);
+    this.#heldBack.delete(key);
   }
 
-  rejectAll(peer: Peer<K, C>, error: unknown): void {
-    this.forget(peer);
-    for (const warmer of this.#warmers.get(peer) ?? []) this.#settle(peer, warmer, () => warmer.reject(error));
+  rejectAll(key: KeyPool<K, C>, error: unknown): void {
+    this.forget(key);
+    for (const warm of this.#warming.get(key) ?? []) warm.reject(error);
   }
 
   /** Background dials that the key should have in flight. */
-  #wanted(peer: Peer<K, C>): number {
-    const kept = this.#kept.get(peer);
+  #wanted(key: KeyPool<K, C>): number {
+    const kept = this.#kept.get(key);
     let wanted = 0;
     if (kept !== undefined) {
-      const outlived = kept.outlived.size;
-      wanted = Math.min(peer.rules.minIdle, this.#capacity(peer)) + outlived - peer.idleCount;
+      wanted = Math.min(key.rules.minIdle, this.#mostIdle(key)) + kept.outlived.size - key.idleCount;
     }
-    for (const warmer of this.#warmers.get(peer) ?? []) wanted = Math.max(wanted, this.#lacking(peer, warmer));
+    for (const warm of this.#warming.get(key) ?? []) wanted = Math.max(wanted, this.#lacking(key, warm));
     return wanted;
   }
 
-  #lacking(peer: Peer<K, C>, { count, request: { filter } }: Warmer<K, C>): number {
+  #lacking(key: KeyPool<K, C>, { count, request: { filter } }: WarmRequest<K, C>): number {
     const ready =
       filter === undefined
-        ? peer.open - peer.drainingCount
-        : peer.conns().filter((conn) => conn.ready && peer.passes(conn, filter)).length;
-    return Math.min(count, this.#capacity(peer)) - ready;
+        ? key.usable
+        : key.entries().filter((entry) => entry.isReady && this.#core.selector.passes(entry, filter)).length;
+    return Math.min(count, this.#mostIdle(key)) - ready;
   }
 
   /** Conns that the key may have idle. */
-  #capacity(peer: Peer<K, C>): number {
-    const { keyCapacity, maxKeyConns } = peer.rules;
-    const { capacity, maxConns } = this.#roster.rules;
-    return Math.min(keyCapacity, maxKeyConns, maxConns, capacity - this.#roster.census.idle + peer.idleCount);
+  #mostIdle(key: KeyPool<K, C>): number {
+    const { keyCapacity, maxKeyConns } = key.rules;
+    const { capacity, maxConns } = this.#core.keys.rules;
+    return Math.min(keyCapacity, maxKeyConns, maxConns, capacity - this.#core.entries.idle + key.idleCount);
   }
 
-  #settle(peer: Peer<K, C>, warmer: Warmer<K, C>, how: () => void): void {
-    const warmers = this.#warmers.get(peer);
-    if (!warmers?.delete(warmer)) return;
-    if (warmers.size === 0) this.#warmers.delete(peer);
-    warmer.detach();
-    how();
-  }
-
-  #drop(peer: Peer<K, C>): void {
-    const kept = this.#kept.get(peer);
+  #drop(key: KeyPool<K, C>): void {
+    const kept = this.#kept.get(key);
     if (kept === undefined) return;
-    this.#kept.delete(peer);
-    this.#schedule.cancel(kept.task);
+    this.#kept.delete(key);
+    this.#core.timers.disarm(kept.timer);
   }
 
   /** Stops keeping a key that nobody has used for its expiration. What has outstayed its time goes with that. */
-  #unused(peer: Peer<K, C>): void {
-    const kept = this.#kept.get(peer);
+  #unused(key: KeyPool<K, C>): void {
+    const kept = this.#kept.get(key);
     if (kept === undefined) return;
-    if (peer.open > peer.idleCount + peer.drainingCount) kept.usedAt = this.#roster.now(); // a stream runs
-    const left = kept.usedAt + keptFor(peer) - this.#roster.now();
+    if (key.leasedCount > 0) kept.usedAt = this.#core.timers.now(); // a stream runs
+    const left = kept.usedAt + keptMs(key) - this.#core.timers.now();
     if (left > 0) {
-      this.#schedule.add(kept.task, left);
+      this.#core.timers.arm(kept.timer, left);
       return;
     }
-    this.#drop(peer);
-    for (const [conn, givenBack] of kept.outstayed) {
-      if (conn.idle && conn.givenBack === givenBack) this.#roster.end(conn, "expired");
+    this.#drop(key);
+    for (const [entry, releaseSeq] of kept.outstayed) {
+      if (entry.isIdle && entry.releaseSeq === releaseSeq) this.#core.entries.drain(entry, "expired");
     }
-    this.#owner.freed(peer);
+    this.#core.freed(key);
   }
 }
 
-function keptFor<K, C extends PoolConn>({ rules: { expirationMs } }: Peer<K, C>): number {
-  return expirationMs === Number.POSITIVE_INFINITY ? keptMs : expirationMs;
+function keptMs<K, C extends PoolConn>({ rules: { expirationMs } }: KeyPool<K, C>): number {
+  return expirationMs === Number.POSITIVE_INFINITY ? inUseMs : expirationMs;
 }

@@ -8,25 +8,17 @@ import {
   checkTime,
 } from "../argument.ts";
 import type { Conn, Dial, Lease, PoolConn } from "../contract.ts";
-import { bug, PoolClosedError } from "../errors.ts";
+import { PoolClosedError } from "../errors.ts";
 import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "../options.ts";
-import type { Failure } from "../runtime/guard.ts";
-import { Schedule } from "../runtime/timers.ts";
-import { Closing } from "./closing.ts";
-import { limitNames } from "./config.ts";
-import { Dispatcher, type DispatcherOwner } from "./dispatcher.ts";
-import { Sweep } from "./drain.ts";
-import { type Events, makeEvents, type Named, type PoolEventName, type PoolEvents } from "./events.ts";
-import { Handle, type HandleOwner } from "./handle.ts";
-import type { Member, Peer } from "./key-pool.ts";
-import { Directory } from "./keys.ts";
-import { Leaks } from "./leaks.ts";
-import { PoolLease, WatchedLease } from "./lease.ts";
-import { checkAcquire, checkRequest } from "./request.ts";
-import { settingsOf } from "./settings.ts";
+import { checkAcquire, checkRequest, configOf, limitNames, limitsOf } from "./config.ts";
+import { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
+import type { Named, PoolEventName, PoolEvents } from "./events.ts";
+import { Handle, type HandlePool } from "./handle.ts";
+import type { KeyPool } from "./key-pool.ts";
+import { LeakDetector, PoolLease, WatchedLease } from "./lease.ts";
+import type { Request } from "./pending.ts";
 import { type PoolStats, statsOf } from "./stats.ts";
-import { Exchange } from "./transfer.ts";
-import type { Request } from "./waiter.ts";
 
 const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
 
@@ -38,40 +30,26 @@ const getOptionNames = ["signal", "filter", "retryUnsent", "waitForReady"];
  */
 export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposable {
   readonly name: string;
-  readonly #schedule: Schedule;
-  readonly #events: Events<K, C>;
+  readonly #core: Core<K, C>;
   readonly #dial: Dial<K, C> | undefined;
-  readonly #directory: Directory<K, C>;
-  readonly #dispatcher: Dispatcher<K, C>;
-  readonly #exchange: Exchange<K, C>;
-  readonly #sweep: Sweep<K, C>;
-  readonly #handleOwner: HandleOwner<K, C>;
+  readonly #handlePool: HandlePool<K, C>;
   /** Of a caller who asks for nothing in particular. */
   readonly #request: Request<K, C>;
   readonly #started: number;
-  readonly #leaks: Leaks<K, C> | undefined;
-  #closing: Closing | undefined;
+  readonly #leaks: LeakDetector<K, C> | undefined;
 
   /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
   constructor(options: PoolOptions<K, C> = {}) {
-    const settings = settingsOf(options);
-    const { rules, dial, name, clock, leakAfterMs } = settings;
-    const owner: DispatcherOwner<K, C> = {
-      emptied: (peer) => this.#directory.forget(peer),
-      closed: (_conn, closing) => this.#closed(closing),
-    };
+    const config = configOf(options);
+    const { dial, name, leakAfterMs } = config;
+    const core = new Core<K, C>(config);
     this.name = name;
+    this.#core = core;
     this.#dial = dial;
     this.#request = { dial };
-    this.#schedule = new Schedule(clock);
-    this.#events = makeEvents(name);
-    this.#started = clock.now();
-    this.#leaks = leakAfterMs > 0 ? new Leaks(leakAfterMs, this.#schedule, this.#events) : undefined;
-    this.#dispatcher = new Dispatcher(settings, this.#schedule, this.#events, owner);
-    this.#directory = new Directory(rules, settings, this.#dispatcher.roster, (peer) => this.#dispatcher.equip(peer));
-    this.#exchange = new Exchange(this.#dispatcher);
-    this.#sweep = new Sweep(this.#dispatcher);
-    this.#handleOwner = { dispatcher: this.#dispatcher, peer: (key, hash) => this.#peer(key, hash) };
+    this.#started = core.timers.now();
+    this.#leaks = leakAfterMs > 0 ? new LeakDetector(leakAfterMs, core.timers, core.events) : undefined;
+    this.#handlePool = { core, keyPool: (key, hash) => this.#keyPool(key, hash) };
   }
 
   /**
@@ -87,7 +65,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkOptions("get's options", options, getOptionNames);
     checkRequest(options);
     checkBoolean("retryUnsent", options.retryUnsent);
-    return new Handle(this.#handleOwner, key, this.#directory.hash(key), dial ?? this.#dial, options);
+    return new Handle(this.#handlePool, key, this.#core.keys.hash(key), dial ?? this.#dial, options);
   }
 
   /**
@@ -97,12 +75,12 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   acquire(key: K, options?: AcquireOptions<K, C>): Promise<Lease<C>> {
     try {
       const hash = this.#prepare(key, options);
-      const where = this.#leaks && Leaks.where();
-      const peer = this.#peer(key, hash);
-      const member = this.#dispatcher.tryLease(peer, options?.filter);
-      if (member !== undefined) return Promise.resolve(this.#grant(member, where));
-      const give = where === undefined ? this.#give : (conn: Member<K, C>) => this.#grant(conn, where);
-      return this.#wait(peer, options, give);
+      const where = this.#leaks && LeakDetector.where();
+      const found = this.#keyPool(key, hash);
+      const entry = this.#core.tryLease(found, options?.filter);
+      if (entry !== undefined) return Promise.resolve(this.#grant(entry, where));
+      const give = where === undefined ? this.#give : (waited: Entry<K, C>) => this.#grant(waited, where);
+      return this.#wait(found, options, give);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -114,13 +92,16 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       checkOptions("tryAcquire's options", options, ["filter"]);
       checkFunction("filter", options.filter);
     }
-    if (this.#closing !== undefined) throw new PoolClosedError();
-    const peer = this.#directory.find(this.#directory.hash(key));
-    if (peer === undefined) return undefined;
-    const member = this.#dispatcher.tryLease(peer, options?.filter);
-    if (member !== undefined) return this.#grant(member, this.#leaks && Leaks.where());
-    (peer.alive ? peer.tally : this.#directory.gone).misses++; // to ask its last conn may have closed it
-    this.#dispatcher.available(peer); // slots gained silently go to those who wait
+    if (this.#core.drain.isClosed) throw new PoolClosedError();
+    const { keys } = this.#core;
+    const found = keys.find(keys.hash(key));
+    if (found === undefined) return undefined;
+    const entry = this.#core.tryLease(found, options?.filter);
+    if (entry !== undefined) return this.#grant(entry, this.#leaks && LeakDetector.where());
+    const counters = found.isAlive ? found.counters : keys.gone; // to ask its last conn may have closed it
+    counters.misses++;
+    counters.empty++;
+    this.#core.available(found); // slots gained silently go to those who wait
     return undefined;
   }
 
@@ -128,13 +109,13 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   async use<T>(key: K, fn: (conn: C) => Promise<T>, options?: AcquireOptions<K, C>): Promise<T> {
     checkFunction("fn", fn ?? null);
     const hash = this.#prepare(key, options);
-    const peer = this.#peer(key, hash);
-    const found = this.#dispatcher.tryLease(peer, options?.filter);
-    const member = found ?? (await this.#wait(peer, options, (waited) => waited));
+    const found = this.#keyPool(key, hash);
+    const free = this.#core.tryLease(found, options?.filter);
+    const entry = free ?? (await this.#wait(found, options, (waited) => waited));
     try {
-      return await fn(member.conn);
+      return await fn(entry.conn);
     } finally {
-      this.#dispatcher.release(member);
+      this.#core.release(entry);
     }
   }
 
@@ -146,15 +127,15 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    */
   put(key: K, conn: C): boolean {
     checkConn("what is put", conn);
-    const hash = this.#directory.hash(key);
-    this.#exchange.checkNew(conn);
-    return this.#exchange.put(() => this.#open(key, hash), conn);
+    const hash = this.#core.keys.hash(key);
+    this.#core.transfer.checkNew(conn);
+    return this.#core.transfer.put(() => this.#open(key, hash), conn);
   }
 
   /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */
   take(key: K): C | undefined {
-    const peer = this.#directory.find(this.#directory.hash(key));
-    return peer === undefined ? undefined : this.#exchange.take(peer)?.conn;
+    const found = this.#core.keys.find(this.#core.keys.hash(key));
+    return found === undefined ? undefined : this.#core.transfer.take(found);
   }
 
   /**
@@ -166,11 +147,11 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   async warm(key: K, count = 1, options: AcquireOptions<K, C> = {}): Promise<void> {
     checkCount("count", count);
     checkAcquire("warm", options);
-    const peer = this.#peer(key, this.#directory.hash(key));
-    const { dial = this.#dial, timeoutMs = peer.rules.waitTimeoutMs } = options;
-    const warm = this.#dispatcher.keeper.warm(peer, count, { ...options, dial, timeoutMs });
-    this.#dispatcher.serve(peer);
-    await warm.finally(() => this.#dispatcher.serve(peer)); // nothing may be left of its key
+    const found = this.#keyPool(key, this.#core.keys.hash(key));
+    const { dial = this.#dial, timeoutMs = found.rules.waitTimeoutMs } = options;
+    const warm = this.#core.minIdle.warm(found, count, { ...options, dial, timeoutMs });
+    this.#core.serve(found);
+    await warm.finally(() => this.#core.serve(found)); // nothing may be left of its key
   }
 
   /**
@@ -178,11 +159,12 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * use after an outage, a failover, a rotation of credentials.
    */
   clear(key?: K): void {
-    const hash = key === undefined ? undefined : this.#directory.hash(key);
-    const peer = this.#directory.find(hash);
-    this.#exchange.clear(hash);
-    this.#events.cleared.emit(() => ({ key }));
-    this.#sweep.clear(hash === undefined ? [...this.#directory] : peer === undefined ? [] : [peer]);
+    const { keys, transfer, drain, events } = this.#core;
+    const hash = key === undefined ? undefined : keys.hash(key);
+    const found = keys.find(hash);
+    transfer.clear(hash);
+    events.cleared.emit(() => ({ key }));
+    drain.clear(hash === undefined ? [...keys] : found === undefined ? [] : [found]);
   }
 
   /**
@@ -191,8 +173,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    */
   configure(limits: Partial<Limits>, key?: K): void {
     checkOptions("configure's limits", limits, limitNames);
-    this.#directory.configure(limits, key === undefined ? undefined : this.#directory.hash(key));
-    this.#sweep.reconfigure([...this.#directory], this.#directory.rules);
+    const { keys, drain } = this.#core;
+    keys.configure(limits, key === undefined ? undefined : keys.hash(key));
+    drain.configured([...keys]);
   }
 
   /**
@@ -200,24 +183,26 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * `node:diagnostics_channel` under `rpc-conn-pool:<name>`, for all pools.
    */
   on<N extends PoolEventName>(name: N, listener: (event: Named<PoolEvents<K, C>[N]>) => void): () => void {
-    checkOneOf("name", name ?? null, Object.keys(this.#events));
+    checkOneOf("name", name ?? null, Object.keys(this.#core.events));
     checkFunction("listener", listener ?? null);
-    return this.#events[name].listen(listener);
+    return this.#core.events[name].listen(listener);
   }
 
   /** The keys that have a conn, a dial, a waiter or a running backoff. */
   *keys(): Generator<K, void, undefined> {
-    for (const peer of this.#directory) yield peer.key;
+    for (const { key } of this.#core.keys) yield key;
   }
 
   /** A frozen snapshot, of the pool or of one key. Walks all conns: not for every call. */
   stats(key?: K): PoolStats {
-    const now = this.#schedule.clock.now();
-    if (key === undefined) return statsOf(this.#directory, this.#directory.gone, now - this.#started);
-    const peer = this.#directory.find(this.#directory.hash(key));
-    if (peer === undefined) return statsOf([], undefined, 0, []);
-    const conns = peer.conns().map((conn) => peer.info(conn));
-    return statsOf([peer], undefined, now - peer.since, conns);
+    const { keys, timers, selector } = this.#core;
+    const now = timers.now();
+    const limits = limitsOf(keys.rules);
+    if (key === undefined) return statsOf(keys, keys.gone, limits, now - this.#started);
+    const found = keys.find(keys.hash(key));
+    if (found === undefined) return statsOf([], undefined, limits, 0, []);
+    const conns = found.entries().map((entry) => selector.info(entry));
+    return statsOf([found], undefined, limitsOf(found.rules), now - found.since, conns);
   }
 
   /**
@@ -231,9 +216,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       checkOptions("close's options", options, ["graceMs"]);
       const { graceMs = 30_000 } = options;
       checkTime("graceMs", graceMs);
-      if (this.#closing === undefined) this.#beginClose();
-      this.#closing?.grant(graceMs);
-      return this.#closing?.done ?? bug("a close that never began");
+      const closing = this.#core.drain.close(graceMs);
+      if (this.#leaks !== undefined) void closing.catch(() => {}).then(() => this.#leaks?.stop());
+      return closing;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -245,53 +230,44 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   #prepare(key: K, options: AcquireOptions<K, C> | undefined): unknown {
     if (options !== undefined) checkAcquire("acquire", options);
-    return this.#directory.hash(key);
+    return this.#core.keys.hash(key);
   }
 
-  #wait<R>(found: Peer<K, C>, options: AcquireOptions<K, C> | undefined, give: (conn: Member<K, C>) => R): Promise<R> {
-    const peer = found.alive ? found : this.#peer(found.key, found.hash); // its last conn has gone just now
-    const { waitTimeoutMs } = peer.rules;
+  #wait<R>(
+    found: KeyPool<K, C>,
+    options: AcquireOptions<K, C> | undefined,
+    give: (entry: Entry<K, C>) => R,
+  ): Promise<R> {
+    const key = found.isAlive ? found : this.#keyPool(found.key, found.hash); // its last conn has gone just now
+    const { waitTimeoutMs } = key.rules;
     if (options === undefined && waitTimeoutMs === Number.POSITIVE_INFINITY) {
-      return this.#dispatcher.wait(peer, this.#request, give);
+      return this.#core.wait(key, this.#request, give);
     }
     const { dial = this.#dial, timeoutMs = waitTimeoutMs, filter, signal, waitForReady } = options ?? {};
-    return this.#dispatcher.wait(peer, { dial, timeoutMs, filter, signal, waitForReady }, give);
+    return this.#core.wait(key, { dial, timeoutMs, filter, signal, waitForReady }, give);
   }
 
   /** One for all waiters: a closure each would cost them a tenth of their time. */
-  readonly #give = (member: Member<K, C>): Lease<C> => new PoolLease(member, this.#dispatcher);
+  readonly #give = (entry: Entry<K, C>): Lease<C> => new PoolLease(entry, this.#core);
 
-  #grant(member: Member<K, C>, where: string | undefined): Lease<C> {
-    if (this.#leaks === undefined) return new PoolLease(member, this.#dispatcher);
-    return new WatchedLease(member, this.#dispatcher, this.#leaks, where ?? "");
+  #grant(entry: Entry<K, C>, where: string | undefined): Lease<C> {
+    if (this.#leaks === undefined) return new PoolLease(entry, this.#core);
+    return new WatchedLease(entry, this.#core, this.#leaks, where ?? "");
   }
 
-  #peer(key: K, hash: unknown): Peer<K, C> {
-    const peer = this.#open(key, hash);
-    if (peer === undefined) throw new PoolClosedError();
-    return peer;
+  #keyPool(key: K, hash: unknown): KeyPool<K, C> {
+    const found = this.#open(key, hash);
+    if (found === undefined) throw new PoolClosedError();
+    return found;
   }
 
   /** The record of a key; none once the pool is closed. */
-  #open(key: K, hash: unknown): Peer<K, C> | undefined {
-    if (this.#closing !== undefined) return undefined;
-    const peer = this.#directory.open(key, hash);
-    if (this.#closing === undefined) return peer;
-    this.#dispatcher.serve(peer); // `limits` closed the pool: nothing may be left of the key
+  #open(key: K, hash: unknown): KeyPool<K, C> | undefined {
+    const { keys, drain } = this.#core;
+    if (drain.isClosed) return undefined;
+    const found = keys.open(key, hash);
+    if (!drain.isClosed) return found;
+    this.#core.serve(found); // `limits` closed the pool: nothing may be left of the key
     return undefined;
-  }
-
-  #beginClose(): void {
-    const closing = new Closing(this.#schedule, () => this.#sweep.cut([...this.#directory]));
-    this.#closing = closing;
-    void closing.done.catch(() => {}).then(() => this.#leaks?.stop());
-    this.#sweep.close([...this.#directory], new PoolClosedError("the pool was closed while the caller waited"));
-    if (this.#dispatcher.roster.census.open === 0) closing.allClosed();
-  }
-
-  #closed(closing: Promise<Failure | undefined> | undefined): void {
-    if (this.#closing === undefined) return;
-    if (closing !== undefined) this.#closing.watch(closing);
-    if (this.#dispatcher.roster.census.open === 0) this.#closing.allClosed();
   }
 }

@@ -1,77 +1,83 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
-import { attempt, outcome } from "../runtime/guard.ts";
-import type { Dispatcher } from "./dispatcher.ts";
-import type { Member, Peer } from "./key-pool.ts";
+import { outcome } from "../runtime/guard.ts";
+import type { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
+import type { KeyPool } from "./key-pool.ts";
 
 /** Cleared keys that are remembered, for conns that are out with a caller. */
 const memory = 1000;
 
-/** Conns that cross the border: adopted ones, and those that callers take out and bring back. */
-export class Exchange<K, C extends PoolConn> {
-  readonly #dispatcher: Dispatcher<K, C>;
+/** Conns that come from callers and go to them: adopted ones, and those that are taken out and brought back. */
+export class Transfer<K, C extends PoolConn> {
+  /** Raised by each `clear`; an entry carries the number of its dial. */
+  generation = 0;
+  readonly #core: Core<K, C>;
   /** Conns of an earlier generation are stale, whatever their key. */
-  #floor = 0;
+  #staleBelow = 0;
   /** The generation of the last `clear` of a key, oldest first. */
   readonly #cleared = new Map<unknown, number>();
 
-  constructor(dispatcher: Dispatcher<K, C>) {
-    this.#dispatcher = dispatcher;
+  constructor(core: Core<K, C>) {
+    this.#core = core;
   }
 
   /** Throws for a conn that is this pool's already. */
   checkNew(conn: C): void {
-    if (!this.#dispatcher.roster.memberOf(conn)?.open) return;
+    if (!this.#core.entries.find(conn)?.isOpen) return;
     throw new PoolTypeError("this pool holds the conn already: put takes new ones, and what take gave");
   }
 
-  /** `conn` is not held. False, and it is closed: no place, a `clear` while it was out, its lifetime is over, it drains. */
-  put(open: () => Peer<K, C> | undefined, conn: C): boolean {
-    const { roster } = this.#dispatcher;
-    const known = roster.memberOf(conn);
-    if (known !== undefined && !known.taken) return false; // it has died meanwhile
-    const peer = open();
-    if (peer === undefined) {
-      known?.cut("pool");
+  /**
+   * `conn` is not held. False, and it is closed: there is no place, a `clear` came while it was out, its lifetime is over, or
+   * it drains. `open` gives the record of its key; none once the pool is closed.
+   */
+  put(open: () => KeyPool<K, C> | undefined, conn: C): boolean {
+    const { entries } = this.#core;
+    const known = entries.find(conn);
+    if (known !== undefined && !known.isTaken) return false; // it has died meanwhile
+    const key = open();
+    if (key === undefined) {
+      known?.destroy("pool");
       void outcome(() => conn.close());
       return false;
     }
-    let member = known;
+    let entry = known;
     try {
-      member ??= roster.enlist(conn, peer, this.#dispatcher.dialer.generation);
-      member.asks = true;
-      const room = this.#objection(member, peer) === undefined && this.#makeRoom(peer);
+      entry ??= entries.enlist(conn, key, this.generation);
+      entry.mustAskUnblocked = true;
+      const hasRoom = this.#objection(entry, key) === undefined && this.#core.capacity.makeRoomForPut(key);
       // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
-      if (!member.taken) return member.open;
-      const objection = this.#objection(member, peer) ?? (room ? undefined : "evicted");
+      if (!entry.isTaken) return entry.isOpen;
+      const objection = this.#objection(entry, key) ?? (hasRoom ? undefined : "evicted");
       const home = objection === undefined ? open() : undefined;
-      if (home === undefined) roster.refuse(member, peer, objection ?? "pool");
-      else this.#dispatcher.admit(member, home);
-      return member.open;
+      if (home === undefined) entries.refuse(entry, key, objection ?? "pool");
+      else this.#core.admit(entry, home);
+      return entry.isOpen;
     } finally {
-      if (member?.taken) roster.drop(member); // `limits` threw: nothing may be left of the conn
-      this.#dispatcher.serve(peer);
+      if (entry?.isTaken) entries.drop(entry); // `limits` threw: nothing may be left of the conn
+      this.#core.serve(key);
     }
   }
 
   /** Why a conn is not wanted (back), whatever place there is. */
-  #objection(member: Member<K, C>, peer: Peer<K, C>): CloseReason | undefined {
-    if (member.generation < Math.max(this.#floor, this.#cleared.get(peer.hash) ?? 0)) return "cleared";
-    if (attempt(() => member.conn.draining) === true) return "goaway";
-    return this.#dispatcher.roster.lifetimes.left(member, peer) <= 0 ? "retired" : undefined;
+  #objection(entry: Entry<K, C>, key: KeyPool<K, C>): CloseReason | undefined {
+    if (entry.generation < Math.max(this.#staleBelow, this.#cleared.get(key.hash) ?? 0)) return "cleared";
+    if (entry.saysDraining) return "goaway";
+    return this.#core.lifetimes.left(entry, key) <= 0 ? "retired" : undefined;
   }
 
-  take(peer: Peer<K, C>): Member<K, C> | undefined {
-    const conn = peer.pickIdle();
-    if (conn !== undefined) this.#dispatcher.roster.take(conn);
-    return conn;
+  take(key: KeyPool<K, C>): C | undefined {
+    const entry = this.#core.selector.pickIdle(key);
+    if (entry !== undefined) this.#core.entries.take(entry);
+    return entry?.conn;
   }
 
   /** What is out with callers, of one key or of all, is not wanted back. */
   clear(hash: unknown): void {
-    const generation = ++this.#dispatcher.dialer.generation;
+    const generation = ++this.generation;
     if (hash === undefined) {
-      this.#floor = generation;
+      this.#staleBelow = generation;
       this.#cleared.clear();
       return;
     }
@@ -81,37 +87,7 @@ export class Exchange<K, C extends PoolConn> {
     for (const [oldest, cleared] of this.#cleared) {
       if (this.#cleared.size <= memory) break;
       this.#cleared.delete(oldest);
-      this.#floor = cleared;
+      this.#staleBelow = cleared;
     }
-  }
-
-  /** A conn in the hand is worth a dial in flight; else an idle one makes way for it. */
-  #makeRoom(peer: Peer<K, C>): boolean {
-    const { roster, dialer } = this.#dispatcher;
-    const ofKey = () => peer.open - peer.drainingCount + peer.demand.dials.size;
-    const ofAll = () => roster.census.open + dialer.count;
-    return (
-      this.#makePlace(peer, ofKey, peer.rules.maxKeyConns, () => peer.oldestIdle()) &&
-      this.#makePlace(peer, ofAll, roster.rules.maxConns, () => roster.idle.oldest())
-    );
-  }
-
-  #makePlace(peer: Peer<K, C>, taken: () => number, limit: number, idle: () => Member<K, C> | undefined): boolean {
-    while (taken() >= limit) {
-      if (this.#abandonOne(peer)) continue;
-      const before = taken();
-      const oldest = idle();
-      if (oldest === undefined) return false;
-      this.#dispatcher.roster.end(oldest, "evicted");
-      if (taken() >= before) return false; // another stood in line for the place
-    }
-    return true;
-  }
-
-  #abandonOne(peer: Peer<K, C>): boolean {
-    const newest = peer.demand.dials.tail;
-    if (newest === undefined) return false;
-    this.#dispatcher.dialer.abandon(newest, "a conn was put in instead");
-    return true;
   }
 }

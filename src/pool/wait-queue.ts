@@ -2,126 +2,151 @@ import { show } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { WaitTimeoutError } from "../errors.ts";
 import { processAnchor } from "../runtime/clock.ts";
-import type { Schedule } from "../runtime/timers.ts";
+import type { Timers } from "../runtime/timers.ts";
+import type { Core } from "./core.ts";
+import type { Entry } from "./entry.ts";
 import type { Events } from "./events.ts";
-import type { Member, Peer, PeerWaiter } from "./key-pool.ts";
-import { type Request, Waiter, type WaiterOwner } from "./waiter.ts";
-
-/** Told when a waiter has left by itself: its dial may be one too many now. */
-export interface QueueOwner<K, C extends PoolConn> {
-  gaveUp(peer: Peer<K, C>): void;
-}
+import type { KeyPool } from "./key-pool.ts";
+import { type Request, Waiter } from "./pending.ts";
 
 /** The waiters of all keys: how they come and go. While there is one, the process stays. */
-export class Queue<K, C extends PoolConn> implements WaiterOwner<PeerWaiter<K, C>> {
+export class WaitQueue<K, C extends PoolConn> {
   /** Waiters of all keys. */
   size = 0;
-  #numbers = 0;
-  readonly schedule: Schedule;
+  #lastSeq = 0;
+  readonly #timers: Timers;
   readonly #events: Events<K, C>;
-  readonly #owner: QueueOwner<K, C>;
+  readonly #core: Core<K, C>;
 
-  constructor(schedule: Schedule, events: Events<K, C>, owner: QueueOwner<K, C>) {
-    this.schedule = schedule;
+  constructor(timers: Timers, events: Events<K, C>, core: Core<K, C>) {
+    this.#timers = timers;
     this.#events = events;
-    this.#owner = owner;
+    this.#core = core;
+  }
+
+  /** The number of the youngest waiter so far. */
+  get lastSeq(): number {
+    return this.#lastSeq;
   }
 
   /** A number after all that the waiters have had so far. */
-  next(): number {
-    return ++this.#numbers;
+  nextSeq(): number {
+    return ++this.#lastSeq;
   }
 
   join<R>(
-    peer: Peer<K, C>,
+    key: KeyPool<K, C>,
     request: Request<K, C>,
-    give: (conn: Member<K, C>) => R,
+    give: (entry: Entry<K, C>) => R,
     resolve: (given: R) => void,
     reject: (error: unknown) => void,
-  ): PeerWaiter<K, C> {
-    const waiter: PeerWaiter<K, C> = new Waiter(peer, request, this.next(), give, resolve, reject, this);
-    waiter.watch();
-    if (waiter.timed || this.#events.served.active) {
-      waiter.since = this.schedule.clock.now();
-      waiter.dialedBefore = peer.demand.dialedFor(waiter.since);
+  ): Waiter<K, C> {
+    const waiter = new Waiter<K, C>(key, request, this.nextSeq(), give, resolve, reject, this);
+    waiter.watch(this.#timers);
+    if (waiter.index >= 0 || this.#events.served.isActive || this.#events.waiting.isActive) {
+      waiter.since = this.#timers.now();
+      waiter.dialedBefore = key.pending.dialedFor(waiter.since);
     }
-    const demand = peer.need();
-    demand.waiters.push(waiter);
-    if (waiter.wantsDial) demand.wanting++;
+    const pending = key.ownPending();
+    pending.waiters.push(waiter);
+    if (waiter.wantsDial) pending.wanting++;
     if (this.size++ === 0) processAnchor().hold();
-    if (this.#events.waiting.active) this.#tellWaiting(peer);
+    if (this.#events.waiting.isActive) this.#tellWaiting(key);
     return waiter;
   }
 
-  serve(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
+  serve(waiter: Waiter<K, C>, entry: Entry<K, C>): void {
     this.#leave(waiter);
-    waiter.resolve(conn);
-    if (waiter.since !== undefined && this.#events.served.active) this.#tellServed(waiter, conn);
+    waiter.key.counters.served++;
+    waiter.resolve(entry);
+    if (waiter.since !== undefined && this.#events.served.isActive) this.#tellServed(waiter, entry);
   }
 
   // Apart from their callers: a closure in those would cost an allocation at each call, made or not.
 
-  #tellWaiting(peer: Peer<K, C>): void {
-    this.#events.waiting.emit(() => ({ key: peer.key }));
+  #tellWaiting({ key }: KeyPool<K, C>): void {
+    this.#events.waiting.emit(() => ({ key }));
   }
 
-  #tellServed(waiter: PeerWaiter<K, C>, conn: Member<K, C>): void {
-    const ms = waitedMs(waiter, this.schedule.clock.now());
-    this.#events.served.emit(() => ({ key: waiter.home.key, conn: conn.conn, ms }));
+  #tellServed(waiter: Waiter<K, C>, { conn }: Entry<K, C>): void {
+    const ms = waitedMs(waiter, this.#timers.now());
+    this.#events.served.emit(() => ({ key: waiter.key.key, conn, ms }));
   }
 
-  reject(waiter: PeerWaiter<K, C>, error: unknown): void {
-    this.#leave(waiter);
-    waiter.reject(error);
+  /** It may not wait: too many do, or the key's dials fail. */
+  refuse(waiter: Waiter<K, C>, error: unknown): void {
+    this.#reject(waiter, "refused", error);
   }
 
-  rejectAll(peer: Peer<K, C>, error: unknown): void {
-    for (let waiter = peer.demand.waiters.head; waiter !== undefined; waiter = peer.demand.waiters.head)
-      this.reject(waiter, error);
+  /** Nothing can serve it. */
+  fail(waiter: Waiter<K, C>, error: unknown): void {
+    this.#reject(waiter, "failed", error);
+  }
+
+  failAll(key: KeyPool<K, C>, error: unknown): void {
+    for (let waiter = key.pending.waiters.head; waiter !== undefined; waiter = key.pending.waiters.head)
+      this.fail(waiter, error);
   }
 
   /** Its dial brought a conn that it cannot use: it is not dialed for again. */
-  giveUpDialing(waiter: PeerWaiter<K, C>): void {
-    if (waiter.list === undefined || !waiter.wantsDial) return;
-    waiter.tried = true;
-    waiter.home.demand.wanting--;
+  markTried(waiter: Waiter<K, C>): void {
+    if (!waiter.isWaiting || !waiter.wantsDial) return;
+    waiter.isTried = true;
+    waiter.key.pending.wanting--;
   }
 
-  timedOut(waiter: PeerWaiter<K, C>): void {
-    const peer = waiter.home;
-    const now = this.schedule.clock.now();
-    const ms = waitedMs(waiter, now);
-    const waited = Math.round(ms);
-    const dialed = Math.round(peer.demand.dialedFor(now) - waiter.dialedBefore);
-    const leased = peer.open - peer.idleCount - peer.drainingCount;
-    const message =
-      `no lease for ${show(peer.key)} in time: waited ${waited} ms, ${dialed} ms of it dialing; conns of this key: ` +
-      `${peer.open} open, ${peer.idleCount} idle, ${leased} leased; waiting: ${peer.demand.waiters.size}`;
-    peer.tally.timeouts++;
-    const error = new WaitTimeoutError(
-      message,
-      peer.demand.lastError === undefined ? {} : { cause: peer.demand.lastError },
-    );
-    this.#events.timedOut.emit(() => ({ key: peer.key, error, ms }));
-    this.reject(waiter, error);
-    this.#owner.gaveUp(peer);
+  timedOut(waiter: Waiter<K, C>): void {
+    this.#core.enter(() => {
+      if (!waiter.isWaiting) return;
+      const { key } = waiter;
+      const now = this.#timers.now();
+      const ms = waitedMs(waiter, now);
+      const dialed = Math.round(key.pending.dialedFor(now) - waiter.dialedBefore);
+      const message =
+        `no lease for ${show(key.key)} in time: waited ${Math.round(ms)} ms, ${dialed} ms of it dialing; conns of this key: ` +
+        `${key.open} open, ${key.idleCount} idle, ${key.leasedCount} leased; waiting: ${key.pending.waiters.size}`;
+      const cause = key.pending.backoff?.error;
+      const error = new WaitTimeoutError(message, cause === undefined ? {} : { cause });
+      this.#events.timedOut.emit(() => ({ key: key.key, error, ms }));
+      this.#reject(waiter, "timeouts", error);
+      this.#core.serve(key);
+    });
   }
 
-  aborted(waiter: PeerWaiter<K, C>, reason: unknown): void {
-    this.reject(waiter, reason);
+  /** Others may have the same signal: nobody is served before all of them have left. */
+  aborted(waiter: Waiter<K, C>, reason: unknown): void {
+    this.#core.enter(() => this.#reject(waiter, "aborted", reason));
   }
 
-  left(waiter: PeerWaiter<K, C>): void {
-    this.#owner.gaveUp(waiter.home);
+  afterAbort({ key }: Waiter<K, C>): void {
+    this.#core.enterAndServe(key);
   }
 
-  #leave(waiter: PeerWaiter<K, C>): void {
-    const peer = waiter.home;
-    peer.demand.waiters.remove(waiter);
-    if (waiter.wantsDial) peer.demand.wanting--;
+  /** The one way in which a waiter leaves without a lease: one counter, one event. */
+  #reject(waiter: Waiter<K, C>, outcome: Unserved, error: unknown): void {
+    if (!waiter.isWaiting) return;
+    this.#leave(waiter);
+    const { counters, key } = waiter.key;
+    counters[outcome]++;
+    const topic = outcome === "timeouts" ? undefined : this.#events[outcome];
+    if (topic?.isActive) {
+      const ms = waitedMs(waiter, this.#timers.now());
+      topic.emit(() => ({ key, error, ms }));
+    }
+    waiter.reject(error);
+  }
+
+  #leave(waiter: Waiter<K, C>): void {
+    const { pending } = waiter.key;
+    pending.waiters.remove(waiter);
+    if (waiter.wantsDial) pending.wanting--;
+    waiter.unwatch(this.#timers);
     if (--this.size === 0) processAnchor().drop();
   }
 }
+
+/** How a waiter may end that gets no lease. */
+type Unserved = "timeouts" | "refused" | "aborted" | "failed";
 
 /** Nothing, where it is not known since when: nobody may ask then. */
 function waitedMs({ since }: { readonly since: number | undefined }, now: number): number {

@@ -11,25 +11,28 @@ class Watchers {
 
   handleEvent(event: Event): void {
     const signal = event.target as AbortSignal; // the DOM types cannot say whose event it is
-    fanouts.delete(signal);
-    const told = [...this.all];
-    this.all.clear();
-    for (const watcher of told) watcher.onAbort(signal.reason);
+    const told: AbortWatcher[] = [];
+    for (const watcher of this.all) {
+      this.all.delete(watcher); // one that another watcher makes unneeded is taken out, and not told
+      told.push(watcher);
+      watcher.onAbort(signal.reason);
+    }
+    watchersOf.delete(signal);
     for (const watcher of told) watcher.afterAbort?.();
   }
 }
 
-const fanouts = new WeakMap<AbortSignal, Watchers>();
+const watchersOf = new WeakMap<AbortSignal, Watchers>();
 
 /**
  * Tells `watcher` when `signal` aborts. However many watch, a signal carries one listener: more than ten would
  * print a warning, and a signal that outlives its calls must not collect them.
  */
 export function watchAbort(signal: AbortSignal, watcher: AbortWatcher): void {
-  let watchers = fanouts.get(signal);
+  let watchers = watchersOf.get(signal);
   if (watchers === undefined) {
     watchers = new Watchers();
-    fanouts.set(signal, watchers);
+    watchersOf.set(signal, watchers);
     signal.addEventListener("abort", watchers, { once: true });
   }
   watchers.all.add(watcher);
@@ -37,9 +40,9 @@ export function watchAbort(signal: AbortSignal, watcher: AbortWatcher): void {
 
 /** Stops watching; the signal's listener goes with its last watcher. Idempotent. */
 export function unwatchAbort(signal: AbortSignal, watcher: AbortWatcher): void {
-  const watchers = fanouts.get(signal);
-  if (watchers?.all.delete(watcher) && watchers.all.size === 0) {
-    fanouts.delete(signal);
+  const watchers = watchersOf.get(signal);
+  if (watchers?.all.delete(watcher) && watchers.all.size === 0 && !signal.aborted) {
+    watchersOf.delete(signal);
     signal.removeEventListener("abort", watchers);
   }
 }

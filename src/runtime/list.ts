@@ -33,8 +33,9 @@ export class List<T extends Linked<T>> {
     this.size++;
   }
 
-  /** Takes out `node`, which is in this list. */
+  /** Takes out `node`. Nothing happens where it is in another list, or in none. */
   remove(node: T): void {
+    if (node.list !== this) return;
     const { prev, next } = node;
     if (prev === undefined) this.head = next;
     else prev.next = next;

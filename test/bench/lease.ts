@@ -52,16 +52,18 @@ const contenders = {
 
 class BareLease implements Lease<Conn> {
   readonly conn: Conn;
-  member: object | undefined;
-  dispatcher: object | undefined;
+  entry: object | undefined;
+  core: object | undefined;
 
   constructor(conn: Conn) {
     this.conn = conn;
-    this.member = conn;
-    this.dispatcher = conn;
+    this.entry = conn;
+    this.core = conn;
   }
 
   release(): void {}
+
+  discard(): void {}
 
   [Symbol.dispose](): void {}
 }

@@ -46,7 +46,7 @@ const wrongOptions: [name: string, value: unknown, error: "RangeError" | "TypeEr
   ["clock", { now: 1 }, "TypeError"],
   ["clock", {}, "TypeError"],
   ["clock", null, "TypeError"],
-  ["backoff", true, "TypeError"],
+  ["backoff", "always", "TypeError"],
   ["backoff", { baseMs: 0 }, "RangeError"],
   ["backoff", { baseMs: "1" }, "TypeError"],
   ["backoff", { maxMs: -1 }, "RangeError"],

@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { PoolConn } from "../../src/contract.ts";
-import { PooledConn } from "../../src/pool/entry.ts";
+import { configOf } from "../../src/pool/config.ts";
+import { Entry } from "../../src/pool/entry.ts";
+import { KeyPool } from "../../src/pool/key-pool.ts";
+import { Pending } from "../../src/pool/pending.ts";
 
-/** Design, section 3: one connection, one place. Every state, every event; the results are written by hand. */
-type Conn = PooledConn<PoolConn, string>;
+/** One connection, one place: every state, every event; the results are written by hand. */
+type Conn = Entry<string, PoolConn>;
+
+const keyPool = (key: string) => new KeyPool<string, PoolConn>(key, key, configOf({}).rules, 0, new Pending(undefined));
+const home = keyPool("home");
+const anotherHome = keyPool("another home");
 
 const states: Record<string, () => Conn> = {
   taken: () => make(),
@@ -15,27 +22,27 @@ const states: Record<string, () => Conn> = {
   "draining 2": () => draining(2),
   "closed died": () => {
     const conn = put(make());
-    conn.cut("died");
+    conn.destroy("died");
     return conn;
   },
 };
 
 const events = {
-  put: (conn) => conn.put("home"),
+  put: (conn) => conn.put(home),
   lease: (conn) => conn.lease(),
   release: (conn) => conn.release(),
-  evict: (conn) => conn.end("evicted"),
-  expire: (conn) => conn.end("expired"),
-  retire: (conn) => conn.end("retired"),
-  clear: (conn) => conn.end("cleared"),
-  configure: (conn) => conn.end("configured"),
-  invalid: (conn) => conn.end("invalid"),
-  reset: (conn) => conn.end("reset"),
-  blocked: (conn) => conn.end("blocked"),
-  goaway: (conn) => conn.end("goaway"),
-  "pool close": (conn) => conn.end("pool"),
-  died: (conn) => conn.cut("died"),
-  "grace over": (conn) => conn.cut("pool"),
+  evict: (conn) => conn.drain("evicted"),
+  expire: (conn) => conn.drain("expired"),
+  retire: (conn) => conn.drain("retired"),
+  clear: (conn) => conn.drain("cleared"),
+  configure: (conn) => conn.drain("configured"),
+  invalid: (conn) => conn.drain("invalid"),
+  reset: (conn) => conn.drain("reset"),
+  blocked: (conn) => conn.drain("blocked"),
+  goaway: (conn) => conn.drain("goaway"),
+  "pool close": (conn) => conn.drain("pool"),
+  died: (conn) => conn.destroy("died"),
+  "grace over": (conn) => conn.destroy("pool"),
   take: (conn) => conn.take(),
 } satisfies Record<string, (conn: Conn) => void>;
 
@@ -147,16 +154,16 @@ test("the life of a conn: uses count streams begun, and stay when it is taken an
   conn.release();
   conn.release();
   conn.take();
-  conn.put("another home");
-  assert.deepEqual([conn.uses, conn.home, conn.generation, conn.openedAt], [3, "another home", 7, 5]);
+  conn.put(anotherHome);
+  assert.deepEqual([conn.uses, conn.key.key, conn.generation, conn.openedAt], [3, "another home", 7, 5]);
 });
 
 function make(): Conn {
-  return new PooledConn({ close() {}, closed: new Promise(() => {}) }, "home", 7, 5);
+  return new Entry<string, PoolConn>({ close() {}, closed: new Promise(() => {}) }, home, 7, 5);
 }
 
 function put(conn: Conn): Conn {
-  conn.put("home");
+  conn.put(home);
   return conn;
 }
 
@@ -168,7 +175,7 @@ function leased(streams: number): Conn {
 
 function draining(streams: number): Conn {
   const conn = leased(streams);
-  conn.end("cleared");
+  conn.drain("cleared");
   return conn;
 }
 
@@ -180,7 +187,7 @@ function show({ state }: Conn): string {
 function checkFacts(conn: Conn): void {
   const { name } = conn.state;
   assert.deepEqual(
-    [conn.idle, conn.ready, conn.draining, conn.open, conn.taken],
+    [conn.isIdle, conn.isReady, conn.isDraining, conn.isOpen, conn.isTaken],
     [
       name === "idle",
       name === "idle" || name === "leased",

@@ -5,7 +5,7 @@ import { ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { pooled } from "../support/pooled.ts";
 
 /** The jitter: at most so much earlier. */
-const earliest = 0.975;
+const earliest = 0.9;
 
 test("row 13b: the max lifetime is kept on take: an idle conn past it is not handed out", async (t) => {
   const { pool, clock, lease } = pooled(t, { maxLifetimeMs: 1000 });
@@ -37,15 +37,15 @@ test("row 13b: and on give-back, never cutting a running RPC: the conn drains", 
   assert.equal(conn?.closes, 1);
 });
 
-test("row 32: the lifetime is jittered, 2.5 % at most and only earlier, so that conns of one age do not go together", async (t) => {
+test("row 32: the lifetime is jittered, a tenth at most and only earlier, so that conns of one age do not go together", async (t) => {
   const { pool, clock } = pooled(t, { maxLifetimeMs: 100_000 });
   for (let i = 0; i < 200; i++) pool.put("k", new ScriptedConn());
   const open = () => pool.stats().open;
   await clock.advance(100_000 * earliest - 1);
   assert.equal(open(), 200);
-  await clock.advance(1250);
+  await clock.advance(5000);
   assert.ok(open() > 20 && open() < 180, `${open()} of 200 live halfway through`);
-  await clock.advance(1251);
+  await clock.advance(5001);
   assert.equal(open(), 0);
 });
 
@@ -57,7 +57,7 @@ test("row 21: a conn's own maxLifetimeMs overrides the pool's, either way", asyn
   assert.ok(shorter && pools && longer);
   for (const conn of [shorter, pools, longer]) pool.put("k", conn);
   const closes = () => [shorter.closes, pools.closes, longer.closes];
-  await clock.advance(97);
+  await clock.advance(89);
   assert.deepEqual(closes(), [0, 0, 0]);
   await clock.advance(3);
   assert.deepEqual(closes(), [1, 0, 0]);

@@ -97,7 +97,7 @@ test("row 31: a refill that found no place under maxConns is dialed when there i
   for (const lease of [other, own]) lease.release();
 });
 
-test("row 31: without a backoff a failed refill is tried again at the key's next use; with one, when it says so", async (t) => {
+test("row 31: a failed refill is tried again by itself: after 50 ms to 1 s, or when the backoff says so", async (t) => {
   const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
   const { pool, clock } = pooled(t, { dial, minIdle: 1 });
   const first = pool.acquire("k");
@@ -105,15 +105,15 @@ test("row 31: without a backoff a failed refill is tried again at the key's next
   const lease = await first;
   await settle();
   dial.pending[1]?.fail(new Error("ECONNREFUSED"));
-  await clock.advance(10_000);
-  assert.equal(dial.count, 2);
-  lease.release();
-  await use(pool);
   await settle();
+  assert.equal(dial.count, 2);
+  await clock.advance(50);
   assert.equal(dial.count, 3);
+  lease.release();
   dial.pending[2]?.fail(new Error("ECONNREFUSED"));
   await settle();
   pool.configure({ backoff: { baseMs: 100, maxMs: 100, maxAttempts: 4 } });
+  await clock.advance(100);
   const again = await pool.acquire("k");
   await settle();
   for (const expected of [4, 5]) {
@@ -208,7 +208,7 @@ test("row 31: a key whose conns were evicted for others is refilled on its next 
   other.release();
 });
 
-/** A pool with one conn, dialed to be ready, whose lifetime ends 9.75 to 10 seconds from now. */
+/** A pool with one conn, dialed to be ready, whose lifetime ends 9 to 10 seconds from now. */
 async function aging(t: TestContext) {
   const dial = scriptedDial({}, { manual: true });
   const { pool, clock } = pooled(t, { dial, minIdle: 1, maxLifetimeMs: 10_000, dialTimeoutMs: 0 });
@@ -222,7 +222,7 @@ async function aging(t: TestContext) {
   const started = clock.now();
   while (dial.count === 1) await clock.advance(1);
   const ageMs = clock.now() - started;
-  assert.ok(ageMs >= 9750 && ageMs <= 10_000, `replaced after ${ageMs} ms`);
+  assert.ok(ageMs >= 9000 && ageMs <= 10_000, `replaced after ${ageMs} ms`);
   return { dial, pool, clock, old };
 }
 

@@ -32,13 +32,13 @@ test("row 21: waitForReady outlives failed dials, until its time is up", async (
 });
 
 test("row 21: without waitForReady the first failed dial ends the wait", async (t) => {
-  const { pool } = pooled(t);
+  const { pool, clock } = pooled(t);
   const dial = scriptedDial({}, { manual: true });
   const impatient = pool.acquire("k", { dial });
   const patient = pool.acquire("k", { dial, waitForReady: true });
   dial.pending[0]?.fail(refused());
   assert.equal((await rejection(impatient)).name, "DialError");
-  await settle();
+  await clock.advance(50);
   assert.equal(dial.count, 2); // for the patient one, who would also wait if nobody had set a backoff
   dial.pending[1]?.arrive();
   (await patient).release();

@@ -65,6 +65,7 @@ test("rule: those with waitForReady stay for the next dial, until their time is 
   dial.pending[0]?.fail(cause);
   await settle();
   assert.deepEqual(states(patient, limited, other), ["pending", "pending", "rejected"]);
+  await clock.advance(50);
   assert.equal(dial.count, 2);
   await clock.advance(150);
   assert.deepEqual(states(patient, limited), ["pending", "rejected"]);
@@ -258,6 +259,7 @@ test("rule: a dial whose time is up fails with DialTimeoutError, a DialError, an
   await clock.advance(1);
   await settle();
   assert.ok(caller.error instanceof DialTimeoutError && caller.error instanceof DialError);
+  await clock.advance(50);
   assert.deepEqual([patient.state, dial.count], ["pending", 2]);
 });
 

@@ -56,11 +56,11 @@ test("row 13c: it rejects with the last error, at once, or with waitForReady whe
 
 test("row 13c: with waitForReady it outlives failed dials, but no final one", async (t) => {
   const dial = scriptedDial({}, { manual: true });
-  const { pool } = pooled(t, { dial });
+  const { pool, clock } = pooled(t, { dial });
   const warm = outcome(pool.warm("k", 1, { waitForReady: true }));
   await settle();
   dial.pending[0]?.fail(new Error("ECONNREFUSED"));
-  await settle();
+  await clock.advance(50);
   assert.deepEqual([warm.state, dial.count], ["pending", 2]);
   dial.pending[1]?.fail(Object.assign(new Error("no such key"), { final: true }));
   await settle();

@@ -34,12 +34,14 @@ function checkConn(world: World, conn: StressConn): void {
   if (now - conn.idleSince > expirationMs * 1.25 + 1) world.violate(`${name} should have expired`);
 }
 
+/** How long the pool pauses by itself before it dials again. */
+const longestPaceMs = 1000;
+
 function mayPause(world: World, key: string): boolean {
   const failedAt = world.failedAt.get(key);
   if (failedAt === undefined) return false;
   return (
-    world.failedIn.get(key) === world.burst ||
-    (world.rules.backoffEver && world.clock.now() - failedAt <= longestBackoffMs)
+    world.failedIn.get(key) === world.burst || world.clock.now() - failedAt <= Math.max(longestPaceMs, longestBackoffMs)
   );
 }
 
@@ -47,7 +49,7 @@ function mayPause(world: World, key: string): boolean {
 function mayRemember(world: World, key: string): boolean {
   const failedAt = world.failedAt.get(key);
   if (failedAt === undefined || mayPause(world, key)) return failedAt !== undefined;
-  return world.rules.backoffEver && world.clock.now() - failedAt <= 4 * longestBackoffMs;
+  return world.clock.now() - failedAt <= 4 * Math.max(longestPaceMs, longestBackoffMs);
 }
 
 /** A conn that can carry one more stream, and that the pool knows to be so. */

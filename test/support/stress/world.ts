@@ -292,7 +292,7 @@ export class World implements ConnOwner {
     return conn.mayDrain || this.lifetimeOver(conn);
   }
 
-  lifetimeOver(conn: StressConn, share = 0.975): boolean {
+  lifetimeOver(conn: StressConn, share = 0.9): boolean {
     const lifetimeMs = conn.maxLifetimeMs ?? this.rules.of(conn.key, "maxLifetimeMs");
     return lifetimeMs > 0 && this.clock.now() - conn.openedAt >= lifetimeMs * share;
   }

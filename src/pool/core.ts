@@ -1,0 +1,338 @@
+import type { PoolConn } from "../contract.ts";
+import type { DialError } from "../errors.ts";
+import type { Filter } from "../options.ts";
+import type { Failure } from "../runtime/guard.ts";
+import { Timers } from "../runtime/timers.ts";
+import { Backoffs } from "./backoff.ts";
+import { Capacity } from "./capacity.ts";
+import type { Config } from "./config.ts";
+import { Dialer } from "./dialer.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import { Drain } from "./drain.ts";
+import { Entries } from "./entries.ts";
+import type { Entry } from "./entry.ts";
+import { type Events, makeEvents } from "./events.ts";
+import { IdleOrder, Lifetimes } from "./expiry.ts";
+import { Health } from "./health.ts";
+import { Hooks } from "./hooks.ts";
+import type { KeyPool } from "./key-pool.ts";
+import { KeyTable } from "./keys.ts";
+import { MinIdle } from "./min-idle.ts";
+import { Pending, type PendingDial, type Request, type Waiter } from "./pending.ts";
+import { Selector } from "./selector.ts";
+import { Transfer } from "./transfer.ts";
+import { WaitQueue } from "./wait-queue.ts";
+
+/** A conn that waits for its replacement is closed without one after this. */
+const replacementMs = 1000;
+
+/**
+ * What can happen in a pool, and what follows from it. Whatever happens to a conn, a dial or a limit ends by calling
+ * `serve`. Aborts, timers and callbacks come in through `enter`: while a key is being served, they wait.
+ */
+export class Core<K, C extends PoolConn> {
+  readonly timers: Timers;
+  readonly events: Events<K, C>;
+  /** What is pending for keys that rest: nothing. */
+  readonly resting: Pending<K, C> = new Pending<K, C>(undefined);
+  readonly keys: KeyTable<K, C>;
+  readonly entries: Entries<K, C>;
+  readonly selector: Selector<K, C>;
+  readonly idleOrder: IdleOrder<Entry<K, C>>;
+  readonly lifetimes: Lifetimes<K, C>;
+  readonly dialer: Dialer<K, C>;
+  readonly queue: WaitQueue<K, C>;
+  readonly backoffs: Backoffs<K, C>;
+  readonly capacity: Capacity<K, C>;
+  readonly minIdle: MinIdle<K, C>;
+  readonly health: Health<K, C>;
+  readonly hooks: Hooks<K, C>;
+  readonly transfer: Transfer<K, C>;
+  readonly drain: Drain<K, C>;
+  readonly #dispatcher: Dispatcher<K, C>;
+  #isServing = false;
+  readonly #toServe = new Set<KeyPool<K, C>>();
+  readonly #atTheDoor: (() => void)[] = [];
+
+  constructor(config: Config<K, C>) {
+    Object.freeze(this.resting);
+    this.timers = new Timers(config.clock);
+    this.events = makeEvents(config.name);
+    this.keys = new KeyTable(config, this.timers, this);
+    this.entries = new Entries(this.timers, this.events, this);
+    this.health = new Health(config, this.timers, this);
+    const isDue = this.health.validates ? (entry: Entry<K, C>) => this.health.isDue(entry) : undefined;
+    this.selector = new Selector(config.selection, isDue, this.timers, this.entries);
+    this.idleOrder = new IdleOrder(this.timers, (entry) => this.enter(() => this.#expired(entry)));
+    this.lifetimes = new Lifetimes(this.timers, this);
+    this.dialer = new Dialer(this.timers, this.events, this);
+    this.queue = new WaitQueue(this.timers, this.events, this);
+    this.backoffs = new Backoffs(this.timers, this);
+    this.capacity = new Capacity(this);
+    this.minIdle = new MinIdle(config.dial, this);
+    this.hooks = new Hooks(this);
+    this.transfer = new Transfer(this);
+    this.drain = new Drain(this);
+    this.#dispatcher = new Dispatcher(this);
+  }
+
+  // The door.
+
+  /** The way in for aborts, timers and callbacks: `change` happens now, or when what is being served is done. */
+  enter(change: () => void): void {
+    if (this.#isServing) this.#atTheDoor.push(change);
+    else change();
+  }
+
+  enterAndServe(key: KeyPool<K, C>): void {
+    this.enter(() => this.serve(key));
+  }
+
+  /** Does what is possible for the waiters of a key. Whatever is called meanwhile, keys come one after another. */
+  serve(key: KeyPool<K, C>): void {
+    if (this.#isServing) {
+      this.#toServe.add(key);
+      return;
+    }
+    this.#isServing = true;
+    try {
+      this.#serve(key);
+      if (this.#toServe.size + this.#atTheDoor.length > 0) this.#serveRest();
+    } finally {
+      this.#isServing = false;
+    }
+  }
+
+  #serveRest(): void {
+    for (;;) {
+      const change = this.#atTheDoor.shift();
+      if (change !== undefined) {
+        change();
+        continue;
+      }
+      const [key] = this.#toServe;
+      if (key === undefined) return;
+      this.#toServe.delete(key);
+      this.#serve(key);
+    }
+  }
+
+  #serve(key: KeyPool<K, C>): void {
+    const result = this.#dispatcher.serve(key);
+    if (result === "steady") return;
+    if (result === "again") this.#toServe.add(key);
+    if (!key.isResting) this.#settle(key);
+    if (key.isEmpty && !this.minIdle.isWarming(key)) this.#emptied(key);
+    const next = this.capacity.next ?? this.minIdle.next;
+    if (next !== undefined) this.#toServe.add(next);
+  }
+
+  /** Lets go of what is not pending any more. */
+  #settle(key: KeyPool<K, C>): void {
+    const { pending, rules } = key;
+    // Without `backoff` a failure is remembered only as long as the pool itself would dial again.
+    if (pending.backoff !== undefined && rules.backoff === undefined) {
+      const isUsed = pending.waiters.size + pending.dials.size > 0 || this.minIdle.keepsAlive(key);
+      if (!isUsed) this.backoffs.end(key);
+    }
+    key.rest();
+  }
+
+  #emptied(key: KeyPool<K, C>): void {
+    this.minIdle.forget(key);
+    this.capacity.leaveLine(key);
+    this.capacity.disorder(key);
+    this.keys.forget(key);
+  }
+
+  /** Gives a place that has become free to the key that stands first in line for one. */
+  #feed(): void {
+    const next = this.capacity.next ?? this.minIdle.next;
+    if (next !== undefined) this.serve(next);
+  }
+
+  // What callers do.
+
+  /** A lease at once: neither dials nor waits, nor passes a waiter of the same key. */
+  tryLease(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
+    const entry = key.pending.waiters.head === undefined ? this.selector.pick(key, filter) : undefined;
+    if (entry === undefined) return this.leaseElse(key, filter);
+    this.lease(entry);
+    key.hits++;
+    return entry;
+  }
+
+  /** Somebody waits for the key already, or no conn of it is known to be free. */
+  private leaseElse(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
+    const { head } = key.pending.waiters;
+    const entry = head === undefined ? this.#pickGained(key, filter) : this.#pickBehind(key, filter);
+    if (entry === undefined) return undefined;
+    this.lease(entry);
+    key.hits++;
+    return entry;
+  }
+
+  /** A conn that has gained a slot silently. */
+  #pickGained(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
+    while (filter === undefined && key.pending.waiters.head === undefined && this.selector.reread(key)) {
+      const entry = this.selector.pick(key, undefined);
+      if (entry !== undefined) return entry;
+    }
+    return undefined;
+  }
+
+  /** A conn that is of no use to those who wait. There is none where the first of them takes any. */
+  #pickBehind(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
+    if (key.pending.waiters.head?.request.filter === undefined) return undefined;
+    this.serve(key);
+    return key.pending.isBatching || this.#isServing ? undefined : this.selector.pick(key, filter);
+  }
+
+  /** What `give` makes of a conn, as soon as there is one. `tryLease` has found none. */
+  wait<R>(key: KeyPool<K, C>, request: Request<K, C>, give: (entry: Entry<K, C>) => R): Promise<R> {
+    // It may have aborted since the call began: in a filter, or before an RPC is sent again.
+    if (request.signal?.aborted) {
+      this.serve(key); // nothing may be left of its key
+      return Promise.reject(request.signal.reason);
+    }
+    key.counters.misses++;
+    return new Promise((resolve, reject) => {
+      const hasNoEffect = this.#onlyQueues(key, request);
+      const waiter: Waiter<K, C> = this.queue.join(key, request, give, resolve, reject);
+      waiter.isNew = !hasNoEffect || this.selector.reread(key, 1); // only now that it stands in line: that may call the pool
+      if (waiter.isNew) this.serve(key);
+    });
+  }
+
+  /** One more waiter has nothing to hope for but its turn: nothing need be done for it now. */
+  #onlyQueues(key: KeyPool<K, C>, { dial }: Request<K, C>): boolean {
+    const { head, size } = key.pending.waiters;
+    if (head === undefined || head.request.filter !== undefined || size >= key.rules.maxWaiters) return false;
+    return dial !== undefined && !this.#isServing && this.#dispatcher.isSteady(key);
+  }
+
+  lease(entry: Entry<K, C>): void {
+    if (entry.key.hasHooks) this.leaseHooked(entry);
+    else this.entries.lease(entry);
+  }
+
+  private leaseHooked(entry: Entry<K, C>): void {
+    if (this.hooks.lease(entry)) this.serve(entry.key);
+  }
+
+  /** A stream has ended. Its slot is free before the caller learns of the end. */
+  release(entry: Entry<K, C>): void {
+    const { key } = entry;
+    if (key.hasHooks) this.hooks.releasing(entry);
+    if (!this.entries.release(entry)) return;
+    if (key.hasHooks) this.hooks.released(entry);
+    if (this.queue.size === 0) this.capacity.settle(entry);
+    else this.releaseWithWaiters(entry);
+  }
+
+  private releaseWithWaiters(entry: Entry<K, C>): void {
+    if (this.capacity.mustYield(entry)) {
+      this.entries.drain(entry, "evicted");
+      return;
+    }
+    this.available(entry.key);
+    this.capacity.settle(entry);
+    this.#feed();
+  }
+
+  /** A caller says that the conn is broken. The caller releases it then. */
+  discard(entry: Entry<K, C>, error: unknown): void {
+    if (error !== undefined) entry.extras.cause = error;
+    this.entries.drain(entry, "discarded");
+  }
+
+  // What happens to conns and dials.
+
+  /** A conn can be handed out again. */
+  available(key: KeyPool<K, C>): void {
+    if (key.pending.waiters.size !== 0) this.serve(key);
+  }
+
+  /** Something has gone that waiters may have hoped for, or that stood in their way. */
+  freed(key: KeyPool<K, C>): void {
+    if (!key.isResting) key.pending.mustRecheck = true;
+    this.serve(key);
+    this.#feed();
+  }
+
+  /** A conn has gone, or takes no streams any more. */
+  left(entry: Entry<K, C>): void {
+    this.health.stop(entry);
+    this.minIdle.left(entry);
+    this.freed(entry.key);
+  }
+
+  /** A conn has been closed. `closing` is what its `close()` brings; it never rejects. Absent: it died. */
+  closed(closing: Promise<Failure | undefined> | undefined): void {
+    this.drain.closed(closing);
+  }
+
+  /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
+  admit(entry: Entry<K, C>, key: KeyPool<K, C>): void {
+    this.entries.add(entry, key);
+    this.#admitted(entry, key);
+  }
+
+  #admitted(entry: Entry<K, C>, key: KeyPool<K, C>): void {
+    this.serve(key);
+    this.capacity.settle(entry);
+    this.#feed();
+  }
+
+  dialed(dial: PendingDial<K, C>, entry: Entry<K, C>): void {
+    const { key } = dial;
+    this.backoffs.end(key);
+    this.entries.add(entry, key);
+    this.minIdle.dialed(dial, entry);
+    key.ownPending().arrived = { entry, dial };
+    this.#admitted(entry, key);
+  }
+
+  /** `waiters` are those that the dial was to serve. */
+  dialFailed(dial: PendingDial<K, C>, error: DialError, waiters: readonly Waiter<K, C>[]): void {
+    const { key } = dial;
+    const isSpent = this.backoffs.failed(key, dial, error);
+    for (const waiter of isSpent ? [...key.pending.waiters] : waiters) {
+      if (isSpent || error.final || !waiter.request.waitForReady) this.queue.fail(waiter, error);
+    }
+    if (dial.isBackground) this.minIdle.failed(key, error, isSpent);
+    this.freed(key);
+  }
+
+  /** Like a release, but that there is nothing to reset, unless the last stream of callers ended meanwhile. */
+  validated(entry: Entry<K, C>, isShared: boolean): void {
+    const { key } = entry;
+    const isBack = this.entries.releaseUnseen(entry);
+    if (isBack && isShared) this.hooks.released(entry);
+    else if (isBack && entry.isIdle) entry.holdProcess(false);
+    this.serve(key);
+    if (isBack) this.capacity.settle(entry);
+    this.#feed();
+  }
+
+  #expired(entry: Entry<K, C>): void {
+    if (!entry.isIdle) return;
+    if (this.minIdle.keeps(entry)) entry.key.idleQueue?.touch(entry);
+    else this.entries.drain(entry, "expired");
+  }
+
+  /** The lifetime of a conn is over. */
+  outlived(entry: Entry<K, C>): void {
+    if (!entry.isReady) return;
+    if (this.minIdle.replaces(entry)) {
+      this.lifetimes.extend(entry, replacementMs);
+      this.serve(entry.key);
+    } else this.entries.drain(entry, "retired");
+  }
+
+  /** A key has appeared, or its rules have changed. */
+  ruled(key: KeyPool<K, C>): void {
+    this.hooks.ruled(key);
+    this.capacity.order(key);
+  }
+}
