@@ -118,12 +118,13 @@ export class Health<K, C extends PoolConn> {
   ): void {
     const limited = () => {
       const answer = ask();
-      return isThenable(answer) ? this.#limit(entry, answer, controller) : answer;
+      return isThenable(answer) ? this.limit(entry, answer, controller) : answer;
     };
     this.#core.entries.hold(entry, limited, reason, done);
   }
 
-  #limit(entry: Entry<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
+  /** What `answer` brings, or a rejection where that takes longer than `dialTimeoutMs`, or the conn leaves. */
+  limit(entry: Entry<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
     const { dialTimeoutMs } = entry.key.rules;
     let stop = () => {};
     const over = new Promise<never>((_, reject) => {

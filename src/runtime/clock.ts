@@ -7,6 +7,13 @@ export interface Clock {
   /** Calls `callback` once, after `ms`. What it returns may have an `unref()`. */
   setTimeout(callback: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
+  /** Milliseconds since the epoch, which deadlines are compared with. Default: `Date.now`. */
+  wallNow?(): number;
+}
+
+/** Milliseconds since the epoch, as `clock` says, or as the machine does. */
+export function wallNow(clock: Clock): number {
+  return clock.wallNow === undefined ? Date.now() : clock.wallNow();
 }
 
 export const systemClock: Clock = {
