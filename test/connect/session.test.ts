@@ -6,9 +6,11 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { ServerCredentials } from "@grpc/grpc-js";
 import { dialHttp2, type Http2Conn, pooledSession } from "../../src/connect/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
+import { ca, localhost } from "../support/certs.ts";
+import { until } from "../support/clock.ts";
 import { echoDescriptors, ProtobufEcho } from "../support/echo-descriptor.ts";
-import { type EchoServer, rejection, startEcho, until } from "../support/echo-service.ts";
-import { local } from "../support/grpc-certs.ts";
+import { type EchoServer, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { startRaw } from "../support/raw-grpc.ts";
 
 interface Text extends JsonObject {
@@ -42,7 +44,7 @@ async function* asks(): AsyncGenerator<Text> {
 }
 
 const tls = ServerCredentials.createSsl(null, [
-  { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) },
+  { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) },
 ]);
 
 describe("row 43: a Connect transport over the pool", () => {
@@ -53,7 +55,7 @@ describe("row 43: a Connect transport over the pool", () => {
     const options = { "grpc.max_concurrent_streams": 7 };
     plain = await startEcho(undefined, options, ProtobufEcho.service);
     encrypted = await startEcho(tls, options, ProtobufEcho.service);
-    pool = new Pool({ dial: dialHttp2({ tls: { ca: local.certificate } }) });
+    pool = new Pool({ dial: dialHttp2({ tls: { ca } }) });
   });
   after(async () => {
     await pool.close();

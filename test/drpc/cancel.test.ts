@@ -3,8 +3,10 @@ import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { type DrpcError, DrpcTimeoutError } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
+import { turns } from "../support/clock.ts";
+import { reasonOf, rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
-import { connect, Far, packet, rejection, turns } from "../support/wire.ts";
+import { connect, Far, packet } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
@@ -15,10 +17,10 @@ test("row 45: an abort rejects with the signal's reason, untouched, and a soft c
     const response = conn.invoke(peer.echo, hello, { signal: controller.signal });
     controller.abort(reason);
     assert.equal(conn.unblocked(), undefined);
-    assert.equal(await rejection(response), reason);
+    assert.equal(await reasonOf(response), reason);
   }
   assert.equal((await far.got(12))[3], "cancel! 1/4");
-  const aborted = await rejection(conn.invoke(peer.echo, hello, { signal: AbortSignal.abort("before") }));
+  const aborted = await reasonOf(conn.invoke(peer.echo, hello, { signal: AbortSignal.abort("before") }));
   assert.equal(aborted, "before");
   assert.equal(far.packets.length, 12, "nothing was sent");
 });
@@ -42,7 +44,7 @@ test("an abort drops what has come, and late packets of what was cancelled are i
   far.send(packet("message", 1, 1, "a"), packet("message", 1, 2, "b"));
   await turns();
   controller.abort("enough");
-  assert.equal(await rejection(stream[Symbol.asyncIterator]().next()), "enough");
+  assert.equal(await reasonOf(stream[Symbol.asyncIterator]().next()), "enough");
   await stream.closed;
   const next = conn.invoke(peer.echo, hello);
   far.send(packet("message", 1, 3, "late"), packet("closeSend", 1, 4));

@@ -3,8 +3,10 @@ import type { Duplex } from "node:stream";
 import { test } from "node:test";
 import { DrpcBusyError, DrpcConn, DrpcProtocolError } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
+import { turns } from "../support/clock.ts";
+import { rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
-import { connect, Far, packet, rejection, turns } from "../support/wire.ts";
+import { connect, Far, packet } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 

@@ -8,8 +8,8 @@ import type { TLSSocket } from "node:tls";
 import { type DialDrpcOptions, type DrpcConn, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { ConnClosedError, isPoolError } from "../../src/errors.ts";
 import { ca, localhost, other, stranger } from "../support/certs.ts";
+import { reasonOf, rejection } from "../support/outcome.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
-import { rejection } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 const { signal: never } = new AbortController();
@@ -139,9 +139,9 @@ describe("dialDrpc", () => {
     const dialing = open(silent.key, { tls: true }, controller.signal);
     await silent.here();
     controller.abort("enough");
-    assert.equal(await rejection(dialing), "enough");
+    assert.equal(await reasonOf(dialing), "enough");
     await silent.gone();
-    assert.equal(await rejection(open(silent.key, {}, AbortSignal.abort("before"))), "before");
+    assert.equal(await reasonOf(open(silent.key, {}, AbortSignal.abort("before"))), "before");
   });
 
   test("row 13a: checkPeer sees the certificate, and what it throws is the dial's error", async () => {

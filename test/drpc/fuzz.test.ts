@@ -15,8 +15,9 @@ import {
   PacketReader,
 } from "../../src/drpc/index.ts";
 import { isPoolError } from "../../src/errors.ts";
+import { turns } from "../support/clock.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
-import { Far, packet, turns } from "../support/wire.ts";
+import { Far, packet } from "../support/wire.ts";
 
 const { DRPC_FUZZ_RUNS = 9000, DRPC_FUZZ_SEED = Date.now() % 2 ** 31 } = process.env;
 const seed = Number(DRPC_FUZZ_SEED);

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DrpcError, DrpcServer } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
+import { turns } from "../support/clock.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { Place, tryAll, tryEcho } from "../support/place.ts";
-import { Far, packet, turns } from "../support/wire.ts";
+import { Far, packet } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { connect as connectTcp } from "node:net";
 import { test } from "node:test";
 import { DrpcServer } from "../../src/drpc/index.ts";
+import { turns } from "../support/clock.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { Place, tryEcho } from "../support/place.ts";
-import { Far, holding, packet, turns, wire } from "../support/wire.ts";
+import { Far, holding, packet, wire } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 

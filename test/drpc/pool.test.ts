@@ -5,8 +5,9 @@ import type { Dial, Stream } from "../../src/contract.ts";
 import { type DialDrpcOptions, type DrpcConn, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { Pool } from "../../src/index.ts";
 import { ca, localhost } from "../support/certs.ts";
+import { reasonOf } from "../support/outcome.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
-import { holding, rejection } from "../support/wire.ts";
+import { holding } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
@@ -97,7 +98,7 @@ describe("a pool of DRPC conns", () => {
         const messages = stream[Symbol.asyncIterator]();
         await messages.next();
         controller.abort(i);
-        assert.equal(await rejection(messages.next()), i);
+        assert.equal(await reasonOf(messages.next()), i);
         assert.equal((await handle.invoke(peer.echo, hello)).toString(), "hello");
       }
       assert.equal(counter.dials, 1);
@@ -112,7 +113,7 @@ describe("a pool of DRPC conns", () => {
       const controller = new AbortController();
       const call = handle.invoke(peer.hang, hello, { signal: controller.signal });
       setImmediate(() => controller.abort(i));
-      assert.equal(await rejection(call), i);
+      assert.equal(await reasonOf(call), i);
       assert.equal((await handle.invoke(peer.echo, hello)).toString(), "hello");
     }
     assert.equal(counter.dials, 1);
@@ -128,7 +129,7 @@ describe("a pool of DRPC conns", () => {
       const controller = new AbortController();
       const call = handle.invoke(peer.hang, hello, { signal: controller.signal });
       controller.abort("enough");
-      assert.equal(await rejection(call), "enough");
+      assert.equal(await reasonOf(call), "enough");
     }
   });
 

@@ -8,9 +8,10 @@ import { test } from "node:test";
 import { DrpcConn, type DrpcHandlers, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
 import { ca, localhost } from "../support/certs.ts";
+import { rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
 import { Place, tryAll } from "../support/place.ts";
-import { holding, rejection } from "../support/wire.ts";
+import { holding } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 const { signal: never } = new AbortController();

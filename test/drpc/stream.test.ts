@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DrpcError } from "../../src/drpc/index.ts";
+import { turns } from "../support/clock.ts";
+import { rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
-import { connect, Far, packet, rejection, turns } from "../support/wire.ts";
+import { connect, Far, packet } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 

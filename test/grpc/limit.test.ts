@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { credentials, ServerCredentials } from "@grpc/grpc-js";
 import { dialGrpc } from "../../src/grpc/index.ts";
+import { ca, localhost } from "../support/certs.ts";
 import { echoService, startEcho } from "../support/echo-service.ts";
-import { local } from "../support/grpc-certs.ts";
 
 const insecure = credentials.createInsecure();
 const { signal } = new AbortController();
@@ -36,9 +36,9 @@ describe("the peer's limit of streams", () => {
   }
 
   test("is shown over TLS, too", async () => {
-    const pair = { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) };
+    const pair = { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) };
     await using echo = await startEcho(ServerCredentials.createSsl(null, [pair]), { "grpc.max_concurrent_streams": 7 });
-    const dial = dialGrpc(credentials.createSsl(Buffer.from(local.certificate)));
+    const dial = dialGrpc(credentials.createSsl(Buffer.from(ca)));
     const conn = await dial(`localhost:${echo.port}`, { signal });
     await conn.invoke(echoService.unary, { text: "x" });
     assert.equal(conn.maxStreams, shown ? 7 : 100);

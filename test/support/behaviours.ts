@@ -8,7 +8,8 @@ import {
   propagate,
   status,
 } from "@grpc/grpc-js";
-import { type Answer, type Ask, echoService, until } from "./echo-service.ts";
+import { until } from "./clock.ts";
+import { type Answer, type Ask, echoService } from "./echo-service.ts";
 
 import { asChildOf, type Behaviour, bidi, call, metadataOf, record } from "./logged.ts";
 

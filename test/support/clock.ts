@@ -54,7 +54,27 @@ export class FakeClock implements Clock {
   }
 }
 
+/** Lets so many turns of the event loop pass, with the I/O that is ready in each. */
+export async function turns(count = 5): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Lets everything run that needs no time to pass. */
-export async function settle(): Promise<void> {
-  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+export function settle(): Promise<void> {
+  return turns(3);
+}
+
+/** So many turns `until` looks in each of them; after that it leaves the processor to those whom it waits for. */
+const eagerTurns = 2000;
+
+/**
+ * Resolves in the turn of the event loop in which `condition` holds; fails after `ms`, 5 s by default, with `what` was
+ * waited for.
+ */
+export async function until(condition: () => boolean, what: string, ms = 5000): Promise<void> {
+  const deadline = performance.now() + ms;
+  for (let turn = 0; !condition(); turn++) {
+    if (performance.now() > deadline) throw new Error(`waited ${ms} ms: ${what}`);
+    await new Promise((resolve) => (turn < eagerTurns ? setImmediate(resolve) : setTimeout(resolve, 2)));
+  }
 }

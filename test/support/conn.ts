@@ -1,11 +1,12 @@
-import type { CallOptions, Conn, Dial, Rpc, Stream } from "../../src/contract.ts";
+import assert from "node:assert/strict";
+import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "../../src/contract.ts";
 import { ConnClosedError } from "../../src/errors.ts";
 
 /** A promise and the two functions that settle it. */
 export interface Deferred<T> {
   readonly promise: Promise<T>;
-  resolve(value: T): void;
-  reject(error: unknown): void;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 export function deferred<T = void>(): Deferred<T> {
@@ -153,6 +154,45 @@ export class ScriptedConn implements Conn {
   }
 }
 
+/** The one RPC that runs on `conn`. */
+export function running(conn: ScriptedConn | undefined): ScriptedCall {
+  const [call] = conn?.calls ?? [];
+  assert.ok(call !== undefined && conn?.calls.size === 1, `${conn?.calls.size} calls run`);
+  return call;
+}
+
+/** A conn that can keep the process alive, and tells whether it does. */
+export class HeldConn extends ScriptedConn {
+  held = true;
+
+  ref(): void {
+    this.held = true;
+  }
+
+  unref(): void {
+    this.held = false;
+  }
+}
+
+/** The least that a conn can be, at next to no cost: exclusive, without RPCs. It counts its closes. */
+export class PlainConn implements PoolConn {
+  readonly #closed: Deferred<void> = deferred();
+  closes = 0;
+
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  close(): void {
+    this.closes++;
+    this.#closed.resolve();
+  }
+
+  die(): void {
+    this.#closed.resolve();
+  }
+}
+
 export class ScriptedStream<I, O> implements Stream<I, O> {
   readonly call: ScriptedCall<void>;
   readonly sent: I[] = [];
@@ -187,6 +227,16 @@ export class ScriptedStream<I, O> implements Stream<I, O> {
     };
   }
 }
+
+/** Named conns of one key, in this order; each is tagged with its name. */
+export function namedConns<T extends string>(...names: T[]): Record<T, ScriptedConn> {
+  const conns: Record<string, ScriptedConn> = {};
+  for (const name of names) conns[name] = new ScriptedConn({ tags: { name } });
+  return conns as Record<T, ScriptedConn>;
+}
+
+/** The script of conns that answer each call at once. */
+export const answered: Script = { answer: () => "world" };
 
 /** A dial function whose dials the test settles, or that answers at once with conns made by `make`. */
 export interface ScriptedDial<K> extends Dial<K, ScriptedConn> {
@@ -232,4 +282,9 @@ export function scriptedDial<K = string>(
     ...(options.maxStreams === undefined ? {} : { maxStreams: options.maxStreams }),
   });
   return scripted;
+}
+
+/** Dials that the test settles. Each brings so many slots, and says so before; without a number one, and says nothing. */
+export function manualDial(maxStreams?: number): ScriptedDial<string> {
+  return scriptedDial({ maxStreams }, { manual: true, ...(maxStreams === undefined ? {} : { maxStreams }) });
 }
