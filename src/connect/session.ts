@@ -1,7 +1,7 @@
 import type { ClientHttp2Stream, ClientSessionRequestOptions, OutgoingHttpHeaders } from "node:http2";
+import type { Http2Conn } from "../net/http2.ts";
+import { parseOrigin } from "../net/http2-dial.ts";
 import type { Pool } from "../pool/pool.ts";
-import type { Http2Conn } from "./conn.ts";
-import { originOf } from "./dial.ts";
 
 /** The `NodeHttp2ClientSessionManager` of `@connectrpc/connect-node` 2.x, without importing it. */
 export interface SessionManager {
@@ -43,7 +43,7 @@ function timeoutOf(headers: OutgoingHttpHeaders): number | undefined {
  * `https:`.
  */
 export function pooledSession(pool: Pool<string, Http2Conn>, baseUrl: string): SessionManager {
-  const authority = originOf(baseUrl).origin;
+  const authority = parseOrigin(baseUrl).origin;
   return {
     authority,
     async request(method, path, headers, options) {
