@@ -6,3 +6,4 @@
 export type { TlsOptions } from "../net/address.ts";
 export type { Goaway, Http2Conn, Http2ConnOptions } from "../net/http2.ts";
 export { dialHttp2, type Http2DialOptions } from "../net/http2-dial.ts";
+export { type Http2Peer, type Http2Peers, http2Peers } from "../net/http2-peers.ts";

@@ -165,9 +165,10 @@ export class Http2Conn implements PoolConn {
   /**
    * Opens a stream. While one runs, the conn holds the process.
    *
-   * Do not call it from a `close` event of another stream of this conn: that runs inside Node's own HTTP/2 code, where a
-   * stream that is opened and cancelled at once may never close. `onEnd` is called when the stream has closed and a turn of
-   * the event loop later: the time to give its slot to the next caller.
+   * Do not call it from a `close` event of another stream of this conn, or from what follows that event in the same turn
+   * of the event loop: it runs inside Node's own HTTP/2 code, where streams that are opened and cancelled at once may never
+   * close, and may corrupt Node's heap. `onEnd` is called a turn of the event loop after the stream has closed: the time
+   * to give its slot to the next caller.
    *
    * @throws ConnClosedError with `sent: false` when the conn takes no new stream. What Node throws for wrong headers
    * comes unchanged.
@@ -177,6 +178,7 @@ export class Http2Conn implements PoolConn {
     const stream = this.session.request(headers, options);
     this.#life.streamBegan();
     this.#holdProcess();
+    destroyAfterReset(stream);
     // A session that Node destroys fails its streams before it says so itself.
     stream.once(errorMonitor, () => this.session.destroyed && this.#lost());
     stream.once("close", () => {
@@ -234,4 +236,19 @@ export class Http2Conn implements PoolConn {
     if (this.#held || this.#life.streams > 0) this.socket.ref();
     else this.socket.unref();
   }
+}
+
+/**
+ * Destroys a stream a turn of the event loop after it was reset. A reset that happens inside Node's own HTTP/2 code is put
+ * off there, and can be forgotten: the stream is closed then, and its `close` event never comes. Destroying it sends what
+ * was put off.
+ *
+ * @see https://github.com/nodejs/node/blob/v20.20.0/src/node_http2.cc (`Http2Stream::SubmitRstStream`, `Destroy`)
+ */
+function destroyAfterReset(stream: ClientHttp2Stream): void {
+  const close = stream.close.bind(stream);
+  stream.close = (code = constants.NGHTTP2_NO_ERROR, callback) => {
+    close(code, callback);
+    if (code !== constants.NGHTTP2_NO_ERROR) setImmediate(() => stream.destroy());
+  };
 }
