@@ -41,7 +41,7 @@ export const negative = {
   /** A PING before and behind each frame; the client has to answer them. */
   ping: (conn: HostileConn) => {
     conn.onRequest = (stream) => {
-      conn.ping().headers(stream, responseHeaders).ping().data(stream, grpcMessage("ok")).ping();
+      conn.ping().headers(stream, responseHeaders).ping().data(stream, grpcMessage("")).ping();
       conn.headers(stream, { "grpc-status": "0" }, { end: true }).ping();
     };
   },
@@ -54,11 +54,14 @@ export const negative = {
       else setTimeout(() => conn.respond(stream), 5);
     };
   },
-  /** DATA with padding, as much as fits and none: the client counts it for flow control and drops it. */
+  /**
+   * DATA with padding, as much as fits and none: the client counts it for flow control and drops it. The message is a
+   * protobuf one, with a text in its field 1.
+   */
   padding: (conn: HostileConn) => {
     let padding = 0;
     conn.onRequest = (stream) => {
-      conn.respond(stream, ["padded", "more"], 0, padding);
+      conn.respond(stream, ["\n\u0006padded"], 0, padding);
       padding = (padding + 51) % 256;
     };
   },

@@ -181,8 +181,8 @@ export class HostileConn {
     return this;
   }
 
-  /** Answers a gRPC call: headers, these messages in one DATA frame each, and the status. */
-  respond(stream: number, messages: readonly string[] = ["ok"], status = 0, padding?: number): this {
+  /** Answers a gRPC call: headers, these messages in one DATA frame each, and the status. Default: an empty message. */
+  respond(stream: number, messages: readonly string[] = [""], status = 0, padding?: number): this {
     return this.together(() => {
       this.headers(stream, responseHeaders);
       for (const message of messages) this.data(stream, grpcMessage(message), { padding });
