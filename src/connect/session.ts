@@ -25,9 +25,9 @@ export interface PooledSession extends SessionManager {
    * Put it into the transport's `interceptors`, and a request that is aborted while it waits for a slot leaves the pool's
    * queue at once. Without it, the request keeps its place, as Connect tells a session manager of no signal.
    */
-  interceptor<R extends { readonly signal: AbortSignal }, A>(
+  readonly interceptor: <R extends { readonly signal: AbortSignal }, A>(
     next: (request: R) => Promise<A>,
-  ): (request: R) => Promise<A>;
+  ) => (request: R) => Promise<A>;
 }
 
 /** After a request's own time, so that Connect's timer is the first to speak. */

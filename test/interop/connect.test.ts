@@ -24,7 +24,10 @@ function clientOf(baseUrl: string, sessionManager: PooledSession, abortable: boo
   const [unary] = service[0]?.method ?? [];
   assert.ok(unary);
   const file = create(FileDescriptorProtoSchema, {
-    ...{ name: "interop.proto", package: "test", syntax: "proto3", messageType },
+    name: "interop.proto",
+    package: "test",
+    syntax: "proto3",
+    messageType,
     service: [{ name: "Interop", method: [{ ...unary, name: "Echo" }] }],
   });
   const files = createFileRegistry(create(FileDescriptorSetSchema, { file: [file] }));
