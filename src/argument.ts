@@ -90,6 +90,19 @@ export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") refuse(name, "a function", value);
 }
 
+/** Whether `value` is a number of things of which there must be at least one, or was left out. */
+export function checkPositive(name: string, value: unknown): asserts value is number | undefined {
+  if (value === undefined) return;
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 1) {
+    refuseNumber(name, "an integer of at least 1", value);
+  }
+}
+
+/** Whether `value` is an object, or was left out. */
+export function checkObject(name: string, value: unknown): asserts value is object | undefined {
+  if (value !== undefined && (typeof value !== "object" || value === null)) refuse(name, "an object", value);
+}
+
 export function checkClock(clock: unknown): asserts clock is Clock {
   if (typeof clock !== "object" || clock === null) refuse("clock", "an object", clock);
   const given = clock as Partial<Record<string, unknown>>; // any property of it may be missing

@@ -75,8 +75,10 @@ describe("the package", () => {
       `import { Pool, type Conn } from "rpc-conn-pool";
       import { dialHttp2, pooledSession } from "rpc-conn-pool/connect";
       import { dialDrpc } from "rpc-conn-pool/drpc";
+      import { dialHttp2 as dialSessions, type Http2Conn } from "rpc-conn-pool/http2";
       export const conn: Conn = new Pool().get("localhost:1", dialDrpc());
-      export const session = pooledSession(new Pool({ dial: dialHttp2() }), "http://localhost:1");`,
+      export const session = pooledSession(new Pool({ dial: dialHttp2() }), "http://localhost:1");
+      export const sessions: Pool<string, Http2Conn> = new Pool({ dial: dialSessions({ maxStreams: 1 }) });`,
     );
     const options =
       "--strict --exactOptionalPropertyTypes --noEmit --target es2022 --module nodenext --lib es2023,esnext.disposable --types node";

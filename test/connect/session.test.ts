@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
+import { createSecureServer } from "node:http2";
+import type { Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { createFileRegistry, type DescService, type JsonObject, type Message } from "@bufbuild/protobuf";
-import { type CallOptions, Code, createClient, type Transport } from "@connectrpc/connect";
+import { type CallOptions, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { ServerCredentials } from "@grpc/grpc-js";
-import { dialHttp2, type Http2Conn, pooledSession } from "../../src/connect/index.ts";
+import { dialHttp2, type Http2Conn, type Http2Peer, http2Peers, pooledSession } from "../../src/connect/index.ts";
+import { isPoolError } from "../../src/errors.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { ca, localhost } from "../support/certs.ts";
+import { ca, localhost, other } from "../support/certs.ts";
 import { until } from "../support/clock.ts";
 import { echoDescriptors, ProtobufEcho } from "../support/echo-descriptor.ts";
 import { type EchoServer, startEcho } from "../support/echo-service.ts";
@@ -21,8 +24,8 @@ interface Text extends JsonObject {
 interface EchoClient {
   unary(ask: Text, options?: CallOptions): Promise<Message & Text>;
   collect(asks: AsyncIterable<Text>): Promise<Message & Text>;
-  repeat(ask: Text): AsyncIterable<Message & Text>;
-  chat(asks: AsyncIterable<Text>): AsyncIterable<Message & Text>;
+  repeat(ask: Text, options?: CallOptions): AsyncIterable<Message & Text>;
+  chat(asks: AsyncIterable<Text>, options?: CallOptions): AsyncIterable<Message & Text>;
 }
 
 const files = createFileRegistry(echoDescriptors);
@@ -47,7 +50,7 @@ const tls = ServerCredentials.createSsl(null, [
   { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) },
 ]);
 
-describe("row 43: a Connect transport over the pool", () => {
+describe("a Connect transport over the pool", () => {
   let plain: EchoServer;
   let encrypted: EchoServer;
   let pool: Pool<string, Http2Conn>;
@@ -135,6 +138,136 @@ describe("row 43: a Connect transport over the pool", () => {
     await until(() => full.stats().waiting === 0 && full.stats().streams === 0, "the slot is free");
     assert.equal((await client.unary({ text: "next" })).text, "next");
     assert.equal(plain.handled - handled, 1);
+  });
+
+  test("an aborted call that waits leaves the queue at once, where the transport has the session's interceptor", async () => {
+    await using full = new Pool({ dial: dialHttp2({ maxStreams: 1 }), maxKeyConns: 1 });
+    const baseUrl = `http://localhost:${plain.port}`;
+    using _lease = await full.acquire(baseUrl);
+    const sessionManager = pooledSession(full, baseUrl);
+    const interceptors = [sessionManager.interceptor];
+    for (const create of [createGrpcTransport, createConnectTransport]) {
+      const client = clientOf(create({ baseUrl, httpVersion: "2", sessionManager, interceptors }));
+      const controller = new AbortController();
+      const calls = [
+        rejection(client.unary({ text: "x" }, { signal: controller.signal })),
+        rejection(textsOf(client.chat(asks(), { signal: controller.signal }))),
+      ];
+      await until(() => full.stats().waiting === 2, "both wait");
+      controller.abort();
+      assert.equal(full.stats().waiting, 0);
+      for (const error of await Promise.all(calls)) assert.equal(Object(error).code, Code.Canceled);
+    }
+  });
+
+  test("a call that is aborted with an answer that nobody reads gives its slot back", async () => {
+    const baseUrl = `http://localhost:${plain.port}`;
+    const sessionManager = pooledSession(pool, baseUrl);
+    const interceptors = [sessionManager.interceptor];
+    const client = clientOf(createGrpcTransport({ baseUrl, sessionManager, interceptors }));
+    const controller = new AbortController();
+    const handled = plain.handled;
+    const answers = client.repeat({ text: "x".repeat(1000), count: 20 }, { signal: controller.signal });
+    await answers[Symbol.asyncIterator]().next();
+    await until(() => plain.handled === handled + 1, "the server is done");
+    controller.abort();
+    await until(() => pool.stats().streams === 0, "the slot is free");
+  });
+
+  describe("what the pool refuses is a ConnectError with the pool's error as its cause", () => {
+    const dial = dialHttp2({ maxStreams: 1 });
+    const refusals: [string, Code, (baseUrl: string) => Promise<Pool<string, Http2Conn>>][] = [
+      [
+        "ERR_POOL_QUEUE_FULL",
+        Code.ResourceExhausted,
+        async (baseUrl) => {
+          const full = new Pool({ dial, maxKeyConns: 1, maxWaiters: 1 });
+          await full.acquire(baseUrl);
+          full.acquire(baseUrl).catch(() => {});
+          return full;
+        },
+      ],
+      [
+        "ERR_POOL_WAIT_TIMEOUT",
+        Code.DeadlineExceeded,
+        async (baseUrl) => {
+          const slow = new Pool({ dial, maxKeyConns: 1, waitTimeoutMs: 5 });
+          await slow.acquire(baseUrl, { timeoutMs: 10_000 });
+          return slow;
+        },
+      ],
+      ["ERR_POOL_NO_CONN", Code.FailedPrecondition, async () => new Pool<string, Http2Conn>()],
+      [
+        "ERR_POOL_CLOSED",
+        Code.Unavailable,
+        async () => {
+          const over = new Pool({ dial });
+          await over.close();
+          return over;
+        },
+      ],
+      [
+        "ERR_POOL_DIAL_TIMEOUT",
+        Code.Unavailable,
+        async () => new Pool<string, Http2Conn>({ dial: () => new Promise(() => {}), dialTimeoutMs: 5 }),
+      ],
+    ];
+    for (const [name, code, make] of refusals) {
+      test(`${name} is ${Code[code]}`, async () => {
+        const baseUrl = `http://localhost:${plain.port}`;
+        const refusing = await make(baseUrl);
+        const sessionManager = pooledSession(refusing, baseUrl);
+        for (const create of [createGrpcTransport, createConnectTransport]) {
+          const client = clientOf(create({ baseUrl, httpVersion: "2", sessionManager }));
+          const error = await rejection(client.unary({ text: "x" }));
+          assert.ok(error instanceof ConnectError);
+          assert.equal(error.code, code);
+          assert.ok(isPoolError(error.cause));
+          assert.equal(error.cause.code, name);
+          assert.equal(error.rawMessage, error.cause.message);
+          assert.equal(error.message, ConnectError.from(error.cause, code).message);
+          assert.deepEqual(error.findDetails({ kind: "registry" } as never), []);
+        }
+        await refusing.close({ graceMs: 0 });
+      });
+    }
+  });
+
+  test("peers with a CA and a client certificate each share one pool, and never a connection", async () => {
+    const names: string[] = [];
+    const server = createSecureServer({ ...localhost, ca, requestCert: true, rejectUnauthorized: false });
+    server.on("secureConnection", (socket) => names.push(String(Object(socket.getPeerCertificate().subject).CN)));
+    const sockets = new Set<Socket>();
+    server.on("connection", (socket: Socket) => void sockets.add(socket));
+    server.on("stream", (stream) => {
+      stream.respond({ ":status": 200, "content-type": "application/grpc+proto" }, { waitForTrailers: true });
+      stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" })).end(Buffer.alloc(5));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "localhost", resolve));
+    const origin = `https://localhost:${Object(server.address()).port}`;
+    await using peers = new Pool({ ...http2Peers() });
+    const call = (tls: Http2Peer["tls"]) => {
+      const sessionManager = pooledSession(peers, { origin, tls });
+      return clientOf(createGrpcTransport({ baseUrl: origin, sessionManager })).unary({ text: "x" });
+    };
+    const identities = [{ ca }, { ca, ...localhost }, { ca, ...other }];
+    for (const tls of [...identities, ...identities.map((each) => ({ ...each }))]) await call(tls);
+    assert.deepEqual(names, ["undefined", "localhost", "other"]);
+    assert.equal(peers.stats().dials, 3);
+    const untrusted = await rejection(call(undefined));
+    assert.match(String(Object(untrusted).message), /self-signed|unable to (verify|get)/);
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+
+  test("what a call brings counts as a sign of life of its conn", async () => {
+    const baseUrl = `http://localhost:${plain.port}`;
+    const client = over(baseUrl);
+    await client.unary({ text: "x" });
+    using lease = pool.tryAcquire(baseUrl);
+    const before = lease?.conn.bytesRead ?? 0;
+    await client.unary({ text: "x".repeat(5_000) });
+    assert.ok((lease?.conn.bytesRead ?? 0) > before + 5_000);
   });
 
   test("a refused connection is Unavailable, with the cause", async () => {

@@ -63,7 +63,7 @@ async function until(holds: () => boolean): Promise<void> {
 
 const tlsServer = (identity = localhost) => createTlsServer(identity);
 
-test("row 24: plain sockets are pooled: dialed once, used in turn, by host:port, [v6]:port and unix:path", async (t) => {
+test("plain sockets are pooled: dialed once, used in turn, by host:port, [v6]:port and unix:path", async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "pool-"));
   t.after(() => rm(directory, { recursive: true }));
   const path = join(directory, "socket");
@@ -82,7 +82,7 @@ test("row 24: plain sockets are pooled: dialed once, used in turn, by host:port,
   }
 });
 
-test("row 28: TLS takes the server name from the key's host, and trusts whom it is told to", async (t) => {
+test("TLS takes the server name from the key's host, and trusts whom it is told to", async (t) => {
   const names: unknown[] = [];
   const server = createTlsServer({
     ...localhost,
@@ -102,7 +102,7 @@ test("row 28: TLS takes the server name from the key's host, and trusts whom it 
   await until(() => accepted.filter(({ destroyed }) => !destroyed).length <= 2); // what was refused is closed
 });
 
-test("row 28: a certificate of another name is refused", async (t) => {
+test("a certificate of another name is refused", async (t) => {
   const { port } = await listen(t, tlsServer(other));
   const pool = pooled(t, { dial: dialSocket({ tls: { ca } }) });
   const { cause } = await rejection(pool.acquire(`localhost:${port}`));
@@ -115,7 +115,7 @@ test("row 28: a certificate of another name is refused", async (t) => {
   );
 });
 
-test("row 27: the dial timeout is over everything: a peer that accepts and never answers the TLS handshake", async (t) => {
+test("the dial timeout is over everything: a peer that accepts and never answers the TLS handshake", async (t) => {
   const { accepted, port } = await listenInSilence(t);
   const pool = pooled(t, { dial: dialSocket({ tls: { ca } }), dialTimeoutMs: 60 });
   const error = await rejection(pool.acquire(`localhost:${port}`));
@@ -123,7 +123,7 @@ test("row 27: the dial timeout is over everything: a peer that accepts and never
   await until(() => accepted.every(({ destroyed }) => destroyed));
 });
 
-test("row 28: several addresses of one name are tried in turn; where none answers, the error tells of each", async (t) => {
+test("several addresses of one name are tried in turn; where none answers, the error tells of each", async (t) => {
   const { port } = await listen(t);
   const asked: string[] = [];
   const lookup = (addresses: string[]) =>
@@ -156,7 +156,7 @@ for (const key of [
   "unix:",
   "a b:80",
 ]) {
-  test(`row 27: ${JSON.stringify(key)} is no address: a typed error at once, and final`, async (t) => {
+  test(`${JSON.stringify(key)} is no address: a typed error at once, and final`, async (t) => {
     const pool = pooled(t, { backoff: {} });
     const error = await rejection(pool.acquire(key, { waitForReady: true }));
     assert.deepEqual([error.name, "final" in error && error.final], ["DialError", true]);
@@ -191,7 +191,7 @@ for (const [what, end] of [
   ["resets it", (_: Socket, raw: Socket) => void raw.resetAndDestroy()],
   ["sends what nobody asked for", (socket: Socket) => void socket.write("unasked")],
 ] as const) {
-  test(`row 24: a peer that ${what} while the conn is idle is noticed at once, over TCP and TLS`, async (t) => {
+  test(`a peer that ${what} while the conn is idle is noticed at once, over TCP and TLS`, async (t) => {
     for (const secure of [false, true]) {
       const server = secure ? tlsServer() : createServer();
       const { port, accepted } = await listen(t, server);
@@ -210,7 +210,7 @@ for (const [what, end] of [
   });
 }
 
-test("row 24: while it is leased its bytes are the caller's: nothing is lost between take and put either", async (t) => {
+test("while it is leased its bytes are the caller's: nothing is lost between take and put either", async (t) => {
   const { port, accepted } = await listen(t);
   const pool = pooled(t);
   const key = `127.0.0.1:${port}`;
@@ -231,7 +231,7 @@ test("row 24: while it is leased its bytes are the caller's: nothing is lost bet
   assert.equal(accepted.length, 1);
 });
 
-test("row 45: an idle socket does not hold the process, one in use does", async (t) => {
+test("an idle socket does not hold the process, one in use does", async (t) => {
   const { port } = await listen(t);
   const index = new URL("../../src/index.js", import.meta.url).href;
   const run = (body: string) => {
@@ -252,4 +252,116 @@ test("row 45: an idle socket does not hold the process, one in use does", async 
     ["1", 0],
     ["1", 0],
   ]);
+});
+
+test("a socket that its user has destroyed or ended is not handed on, not even in the same tick", async (t) => {
+  const ends: [string, (socket: Socket) => unknown][] = [
+    ["destroyed", (socket) => socket.destroy()],
+    ["reset", (socket) => socket.resetAndDestroy()],
+    ["ended", (socket) => socket.end()],
+    ["destroySoon", (socket) => socket.destroySoon()],
+  ];
+  for (const [what, end] of ends) {
+    const { port } = await listen(t);
+    const key = `127.0.0.1:${port}`;
+    const pool = pooled(t);
+    const lease = await pool.acquire(key);
+    const { conn } = lease;
+    end(conn.socket);
+    assert.equal(conn.draining, true, what);
+    lease.release();
+    assert.equal(pool.tryAcquire(key), undefined, what);
+    assert.equal(await pool.use(key, (next) => echo(next, "fresh")), "fresh", what);
+    assert.equal(pool.stats().dials, 2, what);
+  }
+});
+
+test("a socket whose peer has ended it says so while it is leased", async (t) => {
+  const { port, accepted } = await listen(t);
+  const pool = pooled(t);
+  const { conn } = await pool.acquire(`127.0.0.1:${port}`);
+  conn.socket.resume();
+  await until(() => accepted.length === 1);
+  assert.equal(conn.draining, false);
+  accepted[0]?.end();
+  await until(() => conn.draining);
+});
+
+test("a socket that is given back with bytes that nobody read is not handed on, not even in the same tick", async (t) => {
+  const { port } = await listen(t);
+  const key = `127.0.0.1:${port}`;
+  for (const waits of [false, true]) {
+    const pool = pooled(t, { maxKeyConns: waits ? 1 : 0 });
+    const lease = await pool.acquire(key);
+    const next = waits ? pool.acquire(key) : undefined;
+    lease.conn.socket.write("an answer and a stray one");
+    await new Promise((resolve) => lease.conn.socket.once("readable", resolve));
+    assert.equal(String(lease.conn.socket.read("an answer".length)), "an answer");
+    lease.release();
+    if (!waits) assert.equal(pool.tryAcquire(key), undefined);
+    const fresh = await (next ?? pool.acquire(key));
+    assert.notEqual(fresh.conn, lease.conn);
+    assert.equal(await echo(fresh.conn, "mine"), "mine");
+    fresh.release();
+  }
+});
+
+const asking: [string, (conn: SocketConn) => Promise<string>][] = [
+  ["`data` events", (conn) => echo(conn, "PING")],
+  [
+    "`readable` events",
+    async ({ socket }) => {
+      socket.write("PING");
+      for (;;) {
+        const answer: Buffer | null = socket.read();
+        if (answer !== null) return String(answer);
+        await new Promise((resolve) => socket.once("readable", resolve));
+      }
+    },
+  ],
+];
+for (const [how, ask] of asking) {
+  for (const secure of [false, true]) {
+    const over = secure ? "TLS" : "TCP";
+    test(`validate and reset may ask the peer over ${over}, with ${how}; what nobody asked for still closes the socket`, async (t) => {
+      const { port, accepted } = await listen(t, secure ? tlsServer() : createServer());
+      const key = `localhost:${port}`;
+      const host = secure ? key : `127.0.0.1:${port}`;
+      const asked: string[] = [];
+      const pool = pooled(t, {
+        dial: secure ? dialSocket({ tls: { ca } }) : dialSocket(),
+        validateAfterMs: 0,
+        validate: async (conn) => asked.push(`validate ${await ask(conn)}`) > 0,
+        reset: async (conn) => void asked.push(`reset ${await ask(conn)}`),
+      });
+      for (let i = 0; i < 3; i++) {
+        assert.equal(await pool.use(host, (conn) => echo(conn, "mine")), "mine");
+        await until(() => pool.stats().blocked === 0);
+      }
+      assert.equal(pool.stats().dials, 1);
+      assert.deepEqual(asked.slice(0, 3), ["reset PING", "validate PING", "reset PING"]);
+      assert.equal(asked.length, 5);
+      accepted[0]?.end();
+      await until(() => pool.stats().open === 0);
+    });
+  }
+}
+
+test("its bytesRead grows with what the peer sends, over TCP and TLS", async (t) => {
+  const servers = [
+    { server: await listen(t), dial: dialSocket(), host: "127.0.0.1" },
+    { server: await listen(t, tlsServer()), dial: dialSocket({ tls: { ca } }), host: "localhost" },
+  ];
+  for (const { server, dial, host } of servers) {
+    await pooled(t, { dial }).use(`${host}:${server.port}`, async (conn) => {
+      const before = conn.bytesRead ?? 0;
+      await echo(conn, "x".repeat(1000));
+      assert.ok((conn.bytesRead ?? 0) >= before + 1000);
+    });
+  }
+});
+
+test("what is no socket, and unknown options, are refused", () => {
+  assert.throws(() => socketConn({} as never), { name: "PoolTypeError" });
+  assert.throws(() => socketConn(new Socket(), { tag: {} } as never), { name: "PoolTypeError" });
 });
