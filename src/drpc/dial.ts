@@ -1,12 +1,12 @@
-import type { Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
+import { checkBoolean, checkFunction, checkOptions } from "../argument.ts";
 import type { Dial } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
-import { parseAddress, type TlsOptions, tune, withContext, withName } from "../net/address.ts";
+import { type Address, parseAddress, type TlsOptions, tune, withContext, withName } from "../net/address.ts";
 import { unwatchAbort, watchAbort } from "../runtime/abort.ts";
-import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./conn.ts";
-import { checkFunction, checkMs, checkNames } from "./option.ts";
-import { connectPlain } from "./plain.ts";
+import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./client.ts";
+import { delayOf } from "./limits.ts";
 
 /** Options of Node's `tls.connect` that say whom to trust and who to be. Where to connect, the key says. */
 export type DrpcTlsOptions = TlsOptions;
@@ -38,13 +38,11 @@ export interface DialDrpcOptions extends DrpcConnOptions {
  * @throws PoolTypeError or PoolRangeError for wrong options, at once.
  */
 export function dialDrpc(options: DialDrpcOptions = {}): Dial<string, DrpcConn> {
-  checkNames(options, [...connOptionNames, "tls", "checkPeer", "connectTimeoutMs"]);
+  checkOptions("dialDrpc's options", options, [...connOptionNames, "tls", "checkPeer", "connectTimeoutMs"]);
   const { tls, checkPeer, connectTimeoutMs, ...connOptions } = options;
-  const timeoutMs = checkMs("connectTimeoutMs", connectTimeoutMs, 20_000);
+  const timeoutMs = delayOf("connectTimeoutMs", connectTimeoutMs, 20_000);
   checkFunction("checkPeer", checkPeer);
-  if (tls !== undefined && typeof tls !== "boolean" && (typeof tls !== "object" || tls === null)) {
-    throw new PoolTypeError(`Expected \`tls\` to be a boolean or an object, got ${tls === null ? "null" : typeof tls}`);
-  }
+  if (typeof tls !== "object" || tls === null) checkBoolean("tls", tls);
   if (checkPeer !== undefined && !tls)
     throw new PoolTypeError("`checkPeer` needs `tls`: without it peers have no identity");
   checkConnOptions(connOptions);
@@ -99,4 +97,16 @@ function within(
     clearTimeout(timer);
     unwatchAbort(signal, watcher);
   });
+}
+
+/** What sockets read into, one after the other: each copies what has come before the next one reads. */
+const shared = Buffer.allocUnsafeSlow(64 * 1024);
+
+/** A TCP or Unix socket that allocates what it has read. Node would allocate 64 KiB for every read, however short. */
+function connectPlain(address: Address): Socket {
+  const socket: Socket = connect({
+    ...address,
+    onread: { buffer: shared, callback: (length) => socket.push(Buffer.from(shared.subarray(0, length))) },
+  });
+  return socket;
 }

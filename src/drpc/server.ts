@@ -2,12 +2,18 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+import { checkFunction, checkOptions } from "../argument.ts";
 import { PoolClosedError, PoolTypeError } from "../errors.ts";
-import { checkHeader, checkLimits, type DrpcLimits, limitNames } from "./limits.ts";
-import { checkCount, checkDuplex, checkFunction, checkMs, checkNames } from "./option.ts";
-import { startsWith } from "./prefix.ts";
-import type { DrpcHandlers, DrpcMethod, DrpcService, ServedMethod } from "./service.ts";
-import { Session, type SessionSettings } from "./session.ts";
+import { type DrpcLimits, delayOf, headerOf, limitNames, limitsOf, sizeOf } from "./limits.ts";
+import {
+  type DrpcHandlers,
+  type DrpcMethod,
+  type DrpcService,
+  type ServedMethod,
+  ServerConn,
+  type ServerConnSettings,
+} from "./server-conn.ts";
+import { checkDuplex } from "./transport.ts";
 
 /** Options of a `DrpcServer`. All are optional; unknown names are refused. */
 export interface DrpcServerOptions extends DrpcLimits {
@@ -55,22 +61,23 @@ const KEEP_ALIVE_MS = 15_000;
  * Each connection runs one handler at a time; what one client does wrong ends its own connection only.
  */
 export class DrpcServer implements AsyncDisposable {
-  readonly #settings: SessionSettings;
+  readonly #settings: ServerConnSettings;
   readonly #maxConns: number;
   readonly #onError: (error: unknown) => void;
   readonly #methods = new Map<string, ServedMethod>();
   readonly #listeners = new Set<Server>();
   /** Connections, also while it is not known yet what they speak. */
-  readonly #conns = new Map<Duplex, Session | undefined>();
+  readonly #conns = new Map<Duplex, ServerConn | undefined>();
   #closed = false;
 
   /** @throws PoolTypeError or PoolRangeError for wrong options. */
   constructor(options: DrpcServerOptions = {}) {
-    checkNames(options, [...limitNames, "inactivityTimeoutMs", "maxConns", "onError"]);
-    const inactivityTimeoutMs = checkMs("inactivityTimeoutMs", options.inactivityTimeoutMs, 0);
-    this.#settings = { ...checkLimits(options), inactivityTimeoutMs, header: "" };
-    this.#maxConns = checkCount("maxConns", options.maxConns, 0);
-    this.#onError = checkFunction("onError", options.onError) ?? (() => {});
+    checkOptions("DrpcServer's options", options, [...limitNames, "inactivityTimeoutMs", "maxConns", "onError"]);
+    const inactivityTimeoutMs = delayOf("inactivityTimeoutMs", options.inactivityTimeoutMs, 0);
+    this.#settings = { ...limitsOf(options), inactivityTimeoutMs, header: "" };
+    this.#maxConns = sizeOf("maxConns", options.maxConns, 0);
+    checkFunction("onError", options.onError);
+    this.#onError = options.onError ?? (() => {});
   }
 
   /**
@@ -98,9 +105,9 @@ export class DrpcServer implements AsyncDisposable {
    * cannot listen there.
    */
   async listen(options: DrpcListenOptions = {}): Promise<string> {
-    checkNames(options, ["port", "host", "path", "tls", "header", "otherwise"]);
+    checkOptions("listen's options", options, ["port", "host", "path", "tls", "header", "otherwise"]);
     const { port = 0, host, path, tls, otherwise } = options;
-    const header = checkHeader(options.header);
+    const header = headerOf(options.header);
     checkFunction("otherwise", otherwise);
     if (otherwise !== undefined && header === "") throw new PoolTypeError("`otherwise` needs `header`");
     if (this.#closed) throw new PoolClosedError("the server is closed");
@@ -132,7 +139,8 @@ export class DrpcServer implements AsyncDisposable {
    */
   serve(duplex: Duplex): void {
     checkDuplex(duplex);
-    if (this.#admit(duplex)) this.#conns.set(duplex, new Session(duplex, this.#settings, this.#methods, this.#onError));
+    if (this.#admit(duplex))
+      this.#conns.set(duplex, new ServerConn(duplex, this.#settings, this.#methods, this.#onError));
   }
 
   /**
@@ -141,18 +149,18 @@ export class DrpcServer implements AsyncDisposable {
    * once. Negative: refused. Handlers that ignore their signal are not waited for. Idempotent.
    */
   async close(options: { graceMs?: number | undefined } = {}): Promise<void> {
-    checkNames(options, ["graceMs"]);
-    const graceMs = checkMs("graceMs", options.graceMs, 30_000);
+    checkOptions("close's options", options, ["graceMs"]);
+    const graceMs = delayOf("graceMs", options.graceMs, 30_000);
     this.#closed = true;
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
     const closed = [...this.#conns.keys()].map((duplex) => new Promise((resolve) => duplex.once("close", resolve)));
-    for (const [duplex, session] of this.#conns) {
-      if (session === undefined) duplex.destroy();
-      else if (graceMs > 0) session.drain();
+    for (const [duplex, conn] of this.#conns) {
+      if (conn === undefined) duplex.destroy();
+      else if (graceMs > 0) conn.drain();
     }
     const cut = (): void => {
-      for (const session of this.#conns.values()) session?.destroy(new PoolClosedError("the server was closed"));
+      for (const conn of this.#conns.values()) conn?.destroy(new PoolClosedError("the server was closed"));
     };
     const timer = graceMs > 0 ? setTimeout(cut, graceMs) : cut();
     await Promise.all(closed);
@@ -197,4 +205,31 @@ export class DrpcServer implements AsyncDisposable {
 function keyOf(address: AddressInfo | string): string {
   if (typeof address === "string") return `unix:${address}`;
   return `${isIPv6(address.address) ? `[${address.address}]` : address.address}:${address.port}`;
+}
+
+/**
+ * Reads whether a connection begins with `header`, and takes that away; anything else it puts back. `undefined`: the
+ * connection has ended before it said so much.
+ */
+function startsWith(duplex: Duplex, header: string): Promise<boolean | undefined> {
+  return new Promise((resolve) => {
+    const done = (answer: boolean | undefined): void => {
+      duplex.off("readable", read);
+      duplex.off("end", ended);
+      duplex.off("close", ended);
+      resolve(answer);
+    };
+    const ended = (): void => done(undefined);
+    const read = (): void => {
+      const bytes: Buffer | null = duplex.read(header.length);
+      if (bytes === null) return;
+      const matches = bytes.toString("latin1") === header;
+      if (!matches) duplex.unshift(bytes);
+      done(matches);
+    };
+    duplex.on("readable", read);
+    duplex.on("end", ended);
+    duplex.on("close", ended);
+    read();
+  });
 }

@@ -1,11 +1,11 @@
 import type { Duplex } from "node:stream";
+import { show } from "../argument.ts";
 import { PoolTypeError } from "../errors.ts";
-import { encodePackets, type Packet } from "./frame.ts";
-import { checkDuplex } from "./option.ts";
-import { PacketReader, type ReceivedPacket } from "./packet.ts";
+import type { Limits } from "./limits.ts";
+import { encodePackets, type Packet, PacketReader, type ReceivedPacket } from "./wire.ts";
 
-/** Who a transport tells what happens. */
-export interface TransportOwner {
+/** What a transport tells its conn. */
+export interface TransportEvents {
   /** What this throws ends the transport, as its cause. */
   onPacket(packet: ReceivedPacket): void;
   /** The duplex takes bytes again. */
@@ -15,12 +15,10 @@ export interface TransportOwner {
 }
 
 /** Why nothing is read for now. The duplex flows while there is no reason against it. */
-export const Hold = { inbox: 1, replies: 2 } as const;
+export const Hold = { queue: 1, replies: 2 } as const;
 export type Hold = (typeof Hold)[keyof typeof Hold];
 
-export interface TransportOptions {
-  readonly maxPacketBytes: number;
-  readonly splitBytes: number;
+export interface TransportOptions extends Limits {
   /** Written in front of the first bytes. */
   readonly header: string;
 }
@@ -30,7 +28,7 @@ const NOTHING = Buffer.alloc(0);
 /** Packets over a duplex: one socket write for what is written together, and a pause that stops the peer. */
 export class Transport {
   readonly duplex: Duplex;
-  readonly #owner: TransportOwner;
+  readonly #events: TransportEvents;
   readonly #splitBytes: number;
   readonly #reader: PacketReader;
   #header: string;
@@ -38,20 +36,20 @@ export class Transport {
   #corked = false;
   #dead = false;
 
-  constructor(duplex: Duplex, owner: TransportOwner, options: TransportOptions) {
+  constructor(duplex: Duplex, events: TransportEvents, options: TransportOptions) {
     checkDuplex(duplex);
     if (duplex.readableObjectMode || duplex.writableObjectMode || duplex.readableEncoding !== null) {
-      throw new PoolTypeError("Expected a duplex of bytes, got one of objects or strings");
+      throw new PoolTypeError("expected a duplex of bytes, got one of objects or strings");
     }
     this.duplex = duplex;
-    this.#owner = owner;
+    this.#events = events;
     this.#splitBytes = options.splitBytes;
     this.#header = options.header;
     this.#reader = new PacketReader(options.maxPacketBytes, (packet) => {
-      if (!this.#dead) owner.onPacket(packet);
+      if (!this.#dead) events.onPacket(packet);
     });
     duplex.on("data", this.#onData);
-    duplex.on("drain", () => owner.onRoom());
+    duplex.on("drain", () => events.onRoom());
     duplex.on("end", () => this.#die(undefined));
     duplex.on("close", () => this.#die(undefined));
     // Stays when the transport is dead: an error nobody listens to would end the process.
@@ -160,7 +158,14 @@ export class Transport {
   #die(cause: unknown): void {
     if (this.#dead) return;
     this.#dead = true;
-    this.#owner.onDeath(cause);
+    this.#events.onDeath(cause);
     this.duplex.destroy();
   }
+}
+
+/** @throws PoolTypeError for what is no stream of Node's. */
+export function checkDuplex(duplex: unknown): void {
+  if (typeof duplex === "object" && duplex !== null && "destroy" in duplex && "write" in duplex && "on" in duplex)
+    return;
+  throw new PoolTypeError(`expected a duplex, got ${show(duplex)}`);
 }

@@ -8,7 +8,7 @@ import { connect, Far, packet, rejection, turns } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
-test("row 45: an abort rejects with the signal's reason, untouched, and a soft cancel leaves the conn free", async () => {
+test("an abort rejects with the signal's reason, untouched, and a soft cancel leaves the conn free", async () => {
   const { far, conn } = connect();
   for (const reason of [new Error("enough"), null, "text"]) {
     const controller = new AbortController();
@@ -79,7 +79,7 @@ test("timeoutMs cancels the RPC with a DrpcTimeoutError", async () => {
   assert.equal(conn.unblocked(), undefined);
 });
 
-test("hazard 5: a conn is blocked until a cancelled RPC's bytes have left", async () => {
+test("a conn is blocked until a cancelled RPC's bytes have left", async () => {
   const { far, conn } = connect({}, new Far({ deaf: true, highWaterMark: 1024 }));
   const stream = await conn.newStream(peer.collect);
   const sent = stream.send(Buffer.alloc(100_000));
@@ -100,7 +100,7 @@ test("hazard 5: a conn is blocked until a cancelled RPC's bytes have left", asyn
   assert.equal(far.packets.at(-1), "cancel! 1/3");
 });
 
-test("hazard 5: a conn that stays blocked is closed after maxBlockedMs", async () => {
+test("a conn that stays blocked is closed after maxBlockedMs", async () => {
   const { conn } = connect({ maxBlockedMs: 20 }, new Far({ deaf: true, highWaterMark: 1024 }));
   const stream = await conn.newStream(peer.collect);
   void stream.send(Buffer.alloc(100_000)).catch(() => {});

@@ -37,7 +37,7 @@ test("the header stands in front of the first write, and of no other", async () 
   }
 });
 
-test("row 4: the conn takes the next RPC before the last one's caller hears of its end", async () => {
+test("the conn takes the next RPC before the last one's caller hears of its end", async () => {
   const { far, conn } = connect();
   const order: string[] = [];
   const response = conn
@@ -83,7 +83,7 @@ test("a unary RPC has exactly one response", async () => {
   assert.equal((await response).toString(), "kept", "a close ends the RPC, too");
 });
 
-test("row 6: an idle conn notices the peer's end at once, and its error", async () => {
+test("an idle conn notices the peer's end at once, and its error", async () => {
   for (const end of [(far: Far) => far.end(), (far: Far) => far.near.destroy(new Error("ECONNRESET"))]) {
     const { far, conn } = connect();
     end(far);

@@ -8,7 +8,7 @@ import { Far, holding, packet, turns, wire } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
-test("hazard 15: inactive clients are closed, silent ones and those that send half a request", async () => {
+test("inactive clients are closed, silent ones and those that send half a request", async () => {
   await using place = await new Place({ inactivityTimeoutMs: 30 }).listen();
   const silent = await place.dial();
   await holding(silent.closed);
@@ -28,7 +28,7 @@ test("hazard 15: inactive clients are closed, silent ones and those that send ha
   await busy.close();
 });
 
-test("hazard 15: a client that never reads its replies gets no further RPCs, and others do not notice", async () => {
+test("a client that never reads its replies gets no further RPCs, and others do not notice", async () => {
   let handled = 0;
   const big = Buffer.alloc(1 << 20);
   const metadata = (): Buffer => {
@@ -47,7 +47,7 @@ test("hazard 15: a client that never reads its replies gets no further RPCs, and
   rude.destroy();
 });
 
-test("hazard 15: who breaks the protocol is cut off, the server is told why, and others go on", async () => {
+test("who breaks the protocol is cut off, the server is told why, and others go on", async () => {
   const errors: unknown[] = [];
   const server = new DrpcServer({ maxPacketBytes: 1000, onError: (error) => errors.push(error) }).add(
     peer,

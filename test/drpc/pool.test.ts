@@ -39,7 +39,7 @@ describe("a pool of DRPC conns", () => {
   });
   after(() => server.close({ graceMs: 0 }));
 
-  test("row 1: get dials nothing, conns are reused, and the oldest is evicted", async () => {
+  test("get dials nothing, conns are reused, and the oldest is evicted", async () => {
     const counter = new Counter();
     await using pool = new Pool({ capacity: 2, keyCapacity: 1 });
     const [one, two, three] = keys.map((at) => pool.get(at, counter.dial));
@@ -61,7 +61,7 @@ describe("a pool of DRPC conns", () => {
     }
   });
 
-  test("row 2: streams at the same time dial a conn each, and row 4: after closed they are reused", async () => {
+  test("streams at the same time dial a conn each, and after closed they are reused", async () => {
     const counter = new Counter();
     await using pool = new Pool();
     const handle = pool.get(key, counter.dial);
@@ -85,7 +85,7 @@ describe("a pool of DRPC conns", () => {
     ["TCP", {}],
     ["TLS", { tls: { ca } }],
   ] as const) {
-    test(`row 44: a soft cancel keeps the conn, over ${name}: one dial for fifty cancelled calls and the next`, async () => {
+    test(`a soft cancel keeps the conn, over ${name}: one dial for fifty cancelled calls and the next`, async () => {
       const counter = new Counter(options);
       await using pool = new Pool({ maxKeyConns: 1 });
       const at = await server.listen({ host: "127.0.0.1", tls: name === "TLS" ? localhost : undefined });
@@ -132,7 +132,7 @@ describe("a pool of DRPC conns", () => {
     }
   });
 
-  test("row 6: a conn that died while idle is dropped, and the next call dials", async () => {
+  test("a conn that died while idle is dropped, and the next call dials", async () => {
     const counter = new Counter();
     await using pool = new Pool();
     const handle = pool.get(key, counter.dial);
@@ -143,7 +143,7 @@ describe("a pool of DRPC conns", () => {
     assert.equal(counter.dials, 2);
   });
 
-  test("row 8: a negative capacity caches nothing", async () => {
+  test("a negative capacity caches nothing", async () => {
     const counter = new Counter();
     await using pool = new Pool({ capacity: -1 });
     const handle = pool.get(key, counter.dial);

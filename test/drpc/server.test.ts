@@ -15,7 +15,7 @@ import { holding, rejection } from "../support/wire.ts";
 const hello = Buffer.from("hello");
 const { signal: never } = new AbortController();
 
-test("row 44: all kinds of RPC over TCP", async () => {
+test("all kinds of RPC over TCP", async () => {
   await using place = await new Place().listen();
   await tryAll(await place.dial());
 });
@@ -65,7 +65,7 @@ test("who does not begin with the header is closed when nobody else takes it", a
   await tryAll(slow);
 });
 
-test("row 38: close() lets RPCs finish and closes idle conns at once", async () => {
+test("close() lets RPCs finish and closes idle conns at once", async () => {
   let started: () => void = () => {};
   let finish: () => void = () => {};
   const running = new Promise<void>((resolve) => {

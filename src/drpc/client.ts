@@ -1,17 +1,14 @@
 import type { Duplex } from "node:stream";
+import { checkOptions, checkTimeout } from "../argument.ts";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
-import { ConnClosedError } from "../errors.ts";
+import { ConnClosedError, PoolTypeError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
-import { DrpcBusyError, DrpcProtocolError, DrpcTimeoutError } from "./error.ts";
-import { Exchange, type Prelude, type Receiver } from "./exchange.ts";
-import { Inbox } from "./inbox.ts";
-import { checkHeader, checkLimits, type DrpcLimits, limitNames } from "./limits.ts";
-import { encodeMetadata } from "./metadata.ts";
-import { checkChoice, checkMs, checkNames, checkTimeoutMs } from "./option.ts";
-import type { ReceivedPacket } from "./packet.ts";
-import { ClientStream, serialize } from "./stream.ts";
-import { Transport, type TransportOptions, type TransportOwner } from "./transport.ts";
-import { UnaryCall } from "./unary.ts";
+import { longestDelayMs } from "../runtime/clock.ts";
+import { DrpcBusyError, DrpcCode, DrpcError, DrpcProtocolError, DrpcTimeoutError } from "./errors.ts";
+import { choiceOf, type DrpcLimits, delayOf, headerOf, limitNames, limitsOf } from "./limits.ts";
+import { type Failure, type Invocation, ReceiveQueue, type Receiver, RpcStream } from "./rpc-stream.ts";
+import { Transport, type TransportEvents, type TransportOptions } from "./transport.ts";
+import { encodeMetadata, type ReceivedPacket } from "./wire.ts";
 
 /** Options of a `DrpcConn`. All are optional; unknown names are refused. */
 export interface DrpcConnOptions extends DrpcLimits {
@@ -37,12 +34,12 @@ export const connOptionNames: readonly string[] = [...limitNames, "cancel", "max
 
 /** @throws PoolTypeError or PoolRangeError for wrong options. */
 export function checkConnOptions(options: DrpcConnOptions): ConnSettings {
-  checkNames(options, connOptionNames);
+  checkOptions("DRPC conn options", options, connOptionNames);
   return {
-    ...checkLimits(options),
-    soft: checkChoice("cancel", options.cancel, ["soft", "hard"], "soft") === "soft",
-    maxBlockedMs: checkMs("maxBlockedMs", options.maxBlockedMs, 5000),
-    header: checkHeader(options.header),
+    ...limitsOf(options),
+    soft: choiceOf("cancel", options.cancel, ["soft", "hard"], "soft") === "soft",
+    maxBlockedMs: delayOf("maxBlockedMs", options.maxBlockedMs, 5000),
+    header: headerOf(options.header),
   };
 }
 
@@ -81,7 +78,7 @@ export class DrpcConn implements Conn {
   readonly #destroyed: Promise<void>;
 
   /** The running RPC, and what watches over it. */
-  #current: Exchange | undefined;
+  #current: RpcStream | undefined;
   #lastStream = 0;
   #signal: AbortSignal | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -98,12 +95,12 @@ export class DrpcConn implements Conn {
     this.closed = new Promise((resolve) => {
       this.#settleClosed = resolve;
     });
-    const owner: TransportOwner = {
+    const events: TransportEvents = {
       onPacket: (packet) => this.#receive(packet),
       onRoom: () => this.#current?.onRoom(),
       onDeath: (cause) => this.#die("died", whyDead(cause), cause),
     };
-    this.#transport = new Transport(duplex, owner, this.#settings);
+    this.#transport = new Transport(duplex, events, this.#settings);
     this.#destroyed = duplex.closed ? Promise.resolve() : new Promise((resolve) => duplex.once("close", resolve));
     this.#transport.keepAlive(false);
   }
@@ -116,19 +113,19 @@ export class DrpcConn implements Conn {
   async invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions = {}): Promise<O> {
     // All that can throw comes before `#begin`: the slot that it takes is given back by the RPC's end only.
     const bytes = serialize(rpc, request);
-    const prelude = encodePrelude(rpc, options);
+    const invocation = encodeInvocation(rpc, options);
     const call = new UnaryCall((response) => rpc.responseDeserialize(response), this.#cancel);
-    this.#begin(call, options).call(prelude, bytes);
+    this.#begin(call, options).call(invocation, bytes);
     return call.response;
   }
 
   async newStream<I, O>(rpc: Rpc<I, O>, options: CallOptions = {}): Promise<Stream<I, O>> {
-    const prelude = encodePrelude(rpc, options);
-    const inbox = new Inbox(this.#transport, this.#settings.highWaterBytes);
-    return new ClientStream(rpc, inbox, this.#cancel, (receiver) => {
-      const exchange = this.#begin(receiver, options);
-      exchange.open(prelude);
-      return exchange;
+    const invocation = encodeInvocation(rpc, options);
+    const queue = new ReceiveQueue(this.#transport, this.#settings.highWaterBytes);
+    return new ClientStream(rpc, queue, this.#cancel, (receiver) => {
+      const stream = this.#begin(receiver, options);
+      stream.open(invocation);
+      return stream;
     });
   }
 
@@ -158,21 +155,21 @@ export class DrpcConn implements Conn {
   }
 
   /** Takes the slot for an RPC, or throws why it cannot have it. */
-  #begin(receiver: Receiver, { signal, timeoutMs }: CallOptions): Exchange {
-    const delay = checkTimeoutMs(timeoutMs);
+  #begin(receiver: Receiver, { signal, timeoutMs }: CallOptions): RpcStream {
+    const delay = timeoutOf(timeoutMs);
     signal?.throwIfAborted();
     if (!this.#transport.writable) this.#die("died", whyDead(this.duplex.errored), this.duplex.errored);
     if (this.#death !== undefined) throw this.#closedError(this.#death, false);
     if (this.#current !== undefined) throw new DrpcBusyError();
-    const exchange = new Exchange(++this.#lastStream, this.#transport, receiver, this.#onEnd);
-    this.#current = exchange;
+    const stream = new RpcStream(++this.#lastStream, this.#transport, receiver, this.#onEnd);
+    this.#current = stream;
     this.#transport.keepAlive(true);
     if (signal !== undefined) {
       this.#signal = signal;
       watchAbort(signal, this.#watcher);
     }
     if (delay !== undefined) this.#timer = setTimeout(() => this.#cancel(new DrpcTimeoutError(delay)), delay);
-    return exchange;
+    return stream;
   }
 
   /** The running RPC has ended: its slot is free before anyone hears of the end. */
@@ -220,7 +217,7 @@ export class DrpcConn implements Conn {
       throw new DrpcProtocolError(`a packet of stream ${packet.stream}, but only ${this.#lastStream} have begun`);
     }
     // The rest belongs to RPCs that have ended: late answers to what was cancelled, say.
-    if (packet.stream === this.#current?.stream) this.#current.receive(packet);
+    if (packet.stream === this.#current?.id) this.#current.receive(packet);
   }
 
   /** @param cancelled what the running RPC fails with, where it is not the conn's death. */
@@ -241,11 +238,147 @@ export class DrpcConn implements Conn {
   }
 }
 
-function encodePrelude({ path }: Rpc<never, unknown>, { metadata }: CallOptions): Prelude {
+function encodeInvocation({ path }: Rpc<never, unknown>, { metadata }: CallOptions): Invocation {
   return { path: Buffer.from(path), metadata: metadata === undefined ? undefined : encodeMetadata(metadata) };
+}
+
+/** @throws PoolTypeError or PoolRangeError unless `value` is absent or milliseconds over 0. */
+function timeoutOf(value: number | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (value !== Number.POSITIVE_INFINITY) checkTimeout("timeoutMs", value);
+  return Math.min(value, longestDelayMs);
 }
 
 function whyDead(cause: unknown): string {
   if (cause instanceof DrpcProtocolError) return `the conn was closed: the peer broke the protocol: ${cause.message}`;
   return cause instanceof Error ? `the conn died: ${cause.message}` : "the peer closed the conn";
+}
+
+/** The receive side of a unary RPC: exactly one response. */
+class UnaryCall<O> implements Receiver {
+  readonly response: Promise<O>;
+  readonly #decode: (bytes: Buffer) => O;
+  readonly #cancel: (error: unknown) => void;
+  #resolve!: (response: O) => void;
+  #reject!: (error: unknown) => void;
+  #bytes: Buffer | undefined;
+
+  /** @param cancel ends the RPC. */
+  constructor(decode: (bytes: Buffer) => O, cancel: (error: unknown) => void) {
+    this.#decode = decode;
+    this.#cancel = cancel;
+    this.response = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  onMessage(bytes: Buffer): void {
+    if (this.#bytes === undefined) this.#bytes = bytes;
+    else this.#cancel(new DrpcError("the server sent more than one response to a unary RPC"));
+  }
+
+  onLastMessage(): void {}
+
+  onEnd(failure: Failure | undefined): void {
+    if (failure !== undefined) {
+      this.#reject(failure.error);
+    } else if (this.#bytes === undefined) {
+      this.#reject(new DrpcError("the server ended a unary RPC without a response"));
+    } else {
+      try {
+        this.#resolve(this.#decode(this.#bytes));
+      } catch (error) {
+        this.#reject(error);
+      }
+    }
+  }
+}
+
+/** @throws PoolTypeError when the RPC serializes to anything but bytes, or what it throws itself. */
+function serialize<I>(rpc: Rpc<I, unknown>, message: I): Uint8Array {
+  const bytes: unknown = rpc.requestSerialize(message);
+  if (!(bytes instanceof Uint8Array)) throw new PoolTypeError(`Expected ${rpc.path} to serialize to bytes`);
+  return bytes;
+}
+
+/** A streaming RPC at its client. */
+class ClientStream<I, O> implements Stream<I, O>, Receiver {
+  readonly closed: Promise<void>;
+  readonly #rpc: Rpc<I, O>;
+  readonly #stream: RpcStream;
+  readonly #queue: ReceiveQueue;
+  readonly #cancel: (error: unknown) => void;
+  #settle!: () => void;
+
+  /**
+   * @param cancel ends the RPC.
+   * @param begin starts it, for this stream to receive.
+   */
+  constructor(
+    rpc: Rpc<I, O>,
+    queue: ReceiveQueue,
+    cancel: (error: unknown) => void,
+    begin: (to: Receiver) => RpcStream,
+  ) {
+    this.#rpc = rpc;
+    this.#queue = queue;
+    this.#cancel = cancel;
+    this.closed = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+    this.#stream = begin(this);
+  }
+
+  async send(message: I): Promise<void> {
+    await this.#stream.send(serialize(this.#rpc, message));
+  }
+
+  async closeSend(last?: I): Promise<void> {
+    await this.#stream.closeSend(last === undefined ? undefined : serialize(this.#rpc, last));
+  }
+
+  async close(): Promise<void> {
+    if (!this.#stream.ended) this.#cancel(new DrpcError("close() cancelled the RPC", DrpcCode.cancelled));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<O, void, void> {
+    const messages = this.#messages(this.#queue.messages());
+    return {
+      next: () => messages.next(),
+      // First the RPC: a generator takes no `return` while its `next` waits, and runs no `finally` before the first.
+      return: async () => {
+        await this.close();
+        return messages.return();
+      },
+    };
+  }
+
+  onMessage(message: Buffer): void {
+    this.#queue.push(message);
+  }
+
+  onLastMessage(): void {
+    this.#queue.end(undefined);
+  }
+
+  onEnd(failure: Failure | undefined): void {
+    this.#settle();
+    if (failure?.local) this.#queue.drop(failure);
+    else this.#queue.end(failure);
+  }
+
+  async *#messages(queue: AsyncIterable<Buffer>): AsyncGenerator<O, void, void> {
+    try {
+      for await (const message of queue) yield this.#rpc.responseDeserialize(message);
+      // The server has said its last word; saying ours ends the RPC before the caller hears of it.
+      await this.#stream.closeSend();
+    } finally {
+      await this.close();
+    }
+  }
 }
