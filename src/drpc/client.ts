@@ -1,12 +1,12 @@
 import type { Duplex } from "node:stream";
 import { checkOptions, checkTimeout } from "../argument.ts";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
-import { ConnClosedError, PoolTypeError } from "../errors.ts";
+import { ConnClosedError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { longestDelayMs } from "../runtime/clock.ts";
 import { DrpcBusyError, DrpcCode, DrpcError, DrpcProtocolError, DrpcTimeoutError } from "./errors.ts";
 import { choiceOf, type DrpcLimits, delayOf, headerOf, limitNames, limitsOf } from "./limits.ts";
-import { type Failure, type Invocation, ReceiveQueue, type Receiver, RpcStream } from "./rpc-stream.ts";
+import { checkBytes, type Failure, type Invocation, ReceiveQueue, type Receiver, RpcStream } from "./rpc-stream.ts";
 import { Transport, type TransportEvents, type TransportOptions } from "./transport.ts";
 import { encodeMetadata, type ReceivedPacket } from "./wire.ts";
 
@@ -297,9 +297,7 @@ class UnaryCall<O> implements Receiver {
 
 /** @throws PoolTypeError when the RPC serializes to anything but bytes, or what it throws itself. */
 function serialize<I>(rpc: Rpc<I, unknown>, message: I): Uint8Array {
-  const bytes: unknown = rpc.requestSerialize(message);
-  if (!(bytes instanceof Uint8Array)) throw new PoolTypeError(`Expected ${rpc.path} to serialize to bytes`);
-  return bytes;
+  return checkBytes(rpc.path, rpc.requestSerialize(message));
 }
 
 /** A streaming RPC at its client. */

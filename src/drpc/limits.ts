@@ -16,9 +16,10 @@ export interface DrpcLimits {
    */
   splitBytes?: number | undefined;
   /**
-   * Bytes of messages that wait for their consumer before the socket is paused; each message counts 64 bytes on top.
-   * What was read already can exceed it by one read of the socket, or by one packet. Default 256 KiB. 0: pause after
-   * each message. Negative: refused.
+   * Bytes of messages that wait for their consumer before the socket is paused. Each message counts 64 bytes on top, and
+   * the first one of a read counts with all of it, since messages are views of the reads that they came with. What was
+   * read already can exceed it by one read of the socket, or by one packet. Default 256 KiB. 0: pause after each
+   * message. Negative: refused.
    */
   highWaterBytes?: number | undefined;
 }

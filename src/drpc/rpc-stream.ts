@@ -1,5 +1,6 @@
 /** One RPC on the wire, and the queue of what it has received: the same for client and server. */
 import { type Pushable, pushable } from "it-pushable";
+import { show } from "../argument.ts";
 import { PoolTypeError } from "../errors.ts";
 import { DrpcCode, DrpcError, DrpcProtocolError } from "./errors.ts";
 import { Hold, type Transport } from "./transport.ts";
@@ -194,9 +195,14 @@ export class ReceiveQueue {
   readonly #highWaterBytes: number;
   /** None once nothing more is taken in: the transport may serve the next RPC then. */
   #transport: Transport | undefined;
-  #cost = 0;
   #failure: Failure | undefined;
   #consumed = false;
+  /** What waits for the consumer: how many messages, and the bytes that they keep in memory. */
+  #length = 0;
+  #cost = 0;
+  /** What the message put in last, and the one taken out last, are views of; none when no message waits. */
+  #lastIn: ArrayBufferLike | undefined;
+  #lastOut: ArrayBufferLike | undefined;
 
   constructor(transport: Transport, highWaterBytes: number) {
     this.#transport = transport;
@@ -205,7 +211,9 @@ export class ReceiveQueue {
 
   push(message: Buffer): void {
     if (this.#transport === undefined) return;
-    this.#cost += message.length + MESSAGE_COST;
+    this.#length++;
+    this.#cost += costOf(message, this.#lastIn);
+    this.#lastIn = message.buffer;
     this.#queue.push(message);
     if (this.#cost > this.#highWaterBytes) this.#transport.hold(Hold.queue);
   }
@@ -233,7 +241,9 @@ export class ReceiveQueue {
   async *#drain(): AsyncGenerator<Buffer, void, void> {
     try {
       for await (const message of this.#queue) {
-        this.#cost -= message.length + MESSAGE_COST;
+        this.#cost -= costOf(message, this.#lastOut);
+        this.#lastOut = message.buffer;
+        if (--this.#length === 0) this.#lastIn = this.#lastOut = undefined;
         if (this.#cost <= this.#highWaterBytes / 2) this.#transport?.allow(Hold.queue);
         yield message;
       }
@@ -247,4 +257,18 @@ export class ReceiveQueue {
     this.#transport?.allow(Hold.queue);
     this.#transport = undefined;
   }
+}
+
+/**
+ * What a message counts. It is a view of the read that it came with and keeps all of that in memory, however short it
+ * is; so the first message of a read counts with the whole of it.
+ */
+function costOf(message: Buffer, last: ArrayBufferLike | undefined): number {
+  return MESSAGE_COST + (message.buffer === last ? message.length : message.buffer.byteLength);
+}
+
+/** @throws PoolTypeError when a message of the RPC serializes to anything but bytes. */
+export function checkBytes(path: string, bytes: unknown): Uint8Array {
+  if (bytes instanceof Uint8Array) return bytes;
+  throw new PoolTypeError(`expected messages of ${path} to serialize to bytes, got ${show(bytes)}`);
 }

@@ -1,7 +1,8 @@
 import type { Duplex } from "node:stream";
 import { ConnClosedError } from "../errors.ts";
+import { isThenable } from "../runtime/guard.ts";
 import { DrpcCode, DrpcError, DrpcProtocolError } from "./errors.ts";
-import { type Failure, ReceiveQueue, type Receiver, RpcStream } from "./rpc-stream.ts";
+import { checkBytes, type Failure, ReceiveQueue, type Receiver, RpcStream } from "./rpc-stream.ts";
 import { Hold, Transport, type TransportEvents, type TransportOptions } from "./transport.ts";
 import { decodeMetadata, Kind, type ReceivedPacket, type Uint64 } from "./wire.ts";
 
@@ -274,11 +275,12 @@ class ServerCall implements Receiver {
       const request = method.requestStream ? this.#requests(method) : method.requestDeserialize(this.#request);
       const response = this.#served.handle(request, this.#context);
       if (!method.responseStream) {
-        this.stream.finish(method.responseSerialize(await response));
+        // A response that is there already is serialized at once, before its handler can change it for another client.
+        this.stream.finish(this.#serialize(isThenable(response) ? await response : response));
       } else {
         if (!isAsyncIterable(response)) throw new TypeError("a handler of a response stream returns an async iterable");
         // `send` rejects when the RPC has ended; leaving the loop so ends a generator with its `finally` blocks.
-        for await (const message of response) await this.stream.send(method.responseSerialize(message));
+        for await (const message of response) await this.stream.send(this.#serialize(message));
         this.stream.finish();
       }
     } catch (error) {
@@ -313,6 +315,11 @@ class ServerCall implements Receiver {
 
   async *#requests(method: DrpcMethod<unknown, unknown>): AsyncGenerator<unknown, void, void> {
     for await (const message of this.#queue.messages()) yield method.requestDeserialize(message);
+  }
+
+  #serialize(message: unknown): Uint8Array {
+    const { method } = this.#served;
+    return checkBytes(method.path, method.responseSerialize(message));
   }
 
   /** Made when a handler asks: most never do. */

@@ -129,15 +129,19 @@ export class Transport {
     this.duplex.destroy();
   }
 
+  /** Writes a copy: what the packets carry is its sender's again at once, however slowly the peer reads. */
   #push(packets: readonly Packet[]): void {
     const buffers = encodePackets(packets, this.#splitBytes);
     if (this.#header !== "") {
       buffers.unshift(Buffer.from(this.#header, "latin1"));
       this.#header = "";
     }
-    if (buffers.length > 1) this.duplex.cork();
-    for (const buffer of buffers) this.duplex.write(buffer);
-    if (buffers.length > 1) this.duplex.uncork();
+    const [first] = buffers;
+    try {
+      this.duplex.write(buffers.length === 1 ? first : Buffer.concat(buffers));
+    } catch (error) {
+      this.#die(error); // a duplex of somebody else's may throw
+    }
   }
 
   #uncork(): void {
