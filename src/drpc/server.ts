@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
-import { checkFunction, checkOptions } from "../argument.ts";
+import { checkFunction, checkOptions, checkString, show } from "../argument.ts";
 import { PoolClosedError, PoolTypeError } from "../errors.ts";
 import { type DrpcLimits, delayOf, headerOf, limitNames, limitsOf, sizeOf } from "./limits.ts";
 import {
@@ -83,13 +83,17 @@ export class DrpcServer implements AsyncDisposable {
   /**
    * Serves the RPCs of `service`. A service that is added again is replaced.
    *
-   * @throws PoolTypeError for a method without a handler.
+   * @throws PoolTypeError for what is no method, and for a method without a handler. What every object inherits
+   * (`toString`) is no handler.
    */
   add<S extends DrpcService<S>>(service: S, handlers: DrpcHandlers<S>): this {
+    checkObject("service", service);
+    checkObject("handlers", handlers);
     for (const [name, method] of Object.entries<DrpcMethod<unknown, unknown>>(service)) {
+      checkMethod(name, method);
       const handler: unknown = Reflect.get(handlers, name);
-      if (typeof handler !== "function") {
-        throw new PoolTypeError(`Expected a handler for \`${name}\` to be a function, got ${typeof handler}`);
+      if (typeof handler !== "function" || handler === Reflect.get(Object.prototype, name)) {
+        throw new PoolTypeError(`expected a handler for \`${name}\`, a function, got ${show(handler)}`);
       }
       const handle = (...args: unknown[]): unknown => Reflect.apply(handler, handlers, args);
       this.#methods.set(method.path, { method, handle });
@@ -199,6 +203,20 @@ export class DrpcServer implements AsyncDisposable {
     this.#conns.set(duplex, undefined);
     duplex.once("close", () => this.#conns.delete(duplex));
     return true;
+  }
+}
+
+function checkObject(what: string, value: unknown): void {
+  if (typeof value !== "object" || value === null) {
+    throw new PoolTypeError(`expected ${what} to be an object, got ${show(value)}`);
+  }
+}
+
+function checkMethod(name: string, method: DrpcMethod<unknown, unknown>): void {
+  checkObject(`the method \`${name}\``, method);
+  checkString(`${name}.path`, method.path ?? null);
+  for (const part of ["requestDeserialize", "responseSerialize"]) {
+    checkFunction(`${name}.${part}`, Reflect.get(method, part) ?? null);
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import type { Metadata } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
+import { attempt } from "../runtime/guard.ts";
 import { DrpcError, DrpcProtocolError } from "./errors.ts";
 
 /**
@@ -413,11 +414,11 @@ function decodeField(cursor: { readonly bytes: Buffer; at: number }, tag: number
   return cursor.bytes.subarray(from, cursor.at);
 }
 
-/** An error packet: eight bytes of code, big-endian, then the message. */
+/** An error packet: eight bytes of code, big-endian, then the message. Takes anything: handlers throw what they like. */
 export function encodeError(error: unknown): Buffer {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = textOf(error);
   const bytes = Buffer.allocUnsafe(8 + Buffer.byteLength(message));
-  bytes.writeBigUInt64BE(codeOf(error), 0);
+  bytes.writeBigUInt64BE(attempt(() => codeOf(error)) ?? 0n, 0);
   bytes.write(message, 8);
   return bytes;
 }
@@ -426,6 +427,12 @@ export function encodeError(error: unknown): Buffer {
 export function decodeError(bytes: Buffer): DrpcError {
   if (bytes.length < 8) return new DrpcError(`${bytes.toString()} (the peer sent an error packet without a code)`);
   return new DrpcError(bytes.toString("utf8", 8), bytes.readBigUInt64BE(0));
+}
+
+function textOf(error: unknown): string {
+  const isObject = typeof error === "object" && error !== null;
+  const message = attempt((): unknown => (isObject && "message" in error ? error.message : undefined));
+  return attempt(() => String(message === undefined ? error : message)) ?? "an error without a text";
 }
 
 function codeOf(error: unknown): bigint {
