@@ -64,6 +64,19 @@ export function checkFraction(name: string, value: unknown): asserts value is nu
   if (typeof value !== "number" || !(value >= 0 && value <= 1)) refuseNumber(name, "a number from 0 to 1", value);
 }
 
+/** Of the time that a call has: what a caller computes from a deadline that has passed is no mistake. */
+export function checkCallTimeout(name: string, value: unknown): asserts value is number {
+  if (typeof value === "number" && !Number.isNaN(value)) return;
+  refuseNumber(name, "a number of milliseconds (0 or less: it is over already)", value);
+}
+
+/** The deadline of a call as milliseconds since the epoch. */
+export function checkDeadline(name: string, value: unknown): number {
+  const ms: unknown = value instanceof Date ? value.getTime() : value;
+  if (typeof ms === "number" && !Number.isNaN(ms)) return ms;
+  refuseNumber(name, "a valid Date or milliseconds since the epoch", value);
+}
+
 export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") refuse(name, "a function", value);
 }

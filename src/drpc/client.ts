@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { checkOptions, checkTimeout } from "../argument.ts";
+import { checkCallTimeout, checkDeadline, checkOptions, checkSignal } from "../argument.ts";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
@@ -8,7 +8,7 @@ import { DrpcBusyError, DrpcCode, DrpcError, DrpcProtocolError, DrpcTimeoutError
 import { choiceOf, type DrpcLimits, delayOf, headerOf, limitNames, limitsOf } from "./limits.ts";
 import { checkBytes, type Failure, type Invocation, ReceiveQueue, type Receiver, RpcStream } from "./rpc-stream.ts";
 import { Transport, type TransportEvents, type TransportOptions } from "./transport.ts";
-import { encodeMetadata, type ReceivedPacket } from "./wire.ts";
+import { encodeMetadata, encodePath, type ReceivedPacket } from "./wire.ts";
 
 /** Options of a `DrpcConn`. All are optional; unknown names are refused. */
 export interface DrpcConnOptions extends DrpcLimits {
@@ -28,6 +28,17 @@ export interface DrpcConnOptions extends DrpcLimits {
    */
   header?: boolean | string | undefined;
 }
+
+/** Options of one RPC on a `DrpcConn`. Unknown names are refused. */
+export interface DrpcCallOptions extends CallOptions {
+  /**
+   * When the RPC has to be over (a stream: its end), as a Date or in milliseconds since the epoch; one that has passed
+   * times out at once. Beside `timeoutMs` the earlier one counts. Default: never.
+   */
+  deadline?: Date | number | undefined;
+}
+
+const callOptionNames = ["signal", "timeoutMs", "deadline", "metadata", "onHeader", "onTrailer", "waitForReady"];
 
 /** The names of `DrpcConnOptions`. */
 export const connOptionNames: readonly string[] = [...limitNames, "cancel", "maxBlockedMs", "header"];
@@ -84,9 +95,10 @@ export class DrpcConn implements Conn {
   #timer: NodeJS.Timeout | undefined;
   readonly #watcher: AbortWatcher = { onAbort: (reason) => this.#cancel(reason) };
 
-  /** Armed while the conn is blocked. */
-  #flushTimer: NodeJS.Timeout | undefined;
+  /** Whether an RPC has ended whose bytes have not all left, and the time that they have for it. */
   #flushing = false;
+  #flushTimer: NodeJS.Timeout | undefined;
+  /** What `unblocked` has given out. */
   #free: { readonly promise: Promise<void>; resolve(): void } | undefined;
 
   /** @throws PoolTypeError or PoolRangeError for wrong options, or a duplex of anything but bytes. */
@@ -110,21 +122,31 @@ export class DrpcConn implements Conn {
     return this.#transport.duplex;
   }
 
-  async invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions = {}): Promise<O> {
+  /** Bytes that have come from the peer. */
+  get bytesRead(): number {
+    return this.#transport.bytesRead;
+  }
+
+  /** True from the moment that the conn's end has begun, whoever began it: no RPC can begin any more. */
+  get draining(): boolean {
+    return this.#death !== undefined || !this.#transport.writable;
+  }
+
+  async invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: DrpcCallOptions): Promise<O> {
     // All that can throw comes before `#begin`: the slot that it takes is given back by the RPC's end only.
     const bytes = serialize(rpc, request);
-    const invocation = encodeInvocation(rpc, options);
+    const terms = termsOf(rpc, options);
     const call = new UnaryCall((response) => rpc.responseDeserialize(response), this.#cancel);
-    this.#begin(call, options).call(invocation, bytes);
+    this.#begin(call, terms).call(terms, bytes);
     return call.response;
   }
 
-  async newStream<I, O>(rpc: Rpc<I, O>, options: CallOptions = {}): Promise<Stream<I, O>> {
-    const invocation = encodeInvocation(rpc, options);
+  async newStream<I, O>(rpc: Rpc<I, O>, options?: DrpcCallOptions): Promise<Stream<I, O>> {
+    const terms = termsOf(rpc, options);
     const queue = new ReceiveQueue(this.#transport, this.#settings.highWaterBytes);
     return new ClientStream(rpc, queue, this.#cancel, (receiver) => {
-      const stream = this.#begin(receiver, options);
-      stream.open(invocation);
+      const stream = this.#begin(receiver, terms);
+      stream.open(terms);
       return stream;
     });
   }
@@ -139,11 +161,12 @@ export class DrpcConn implements Conn {
   }
 
   /**
-   * `undefined` when the conn can take an RPC. A promise, while one runs or while what an ended one has written is still
-   * being flushed; it settles when the conn is free, at most `maxBlockedMs` after the RPC's end: then it is closed.
+   * `undefined` when the conn can take an RPC. A promise, while one runs or while the peer does not take what an ended
+   * one has written; it settles when the conn is free, at most `maxBlockedMs` after the RPC's end: then it is closed.
+   * What TLS has been given within the last two turns of the event loop blocks nothing.
    */
   unblocked(): Promise<void> | undefined {
-    if (this.#death !== undefined || (this.#current === undefined && !this.#flushing)) return undefined;
+    if (!this.#blocked) return undefined;
     if (this.#free === undefined) {
       let resolve!: () => void;
       const promise = new Promise<void>((settle) => {
@@ -154,10 +177,15 @@ export class DrpcConn implements Conn {
     return this.#free.promise;
   }
 
+  get #blocked(): boolean {
+    if (this.#death !== undefined) return false;
+    return this.#current !== undefined || (this.#flushing && this.#transport.stuck);
+  }
+
   /** Takes the slot for an RPC, or throws why it cannot have it. */
-  #begin(receiver: Receiver, { signal, timeoutMs }: CallOptions): RpcStream {
-    const delay = timeoutOf(timeoutMs);
+  #begin(receiver: Receiver, { signal, delayMs, limit }: Terms): RpcStream {
     signal?.throwIfAborted();
+    if (delayMs !== undefined && delayMs <= 0) throw new DrpcTimeoutError(limit);
     if (!this.#transport.writable) this.#die("died", whyDead(this.duplex.errored), this.duplex.errored);
     if (this.#death !== undefined) throw this.#closedError(this.#death, false);
     if (this.#current !== undefined) throw new DrpcBusyError();
@@ -168,7 +196,7 @@ export class DrpcConn implements Conn {
       this.#signal = signal;
       watchAbort(signal, this.#watcher);
     }
-    if (delay !== undefined) this.#timer = setTimeout(() => this.#cancel(new DrpcTimeoutError(delay)), delay);
+    if (delayMs !== undefined) this.#timer = setTimeout(() => this.#cancel(new DrpcTimeoutError(limit)), delayMs);
     return stream;
   }
 
@@ -185,7 +213,7 @@ export class DrpcConn implements Conn {
     this.#settleFree();
   };
 
-  /** What the RPC has written is still on its way, behind a peer that reads slowly or not at all. */
+  /** What the RPC has written is still on its way: for a turn of the event loop, or for as long as the peer reads nothing. */
   #flush(): void {
     this.#flushing = true;
     const { maxBlockedMs } = this.#settings;
@@ -201,7 +229,7 @@ export class DrpcConn implements Conn {
   }
 
   #settleFree(): void {
-    if (this.#death === undefined && (this.#current !== undefined || this.#flushing)) return;
+    if (this.#blocked) return;
     this.#free?.resolve();
     this.#free = undefined;
   }
@@ -238,15 +266,44 @@ export class DrpcConn implements Conn {
   }
 }
 
-function encodeInvocation({ path }: Rpc<never, unknown>, { metadata }: CallOptions): Invocation {
-  return { path: Buffer.from(path), metadata: metadata === undefined ? undefined : encodeMetadata(metadata) };
+/** How an RPC begins and what may end it: its options, read once, before it takes the slot. */
+interface Terms extends Invocation {
+  readonly signal: AbortSignal | undefined;
+  /** What is left of its time. 0 or less: nothing. */
+  readonly delayMs: number | undefined;
+  /** What its caller asked for, for the error. */
+  readonly limit: number | Date;
 }
 
-/** @throws PoolTypeError or PoolRangeError unless `value` is absent or milliseconds over 0. */
-function timeoutOf(value: number | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  if (value !== Number.POSITIVE_INFINITY) checkTimeout("timeoutMs", value);
-  return Math.min(value, longestDelayMs);
+function termsOf({ path }: Rpc<never, unknown>, options: DrpcCallOptions | undefined): Terms {
+  const terms = { path: encodePath(path), metadata: undefined, signal: undefined, delayMs: undefined, limit: 0 };
+  if (options === undefined) return terms;
+  checkOptions("call options", options, callOptionNames);
+  const { signal, timeoutMs, deadline, metadata } = options;
+  checkSignal("signal", signal);
+  return {
+    ...terms,
+    signal,
+    metadata: metadata === undefined ? undefined : encodeMetadata(metadata),
+    ...timeOf(timeoutMs, deadline),
+  };
+}
+
+/** The pool gives a call that has waited its whole `timeoutMs`, for the error, beside the deadline that counts. */
+function timeOf(timeoutMs: number | undefined, deadline: Date | number | undefined): Pick<Terms, "delayMs" | "limit"> {
+  let delayMs = Number.POSITIVE_INFINITY;
+  let limit: number | Date = 0;
+  if (deadline !== undefined) {
+    const at = checkDeadline("deadline", deadline);
+    delayMs = at - Date.now(); // a deadline is a time of the wall clock
+    limit = new Date(at);
+  }
+  if (timeoutMs !== undefined) {
+    checkCallTimeout("timeoutMs", timeoutMs);
+    delayMs = Math.min(delayMs, timeoutMs);
+    limit = timeoutMs;
+  }
+  return { delayMs: delayMs === Number.POSITIVE_INFINITY ? undefined : Math.min(delayMs, longestDelayMs), limit };
 }
 
 function whyDead(cause: unknown): string {

@@ -27,11 +27,17 @@ export class DrpcError extends Error {
   }
 }
 
-/** An RPC was not over within its `timeoutMs`. It has been cancelled. */
+/** An RPC was not over within its `timeoutMs`, or by its `deadline`. If it had begun, it has been cancelled. */
 export class DrpcTimeoutError extends DrpcError {
-  constructor(timeoutMs: number) {
-    super(`the RPC was not over within ${timeoutMs} ms`, DrpcCode.timeout);
+  /** @param limit what the caller asked for: milliseconds, or a deadline. */
+  constructor(limit: number | Date) {
+    super(`the RPC was not over ${limitText(limit)}`, DrpcCode.timeout);
   }
+}
+
+function limitText(limit: number | Date): string {
+  if (limit instanceof Date) return `by its deadline${Number.isNaN(limit.getTime()) ? "" : `, ${limit.toISOString()}`}`;
+  return `within ${limit < 1 ? limit : Math.round(limit)} ms`;
 }
 
 /** A DRPC conn runs one RPC at a time, and this one runs one: a pool opens more. */

@@ -1,4 +1,6 @@
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
 import { show } from "../argument.ts";
 import { PoolTypeError } from "../errors.ts";
 import type { Limits } from "./limits.ts";
@@ -23,6 +25,12 @@ export interface TransportOptions extends Limits {
   readonly header: string;
 }
 
+/**
+ * Turns of the event loop that a duplex which hands on later may take before what it has not handed on speaks against
+ * it: TLS reports each write a turn later, and the next one waits for that.
+ */
+const FLUSH_TURNS = 2;
+
 const NOTHING = Buffer.alloc(0);
 
 /** Packets over a duplex: one socket write for what is written together, and a pause that stops the peer. */
@@ -35,6 +43,11 @@ export class Transport {
   #holds = 0;
   #corked = false;
   #dead = false;
+  #bytesRead = 0;
+  /** A TCP or Unix socket writes at once all that the system takes. */
+  readonly #writesAtOnce: boolean;
+  /** How many turns are left to what was written last, on a duplex that hands on later. */
+  #flushTurns = 0;
 
   constructor(duplex: Duplex, events: TransportEvents, options: TransportOptions) {
     checkDuplex(duplex);
@@ -42,6 +55,7 @@ export class Transport {
       throw new PoolTypeError("expected a duplex of bytes, got one of objects or strings");
     }
     this.duplex = duplex;
+    this.#writesAtOnce = duplex instanceof Socket && !(duplex instanceof TLSSocket);
     this.#events = events;
     this.#splitBytes = options.splitBytes;
     this.#header = options.header;
@@ -70,6 +84,16 @@ export class Transport {
   /** Whether what was written has left for the system. */
   get flushed(): boolean {
     return this.duplex.writableLength === 0;
+  }
+
+  /** Whether what was written does not leave, so that whatever follows would wait behind it. */
+  get stuck(): boolean {
+    return !this.flushed && (this.full || this.#flushTurns === 0);
+  }
+
+  /** Grows with every byte from the peer. */
+  get bytesRead(): number {
+    return this.#bytesRead;
   }
 
   /** Whether a sender had better wait for `onRoom`. */
@@ -137,12 +161,23 @@ export class Transport {
       this.#header = "";
     }
     const [first] = buffers;
+    if (!this.#writesAtOnce && this.flushed) this.#startFlush();
     try {
       this.duplex.write(buffers.length === 1 ? first : Buffer.concat(buffers));
     } catch (error) {
       this.#die(error); // a duplex of somebody else's may throw
     }
   }
+
+  #startFlush(): void {
+    if (this.#flushTurns === 0) setImmediate(this.#onTurn);
+    this.#flushTurns = FLUSH_TURNS;
+  }
+
+  readonly #onTurn = (): void => {
+    this.#flushTurns = this.flushed ? 0 : this.#flushTurns - 1;
+    if (this.#flushTurns > 0) setImmediate(this.#onTurn);
+  };
 
   #uncork(): void {
     if (!this.#corked) return;
@@ -151,6 +186,7 @@ export class Transport {
   }
 
   readonly #onData = (chunk: Buffer): void => {
+    this.#bytesRead += chunk.length;
     if (this.#dead) return;
     try {
       this.#reader.push(chunk);

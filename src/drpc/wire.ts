@@ -3,6 +3,7 @@
  *
  * @see https://github.com/storj/drpc/tree/v0.0.34/drpcwire
  */
+import { show } from "../argument.ts";
 import type { Metadata } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import { attempt } from "../runtime/guard.ts";
@@ -242,8 +243,8 @@ export interface ReceivedPacket extends Packet {
   readonly data: Buffer;
 }
 
-/** Bounds what is neither a message nor an error: names, metadata, unknown packets. */
-const MAX_OTHER_BYTES = 64 * 1024;
+/** Bounds what is neither a message nor an error: names, metadata, unknown packets. Fixed, for both ends. */
+export const MAX_OTHER_BYTES: number = 64 * 1024;
 
 const EMPTY = Buffer.alloc(0);
 
@@ -364,19 +365,40 @@ const FIELD_2 = 0x12;
  * `message Entry { string key = 1; string value = 2; }`.
  *
  * @returns undefined for no entries: then no packet is sent.
- * @throws PoolTypeError for bytes and for several values under one key: DRPC's receivers keep one text per key.
+ * @throws PoolTypeError for what is no object of texts: DRPC's receivers keep one text per key, and no bytes.
+ * PoolRangeError for over 64 KiB: a receiver closes the connection for it.
  */
 export function encodeMetadata(metadata: Metadata): Buffer | undefined {
+  if (typeof metadata !== "object" || metadata === null) {
+    throw new PoolTypeError(`expected \`metadata\` to be an object of strings, got ${show(metadata)}`);
+  }
+  if ("getMap" in metadata && typeof metadata["getMap"] === "function") {
+    throw new PoolTypeError(
+      "expected `metadata` to be an object of strings, got grpc-js' Metadata: pass its `getMap()`",
+    );
+  }
   const parts: Buffer[] = [];
   for (const [key, values] of Object.entries(metadata)) {
     const value = Array.isArray(values) && values.length === 1 ? values[0] : values;
     if (typeof value !== "string") {
-      throw new PoolTypeError(`Expected metadata \`${key}\` to be one string: DRPC carries no bytes and no lists`);
+      throw new PoolTypeError(`expected metadata \`${key}\` to be one string: DRPC carries no bytes and no lists`);
     }
     const entry = Buffer.concat([encodeField(FIELD_1, Buffer.from(key)), encodeField(FIELD_2, Buffer.from(value))]);
     parts.push(encodeField(FIELD_1, entry));
   }
-  return parts.length === 0 ? undefined : Buffer.concat(parts);
+  if (parts.length === 0) return undefined;
+  const bytes = Buffer.concat(parts);
+  if (bytes.length <= MAX_OTHER_BYTES) return bytes;
+  throw new PoolRangeError(`expected metadata of at most ${MAX_OTHER_BYTES} bytes, got ${bytes.length}`);
+}
+
+/** @throws PoolTypeError and PoolRangeError for what cannot be the name of an RPC. */
+export function encodePath(path: string): Buffer {
+  if (typeof path !== "string")
+    throw new PoolTypeError(`expected \`path\` of the RPC to be a string, got ${show(path)}`);
+  const bytes = Buffer.from(path);
+  if (bytes.length <= MAX_OTHER_BYTES) return bytes;
+  throw new PoolRangeError(`expected a path of at most ${MAX_OTHER_BYTES} bytes, got ${bytes.length}`);
 }
 
 /**

@@ -104,19 +104,28 @@ describe("a pool of DRPC conns", () => {
     });
   }
 
-  test("without any limit a soft cancel over TCP costs no dial either: the conn is free at once", async () => {
-    const counter = new Counter();
-    await using pool = new Pool();
-    const handle = pool.get(key, counter.dial);
-    for (let i = 0; i < 50; i++) {
-      const controller = new AbortController();
-      const call = handle.invoke(peer.hang, hello, { signal: controller.signal });
-      setImmediate(() => controller.abort(i));
-      assert.equal(await rejection(call), i);
-      assert.equal((await handle.invoke(peer.echo, hello)).toString(), "hello");
-    }
-    assert.equal(counter.dials, 1);
-  });
+  for (const [name, options] of [
+    ["TCP", {}],
+    ["TLS", { tls: { ca } }],
+  ] as const) {
+    test(`without any limit a soft cancel over ${name} costs no dial either: the conn serves the next call`, async () => {
+      const counter = new Counter(options);
+      await using pool = new Pool();
+      const at = await server.listen({ host: "127.0.0.1", tls: name === "TLS" ? localhost : undefined });
+      const handle = pool.get(at, counter.dial);
+      await handle.invoke(peer.echo, hello);
+      for (let i = 0; i < 60; i++) {
+        const controller = new AbortController();
+        const call = handle.invoke(peer.hang, hello, { signal: controller.signal });
+        if (i % 3 === 0) controller.abort(i);
+        else if (i % 3 === 1) setImmediate(() => controller.abort(i));
+        else setTimeout(() => controller.abort(i), 2);
+        assert.equal(await rejection(call), i);
+        assert.equal((await handle.invoke(peer.echo, hello)).toString(), "hello");
+      }
+      assert.equal(counter.dials, 1);
+    });
+  }
 
   test("a hard cancel costs the conn", async () => {
     const counter = new Counter({ cancel: "hard" });
