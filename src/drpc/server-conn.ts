@@ -62,6 +62,7 @@ export interface ServedMethod {
 export interface ServerConnSettings extends TransportOptions {
   readonly highWaterBytes: number;
   readonly inactivityTimeoutMs: number;
+  readonly requestTimeoutMs: number;
 }
 
 /**
@@ -82,6 +83,8 @@ export class ServerConn implements TransportEvents, CallEvents {
   #handling = false;
   #draining = false;
   #inactivity: NodeJS.Timeout | undefined;
+  /** Armed while a request has begun to come and its handler cannot run yet. */
+  #requestTimer: NodeJS.Timeout | undefined;
 
   /** @param onError hears why the connection died, where there was an error. */
   constructor(
@@ -105,7 +108,7 @@ export class ServerConn implements TransportEvents, CallEvents {
 
   /** Closes the connection at once. */
   destroy(error: Error): void {
-    clearTimeout(this.#inactivity);
+    this.#clearTimers();
     this.#transport.destroy();
     this.#cancel(error);
   }
@@ -118,7 +121,7 @@ export class ServerConn implements TransportEvents, CallEvents {
       else this.#call.stream.receive(packet);
     } else if (kind === Kind.invoke || kind === Kind.invokeMetadata) {
       // The reader lets no stream come back, so this is a new one; metadata ends the old one too, as in Go.
-      this.#cancel(cancelled());
+      if (this.#call?.stream.ended === false) this.#cancel(cancelled());
       if (stream !== this.#stream) this.#metadata = undefined;
       this.#stream = stream;
       if (kind === Kind.invokeMetadata) this.#metadata = decodeMetadata(packet.data);
@@ -128,13 +131,17 @@ export class ServerConn implements TransportEvents, CallEvents {
     }
   }
 
+  onRead(): void {
+    this.#watchRequest();
+  }
+
   onRoom(): void {
     this.#transport.allow(Hold.replies);
     this.#call?.stream.onRoom();
   }
 
   onDeath(cause: unknown): void {
-    clearTimeout(this.#inactivity);
+    this.#clearTimers();
     const message = cause instanceof Error ? cause.message : "the client closed the connection";
     this.#cancel(new ConnClosedError("died", true, message, { cause }));
     if (cause !== undefined && cause !== null) this.#onError(cause);
@@ -159,7 +166,7 @@ export class ServerConn implements TransportEvents, CallEvents {
   /** Runs the newest RPC, and the one that has become the newest meanwhile. */
   async #run(): Promise<void> {
     this.#handling = true;
-    clearTimeout(this.#inactivity);
+    this.#clearTimers();
     while (this.#call?.ready) await this.#call.run();
     this.#handling = false;
     if (this.#transport.dead) return;
@@ -170,6 +177,7 @@ export class ServerConn implements TransportEvents, CallEvents {
     // Who does not read its replies gets no further RPC, so that they cannot pile up here.
     if (this.#transport.full) this.#transport.hold(Hold.replies);
     this.#expectInvoke();
+    this.#watchRequest();
   }
 
   #cancel(error: Error): void {
@@ -185,8 +193,35 @@ export class ServerConn implements TransportEvents, CallEvents {
     }, inactivityTimeoutMs).unref();
   }
 
-  #end(): void {
+  /** Whether the client has begun a request whose handler cannot run yet. */
+  get #requestBegun(): boolean {
+    if (this.#handling) return false;
+    const invokeMissing = this.#metadata !== undefined && this.#call?.stream.id !== this.#stream;
+    return this.#transport.partial || invokeMissing || (this.#call?.pending ?? false);
+  }
+
+  /** A client may say nothing for long, but not begin and never end: what has come of the request is kept in memory. */
+  #watchRequest(): void {
+    const { requestTimeoutMs } = this.#settings;
+    if (requestTimeoutMs === 0 || this.#requestBegun === (this.#requestTimer !== undefined)) return;
+    if (this.#requestTimer !== undefined) {
+      clearTimeout(this.#requestTimer);
+      this.#requestTimer = undefined;
+      return;
+    }
+    this.#requestTimer = setTimeout(() => {
+      this.destroy(new DrpcError(`the client did not finish a request within ${requestTimeoutMs} ms`));
+    }, requestTimeoutMs).unref();
+  }
+
+  #clearTimers(): void {
     clearTimeout(this.#inactivity);
+    clearTimeout(this.#requestTimer);
+    this.#requestTimer = undefined;
+  }
+
+  #end(): void {
+    this.#clearTimers();
     this.#transport.end();
   }
 }

@@ -10,6 +10,8 @@ import { encodePackets, type Packet, PacketReader, type ReceivedPacket } from ".
 export interface TransportEvents {
   /** What this throws ends the transport, as its cause. */
   onPacket(packet: ReceivedPacket): void;
+  /** All packets of a read have been given to `onPacket`. */
+  onRead?(): void;
   /** The duplex takes bytes again. */
   onRoom(): void;
   /** The duplex is dead: called once, unless `destroy` came first. `cause` is its error, where there is one. */
@@ -89,6 +91,11 @@ export class Transport {
   /** Whether what was written does not leave, so that whatever follows would wait behind it. */
   get stuck(): boolean {
     return !this.flushed && (this.full || this.#flushTurns === 0);
+  }
+
+  /** Whether a packet from the peer has begun to come. */
+  get partial(): boolean {
+    return this.#reader.partial;
   }
 
   /** Grows with every byte from the peer. */
@@ -190,6 +197,7 @@ export class Transport {
     if (this.#dead) return;
     try {
       this.#reader.push(chunk);
+      if (!this.#dead) this.#events.onRead?.();
     } catch (error) {
       this.#die(error);
     }

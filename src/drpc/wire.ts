@@ -280,6 +280,11 @@ export class PacketReader {
     this.#emit = emit;
   }
 
+  /** Whether the bytes so far end inside a packet. */
+  get partial(): boolean {
+    return !this.#finished || this.#rest.length > 0;
+  }
+
   /**
    * Takes the next bytes. They must not change as long as packets made of them are in use.
    *
