@@ -41,8 +41,7 @@ const pool = new Pool<string>({ dial, maxConns: 100, capacity: 100, keyCapacity:
 const download = (url: string) => pool.get(url).invoke(storage.download, "piece 7", { timeoutMs: 10_000 });
 
 const pieces = await Promise.all(urls.map(download));
-const { dials, open } = pool.stats();
-console.log(`${pieces.length} pieces, ${dials} dials, ${open} conns open`);
+console.log(`${pieces.length} pieces, ${pool.stats().dials} dials, ${pool.stats().open} conns open`);
 const impostor = (urls[0] ?? "").replace(/\w+@/, "impostor@");
 await download(impostor).catch((error) => console.log(error.cause.message.replace(/@.*/, "")));
 await Promise.all([pool.close(), nodes.close()]);
