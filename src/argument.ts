@@ -46,6 +46,11 @@ export function checkCount(name: string, value: unknown): asserts value is numbe
   if (!Number.isSafeInteger(value)) refuseNumber(name, "an integer (0: unlimited, negative: none)", value);
 }
 
+/** Of sizes and counts for which there is no "none". */
+export function checkSize(name: string, value: unknown): asserts value is number {
+  if (!Number.isSafeInteger(value) || Number(value) < 0) refuseNumber(name, "an integer, 0 or more", value);
+}
+
 export function checkTime(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value >= 0 && value < Number.POSITIVE_INFINITY)) {
     refuseNumber(name, "a number of milliseconds, 0 or more (0: never)", value);
@@ -84,6 +89,19 @@ export function timeLimit(
 /** A part of a whole. */
 export function checkFraction(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value >= 0 && value <= 1)) refuseNumber(name, "a number from 0 to 1", value);
+}
+
+/** Of the time that a call has: what a caller computes from a deadline that has passed is no mistake. */
+export function checkCallTimeout(name: string, value: unknown): asserts value is number {
+  if (typeof value === "number" && !Number.isNaN(value)) return;
+  refuseNumber(name, "a number of milliseconds (0 or less: it is over already)", value);
+}
+
+/** The deadline of a call as milliseconds since the epoch. */
+export function checkDeadline(name: string, value: unknown): number {
+  const ms: unknown = value instanceof Date ? value.getTime() : value;
+  if (typeof ms === "number" && !Number.isNaN(ms)) return ms;
+  refuseNumber(name, "a valid Date or milliseconds since the epoch", value);
 }
 
 export function checkFunction(name: string, value: unknown): void {

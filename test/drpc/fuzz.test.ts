@@ -108,7 +108,7 @@ async function fuzz(
   }
 }
 
-test(`hazard 15: fuzzing the reader (seed ${seed}, ${each} inputs)`, async () => {
+test(`fuzzing the reader (seed ${seed}, ${each} inputs)`, async () => {
   await fuzz("reader", (made) => {
     const reader = new PacketReader(maxPacketBytes, ({ data }) => assert(data.length <= maxPacketBytes));
     try {
@@ -119,7 +119,7 @@ test(`hazard 15: fuzzing the reader (seed ${seed}, ${each} inputs)`, async () =>
   });
 });
 
-test(`hazard 15: fuzzing a conn that runs RPCs (seed ${seed}, ${each} inputs)`, async () => {
+test(`fuzzing a conn that runs RPCs (seed ${seed}, ${each} inputs)`, async () => {
   let streaming = false;
   await fuzz("conn", async (made) => {
     const far = new Far();
@@ -141,7 +141,7 @@ async function iterate(conn: DrpcConn): Promise<void> {
   await stream.closed;
 }
 
-test(`hazard 15: fuzzing a server, which serves others all the time (seed ${seed}, ${each} inputs)`, async () => {
+test(`fuzzing a server, which serves others all the time (seed ${seed}, ${each} inputs)`, async () => {
   const { count, ...others } = peerHandlers();
   const server = new DrpcServer({ maxPacketBytes }).add(peer, {
     ...others,

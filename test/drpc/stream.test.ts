@@ -77,7 +77,7 @@ test("send waits for room in the socket", async () => {
   await sent;
 });
 
-test("hazard 15: past the high-water mark the peer is stopped, and goes on when the consumer has caught up", async () => {
+test("past the high-water mark the peer is stopped, and goes on when the consumer has caught up", async () => {
   const { far, conn } = connect({ highWaterBytes: 10_000 }, new Far({ highWaterMark: 1000 }));
   const stream = await conn.newStream(peer.count);
   let sent = 0;

@@ -1,4 +1,4 @@
-import { toUint64, type Uint64 } from "./uint64.ts";
+import type { Uint64 } from "./wire.ts";
 
 /** Codes of a `DrpcError`. DRPC itself knows 0 and 12; the others are gRPC's numbers, as 12 is. */
 export const DrpcCode = {
@@ -23,15 +23,21 @@ export class DrpcError extends Error {
 
   constructor(message: string, code: Uint64 = DrpcCode.none, options?: ErrorOptions) {
     super(message, options);
-    this.code = typeof code === "bigint" ? toUint64(code) : code;
+    this.code = typeof code === "bigint" && code <= Number.MAX_SAFE_INTEGER ? Number(code) : code;
   }
 }
 
-/** An RPC was not over within its `timeoutMs`. It has been cancelled. */
+/** An RPC was not over within its `timeoutMs`, or by its `deadline`. If it had begun, it has been cancelled. */
 export class DrpcTimeoutError extends DrpcError {
-  constructor(timeoutMs: number) {
-    super(`the RPC was not over within ${timeoutMs} ms`, DrpcCode.timeout);
+  /** @param limit what the caller asked for: milliseconds, or a deadline. */
+  constructor(limit: number | Date) {
+    super(`the RPC was not over ${limitText(limit)}`, DrpcCode.timeout);
   }
+}
+
+function limitText(limit: number | Date): string {
+  if (limit instanceof Date) return `by its deadline${Number.isNaN(limit.getTime()) ? "" : `, ${limit.toISOString()}`}`;
+  return `within ${limit < 1 ? limit : Math.round(limit)} ms`;
 }
 
 /** A DRPC conn runs one RPC at a time, and this one runs one: a pool opens more. */
@@ -46,27 +52,4 @@ export class DrpcProtocolError extends Error {}
 
 for (const type of [DrpcError, DrpcTimeoutError, DrpcBusyError, DrpcProtocolError]) {
   Object.defineProperty(type.prototype, "name", { value: type.name, configurable: true, writable: true });
-}
-
-/** An error packet: eight bytes of code, big-endian, then the message. */
-export function encodeError(error: unknown): Buffer {
-  const message = error instanceof Error ? error.message : String(error);
-  const bytes = Buffer.allocUnsafe(8 + Buffer.byteLength(message));
-  bytes.writeBigUInt64BE(codeOf(error), 0);
-  bytes.write(message, 8);
-  return bytes;
-}
-
-/** An error packet too short for its code still fails its RPC, as in Go: with code 0 and what text there is. */
-export function decodeError(bytes: Buffer): DrpcError {
-  if (bytes.length < 8) return new DrpcError(`${bytes.toString()} (the peer sent an error packet without a code)`);
-  return new DrpcError(bytes.toString("utf8", 8), bytes.readBigUInt64BE(0));
-}
-
-function codeOf(error: unknown): bigint {
-  if (typeof error !== "object" || error === null || !("code" in error)) return 0n;
-  const { code } = error;
-  if (typeof code !== "bigint" && !(typeof code === "number" && Number.isSafeInteger(code))) return 0n;
-  const big = BigInt(code);
-  return big === BigInt.asUintN(64, big) ? big : 0n;
 }
