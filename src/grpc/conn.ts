@@ -8,12 +8,10 @@ import {
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { lingerMs, usualMaxStreams } from "../net/http2.ts";
-import { Bag } from "./bag.ts";
-import type { GrpcCall, HostedCall } from "./call.ts";
-import type { TappedCredentials } from "./credentials.ts";
+import { type CallHost, CallSet, type GrpcCall, type HostedCall, invoke } from "./call.ts";
 import { learnLimit } from "./limit.ts";
-import { GrpcStream } from "./stream.ts";
-import { serialize, UnaryCall } from "./unary.ts";
+import type { SocketTracking } from "./socket-tracking.ts";
+import { RpcStream } from "./stream.ts";
 
 const noOptions: CallOptions = {};
 
@@ -26,7 +24,7 @@ const noOptions: CallOptions = {};
  *
  * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#transparent-retries
  */
-export class GrpcConn implements Conn {
+export class GrpcConn implements Conn, CallHost {
   /** The real grpc-js channel, for what a conn does not offer. Closing it closes the conn. */
   readonly channel: ChannelInterface;
   /** Settles when the conn has closed for good, before the RPCs that die with it reject. */
@@ -36,21 +34,21 @@ export class GrpcConn implements Conn {
   #reason: CloseReason = "goaway";
   #maxStreams: number;
   readonly #forgetLimit: () => void;
-  readonly #credentials: TappedCredentials;
-  readonly #running = new Bag<HostedCall>();
+  readonly #sockets: SocketTracking;
+  readonly #running = new CallSet<HostedCall>();
   readonly #listeners: (() => void)[] = [];
   #failing: HostedCall[] = [];
   #markClosed!: () => void;
 
   /** @internal Of a channel that has become READY. */
-  constructor(channel: ChannelInterface, credentials: TappedCredentials, maxStreams: number | undefined) {
+  constructor(channel: ChannelInterface, sockets: SocketTracking, maxStreams: number | undefined) {
     this.channel = channel;
     this.#maxStreams = maxStreams ?? usualMaxStreams;
-    this.#credentials = credentials;
+    this.#sockets = sockets;
     this.closed = new Promise((resolve) => {
       this.#markClosed = resolve;
     });
-    this.#forgetLimit = learnLimit(credentials.sockets, (limit) => {
+    this.#forgetLimit = learnLimit(sockets.sockets, (limit) => {
       this.#forgetLimit();
       this.#limitStreams(Math.min(maxStreams ?? Number.POSITIVE_INFINITY, limit ?? maxStreams ?? usualMaxStreams));
     });
@@ -89,8 +87,7 @@ export class GrpcConn implements Conn {
   invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions = noOptions): Promise<O> {
     try {
       this.#assertReady();
-      const bytes = serialize(rpc, request);
-      return new UnaryCall(this, rpc, options).run(bytes);
+      return invoke(this, rpc, request, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -100,7 +97,7 @@ export class GrpcConn implements Conn {
   newStream<I, O>(rpc: Rpc<I, O>, options: CallOptions = noOptions): Promise<Stream<I, O>> {
     try {
       this.#assertReady();
-      return Promise.resolve(new GrpcStream(this, rpc, options));
+      return Promise.resolve(new RpcStream(this, rpc, options));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -150,7 +147,7 @@ export class GrpcConn implements Conn {
 
   /** @internal */
   isDialedWith(credentials: ChannelCredentials): boolean {
-    return this.#credentials.standFor(credentials);
+    return this.#sockets.standFor(credentials);
   }
 
   #assertReady(): void {
@@ -168,7 +165,7 @@ export class GrpcConn implements Conn {
   #leave(): void {
     if (this.#state !== "ready") return;
     this.#state = "leaving";
-    this.#reason = this.#credentials.connected ? "goaway" : "died";
+    this.#reason = this.#sockets.connected ? "goaway" : "died";
     if (this.#reason === "goaway") this.#tellListeners();
     // A lost connection fails its calls within this turn, and then `closed` says it all, unless grpc-js sends some again.
     else setImmediate(() => this.#state === "leaving" && this.#tellListeners());
@@ -182,7 +179,7 @@ export class GrpcConn implements Conn {
     this.#forgetLimit();
     this.channel.close();
     this.#markClosed();
-    setTimeout(() => this.#credentials.destroySockets(), lingerMs).unref();
+    setTimeout(() => this.#sockets.destroySockets(), lingerMs).unref();
   }
 
   #tellListeners(): void {

@@ -1,6 +1,12 @@
 export type { GrpcConn } from "./conn.ts";
 export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
-export { type GrpcPeer, type GrpcPeers, grpcPeers, pooledChannels } from "./peers.ts";
+export {
+  type ConnectionScaling,
+  connectionScaling,
+  type GrpcPeer,
+  type GrpcPeers,
+  grpcPeers,
+  pooledChannels,
+} from "./peers.ts";
 export { type PooledChannelOptions, pooledChannel } from "./pooled-channel.ts";
-export { type ConnectionScaling, connectionScaling } from "./scaling.ts";
 export { GrpcError } from "./status.ts";

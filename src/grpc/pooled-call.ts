@@ -1,19 +1,10 @@
-import {
-  type CallCredentials,
-  type ChannelInterface,
-  Metadata,
-  propagate,
-  type StatusObject,
-  status,
-} from "@grpc/grpc-js";
+import { type CallCredentials, Metadata, propagate, type StatusObject, status } from "@grpc/grpc-js";
 import type { Lease } from "../contract.ts";
 import { DialError } from "../errors.ts";
-import type { GrpcCall, GrpcListener, HostedCall } from "./call.ts";
-import { giveBackCanceller, takeCanceller } from "./canceller.ts";
+import type { CreateCall, GrpcCall, GrpcListener, HostedCall } from "./call.ts";
 import type { GrpcConn } from "./conn.ts";
 import { GrpcError, messageOf } from "./status.ts";
 
-export type CreateCall = Parameters<ChannelInterface["createCall"]>;
 type SendContext = Parameters<GrpcCall["sendMessageWithContext"]>[0];
 
 /** grpc-js clones what a call starts with. */
@@ -183,7 +174,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
   }
 
   async #wait(): Promise<void> {
-    const waiting = takeCanceller();
+    const waiting = takeController();
     this.#waiting = waiting;
     this.#owner.begin(this);
     const [, ownDeadline, , parent, flags] = this.#arguments;
@@ -201,7 +192,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     }
     parent?.off("cancelled", onCancelled);
     this.#waiting = undefined;
-    giveBackCanceller(waiting);
+    giveBackController(waiting);
     this.#owner.end(this);
     if (this.#over) lease?.release();
     else if (lease !== undefined) this.#run(lease);
@@ -240,4 +231,18 @@ function statusOf(error: unknown): StatusObject {
   const cause = error instanceof DialError ? error.cause : error;
   if (cause instanceof GrpcError) return { code: cause.code, details: cause.details, metadata: cause.metadata };
   return { code: status.UNAVAILABLE, details: messageOf(error), metadata: new Metadata() };
+}
+
+/** Those whose signals nobody watches and nothing has aborted: to make one costs Node more than the rest of a wait. */
+const spareControllers: AbortController[] = [];
+const maxSpareControllers = 1_000;
+
+/** An abort controller for something that is rarely aborted. */
+function takeController(): AbortController {
+  return spareControllers.pop() ?? new AbortController();
+}
+
+/** Nobody else may hold it, or its signal. */
+function giveBackController(controller: AbortController): void {
+  if (!controller.signal.aborted && spareControllers.length < maxSpareControllers) spareControllers.push(controller);
 }

@@ -1,13 +1,14 @@
 import { Channel, connectivityState, credentials, status } from "@grpc/grpc-js";
+import { checkBoolean, checkOptions } from "../argument.ts";
 import type { Lease } from "../contract.ts";
 import { DialError, PoolTypeError, WaitTimeoutError } from "../errors.ts";
 import type { Pool } from "../pool/pool.ts";
-import { Bag } from "./bag.ts";
+import { longestDelayMs } from "../runtime/clock.ts";
+import { CallSet, type CreateCall } from "./call.ts";
 import type { GrpcConn } from "./conn.ts";
-import { type CallOwner, type CreateCall, type LeaseOptions, PooledCall } from "./pooled-call.ts";
+import { newChannel } from "./dial.ts";
+import { type CallOwner, type LeaseOptions, PooledCall } from "./pooled-call.ts";
 import { GrpcError } from "./status.ts";
-import { newChannel } from "./target.ts";
-import { Watchers } from "./watchers.ts";
 
 const insecure = credentials.createInsecure();
 
@@ -51,10 +52,9 @@ export function checkPool(pool: unknown): void {
 
 /** The options, checked and complete. */
 export function checkChannelOptions(options: PooledChannelOptions): { retryUnsent: boolean } {
-  if (typeof options !== "object" || options === null) throw new PoolTypeError("Expected the options to be an object");
-  const { retryUnsent = false, ...unknown } = options;
-  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of a pooled channel: ${name}`);
-  if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");
+  checkOptions("the options of a pooled channel", options, ["retryUnsent"]);
+  const { retryUnsent = false } = options;
+  checkBoolean("retryUnsent", retryUnsent);
   return { retryUnsent };
 }
 
@@ -67,7 +67,7 @@ export class PooledChannel<K> extends Channel implements CallOwner {
   readonly #pool: Pool<K, GrpcConn>;
   readonly #key: K;
   readonly #check: (conn: GrpcConn) => void;
-  readonly #waiting = new Bag<PooledCall>();
+  readonly #waiting = new CallSet<PooledCall>();
   readonly #watchers = new Watchers();
   readonly #seen = new WeakSet<GrpcConn>();
   #last: GrpcConn | undefined;
@@ -219,4 +219,42 @@ export class PooledChannel<K> extends Channel implements CallOwner {
 function exceeded(begun: number, why: string): GrpcError {
   const details = `Deadline exceeded after ${((Date.now() - begun) / 1_000).toFixed(3)}s,${why}`;
   return new GrpcError(status.DEADLINE_EXCEEDED, details);
+}
+
+interface Watcher {
+  readonly current: connectivityState;
+  readonly callback: (error?: Error) => void;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** Those who wait for a channel to change its state, each told once. */
+class Watchers {
+  readonly #all = new Set<Watcher>();
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /** As grpc-js: the deadline is a time, `Infinity` sets no timer, and passing it is an error. */
+  add(current: connectivityState, deadline: Date | number, callback: (error?: Error) => void): void {
+    const watcher: Watcher = { current, callback, timer: undefined };
+    this.#all.add(watcher);
+    const at = Number(deadline);
+    if (at === Number.POSITIVE_INFINITY) return;
+    const pass = (): void => {
+      this.#all.delete(watcher);
+      callback(new Error("Deadline passed without connectivity state change"));
+    };
+    watcher.timer = setTimeout(pass, Math.min(Math.max(at - Date.now(), 0), longestDelayMs));
+  }
+
+  /** Tells those for whom `state` is another one. */
+  tell(state: connectivityState): void {
+    for (const watcher of this.#all) {
+      if (watcher.current === state) continue;
+      this.#all.delete(watcher);
+      clearTimeout(watcher.timer);
+      watcher.callback();
+    }
+  }
 }

@@ -73,7 +73,7 @@ describe("dialing a gRPC peer", () => {
     await conn.close();
   });
 
-  test("hazard 15: a TLS name that does not match is a clear error", async () => {
+  test("a TLS name that does not match is a clear error", async () => {
     const wrong = { private_key: Buffer.from(elsewhere.key), cert_chain: Buffer.from(elsewhere.certificate) };
     await using echo = await startEcho(ServerCredentials.createSsl(null, [wrong]));
     const secure = dialGrpc(credentials.createSsl(Buffer.from(elsewhere.certificate)));
@@ -121,7 +121,7 @@ describe("dialing a gRPC peer", () => {
     });
   });
 
-  test("hazard 15: a peer that accepts and says nothing is left when the signal aborts, with no socket", async () => {
+  test("a peer that accepts and says nothing is left when the signal aborts, with no socket", async () => {
     await using silent = await startSilent();
     for (const each of [dial, dialGrpc(credentials.createSsl())]) {
       const controller = new AbortController();

@@ -172,7 +172,7 @@ describe("invoke on a gRPC conn", () => {
     assert.deepEqual(await conn.invoke({ ...echoService.unary, requestSerialize }, { text: "u8" }), { text: "u8" });
   });
 
-  test("hazard 10: a metadata callback that throws fails its own call and no other", async () => {
+  test("a metadata callback that throws fails its own call and no other", async () => {
     const thrown = new Error("mine");
     const callback = (): never => {
       throw thrown;

@@ -20,7 +20,7 @@ describe("the peer's limit of streams", () => {
     { allowed: undefined, told: undefined, expected: 100 },
     { allowed: undefined, told: 20, expected: 20 },
   ]) {
-    test(`row 25: ${allowed} allowed, ${told} configured: ${expected}, once the first call shows it`, async () => {
+    test(`${allowed} allowed, ${told} configured: ${expected}, once the first call shows it`, async () => {
       const options = allowed === undefined ? {} : { "grpc.max_concurrent_streams": allowed };
       await using echo = await startEcho(undefined, options);
       const conn = await dialGrpc(insecure, {}, { maxStreams: told })(echo.address, { signal });

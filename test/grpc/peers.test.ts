@@ -34,7 +34,7 @@ describe("pooledChannels", () => {
     assert.equal(pool.stats().dials, 1);
   });
 
-  test("row 13a: other credentials or options never share a connection", async () => {
+  test("other credentials or options never share a connection", async () => {
     await using echo = await startEcho(tls);
     await using pool = new Pool(grpcPeers());
     const channelFactoryOverride = pooledChannels(pool);
@@ -51,7 +51,7 @@ describe("pooledChannels", () => {
     assert.equal([...pool.keys()].length, 3);
   });
 
-  test("hazard 14: a pool whose keys leave the credentials out is a clear error, not a mix", async () => {
+  test("a pool whose keys leave the credentials out is a clear error, not a mix", async () => {
     await using echo = await startEcho(tls);
     const { dial } = grpcPeers();
     await using pool = new Pool({ dial, hashKey: (peer: GrpcPeer) => peer.address });

@@ -4,14 +4,14 @@ import { ChannelCredentials } from "@grpc/grpc-js";
 type CreateConnector = ChannelCredentials["_createSecureConnector"];
 
 /**
- * The caller's credentials, seen through: they behave as before, and know the sockets that one channel has open.
+ * The caller's credentials, with an eye on sockets: they behave as before, and know the sockets that one channel has open.
  *
  * A grpc-js channel that is closed while it connects leaves its socket open for as long as the peer stays silent,
  * and one that is closed later waits for the peer's FIN for ever. A pool that dials such a peer again and again
  * would run out of sockets. The connector of the credentials is the one place where grpc-js shows them (grpc-js-xds
  * extends the same methods).
  */
-export class TappedCredentials extends ChannelCredentials {
+export class SocketTracking extends ChannelCredentials {
   readonly #inner: ChannelCredentials;
   readonly sockets: Set<Socket> = new Set();
   #destroyed = false;
