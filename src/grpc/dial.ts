@@ -11,7 +11,6 @@ import {
 import { checkAtLeastOne, checkOptions, show } from "../argument.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { usualMaxStreams } from "../net/http2.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { longestDelayMs } from "../runtime/clock.ts";
 import { GrpcConn } from "./conn.ts";
@@ -21,9 +20,9 @@ import { GrpcError, messageOf } from "./status.ts";
 /** Options of `dialGrpc`. */
 export interface GrpcDialOptions {
   /**
-   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. Default: as many as
-   * the peer allows, once Node has shown it at the first call (newer than 20), and 100, what servers commonly allow,
-   * otherwise. grpc-js shows no limit: calls over the peer's would wait in silence.
+   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. It caps what the peer
+   * allows in its SETTINGS, which a conn knows from the beginning and follows while it lives. Default: what the peer
+   * allows, and 100 where it sets no limit, as servers commonly do.
    */
   readonly maxStreams?: number | undefined;
 }
@@ -73,7 +72,7 @@ export function dialGrpc(
     }
     return new GrpcConn(channel, sockets, maxStreams);
   };
-  return Object.assign(dial, { maxStreams: maxStreams ?? usualMaxStreams });
+  return Object.assign(dial, { maxStreams });
 }
 
 /** One attempt to make a channel READY. */

@@ -1,7 +1,6 @@
 import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { usualMaxStreams } from "../net/http2.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { GrpcConn } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
@@ -45,7 +44,7 @@ export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
       return JSON.stringify([address, identity(credentials), names.map((name) => [name, options[name]])]);
     },
     limits: ({ options = {} }) => connectionScaling(options),
-    dial: Object.assign(dial, { maxStreams: options.maxStreams ?? usualMaxStreams }),
+    dial: Object.assign(dial, { maxStreams: options.maxStreams }),
   };
 }
 
@@ -66,7 +65,7 @@ export function pooledChannels(
     connectionScaling(channelOptions); // throws here rather than at the first call
     const peer: GrpcPeer = { address, credentials, options: channelOptions };
     return new PooledChannel(pool, peer, address, retryUnsent, (conn) => {
-      if (conn.isDialedWith(credentials)) return;
+      if (conn.credentials === credentials || !(conn.credentials._isSecure() || credentials._isSecure())) return;
       const details = "the pool's hashKey does not take in the credentials: make it with grpcPeers()";
       throw new GrpcError(status.FAILED_PRECONDITION, details);
     });
