@@ -24,7 +24,7 @@ export interface HostedCall {
 /** What runs calls: a conn, as its calls see it. */
 export interface CallHost {
   /** Makes the calls. */
-  readonly channel: Pick<ChannelInterface, "createCall">;
+  readonly channel: Pick<ChannelInterface, "createCall" | "getChannelzRef">;
   /** @internal The call has been started. */
   begin(call: HostedCall): void;
   /** @internal The call has its status. The host calls its `settle()`, now or a little later. */

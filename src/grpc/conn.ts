@@ -11,6 +11,7 @@ import { ConnClosedError } from "../errors.ts";
 import { lingerMs, usualMaxStreams } from "../net/http2.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { type CallHost, CallSet, type GrpcCall, type HostedCall, invoke } from "./call.ts";
+import { announceLeave } from "./connectivity.ts";
 import type { SocketTracking } from "./socket-tracking.ts";
 import { RpcStream } from "./stream.ts";
 
@@ -212,6 +213,7 @@ export class GrpcConn implements Conn, CallHost {
 
   #tellListeners(): void {
     for (const listener of this.#listeners) listener();
+    if (this.#state !== "ready") announceLeave();
   }
 
   #settleFailing(): void {

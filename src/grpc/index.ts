@@ -1,3 +1,5 @@
+export { statusOfPoolError } from "../net/rpc-status.ts";
+export type { CallHost } from "./call.ts";
 export type { GrpcConn } from "./conn.ts";
 export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 export {
@@ -8,5 +10,5 @@ export {
   grpcPeers,
   pooledChannels,
 } from "./peers.ts";
-export { type PooledChannelOptions, pooledChannel } from "./pooled-channel.ts";
+export { type ChannelConn, type PooledChannelOptions, pooledChannel } from "./pooled-channel.ts";
 export { GrpcError } from "./status.ts";

@@ -115,9 +115,15 @@ describe("a pooled channel", () => {
       await call(client, { text: "warm" });
       const handled = echo.handled;
       using lease = pool.tryAcquire(echo.address);
-      const result = call(client, { text: "again" });
+      assert.ok(lease !== undefined);
+      const { channel } = lease.conn;
+      const createCall = channel.createCall.bind(channel);
       // The call has its connection; its stream is made some microtasks later.
-      lease?.conn.channel.close();
+      channel.createCall = (...args) => {
+        queueMicrotask(() => channel.close());
+        return createCall(...args);
+      };
+      const result = call(client, { text: "again" });
       if (retryUnsent) assert.deepEqual(await result, { text: "again" });
       else await assert.rejects(result, { code: status.UNAVAILABLE });
       assert.equal(echo.handled - handled, retryUnsent ? 1 : 0);
