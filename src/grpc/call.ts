@@ -1,4 +1,5 @@
 import { type ChannelInterface, type Metadata as GrpcMetadata, type StatusObject, status } from "@grpc/grpc-js";
+import { checkOptions, show } from "../argument.ts";
 import type { CallOptions, Rpc } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
@@ -6,6 +7,17 @@ import { longestDelayMs } from "../runtime/clock.ts";
 import type { Failure } from "../runtime/guard.ts";
 import { fromGrpc, toBuffer, toGrpc } from "./metadata.ts";
 import { GrpcError, messageOf, statusError } from "./status.ts";
+
+/** Options of one RPC on a gRPC conn. */
+export interface GrpcCallOptions extends CallOptions {
+  /**
+   * When the RPC must be over, streams included: a Date, or milliseconds since 1970. One that is past is DEADLINE_EXCEEDED at
+   * once. With `timeoutMs` beside it, the earlier counts. Default: none.
+   */
+  readonly deadline?: number | Date | undefined;
+}
+
+const callOptionNames = ["signal", "timeoutMs", "deadline", "metadata", "onHeader", "onTrailer", "waitForReady"];
 
 /** grpc-js does not export its call and listener types by name. */
 export type CreateCall = Parameters<ChannelInterface["createCall"]>;
@@ -79,7 +91,7 @@ export class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
   place = -1;
   readonly grpc: GrpcCall;
   readonly #host: CallHost;
-  readonly #options: CallOptions;
+  readonly #options: GrpcCallOptions;
   readonly #metadata: GrpcMetadata;
   readonly #receiver: CallReceiver;
   #failure: Failure | undefined;
@@ -87,10 +99,11 @@ export class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
   #cancelled = false;
 
   /** Throws what is wrong with the options. */
-  constructor(host: CallHost, path: string, options: CallOptions, receiver: CallReceiver) {
+  constructor(host: CallHost, path: string, options: GrpcCallOptions, receiver: CallReceiver) {
     this.#host = host;
     this.#options = options;
     this.#receiver = receiver;
+    checkOptions("the call's options", options, callOptionNames);
     options.signal?.throwIfAborted();
     const deadline = deadlineOf(options);
     this.#metadata = toGrpc(options.metadata, options.waitForReady);
@@ -157,7 +170,7 @@ class UnaryRpc<O> implements CallReceiver {
   #resolve!: (message: O) => void;
   #reject!: (error: unknown) => void;
 
-  constructor(host: CallHost, rpc: Rpc<never, O>, options: CallOptions) {
+  constructor(host: CallHost, rpc: Rpc<never, O>, options: GrpcCallOptions) {
     this.#deserialize = rpc.responseDeserialize;
     this.#call = new RunningCall(host, rpc.path, options, this);
   }
@@ -198,7 +211,7 @@ class UnaryRpc<O> implements CallReceiver {
 }
 
 /** Runs an RPC with one request and one response on `host`. Throws what is wrong with the arguments. */
-export function invoke<I, O>(host: CallHost, rpc: Rpc<I, O>, request: I, options: CallOptions): Promise<O> {
+export function invoke<I, O>(host: CallHost, rpc: Rpc<I, O>, request: I, options: GrpcCallOptions): Promise<O> {
   const bytes = serialize(rpc, request);
   return new UnaryRpc(host, rpc, options).run(bytes);
 }
@@ -213,12 +226,25 @@ export function serialize<I>(rpc: Rpc<I, unknown>, message: I): Buffer {
   }
 }
 
-/** When a call must be over, as grpc-js takes it: a time, or `Infinity`. Throws what is wrong with the options. */
-export function deadlineOf({ timeoutMs }: CallOptions): number {
-  if (timeoutMs === undefined) return Number.POSITIVE_INFINITY;
-  if (typeof timeoutMs !== "number")
-    throw new PoolTypeError(`Expected \`timeoutMs\` to be a number, got ${typeof timeoutMs}`);
-  if (!(timeoutMs > 0)) throw new PoolRangeError(`Expected \`timeoutMs\` to be over 0, got ${timeoutMs}`);
+/**
+ * When a call must be over, as grpc-js takes it: a time, or `Infinity`. The earlier of `timeoutMs` and `deadline` counts.
+ * Throws DEADLINE_EXCEEDED where that is past already, and what is wrong with the options.
+ */
+export function deadlineOf({ timeoutMs, deadline }: GrpcCallOptions): number {
+  if (timeoutMs === undefined && deadline === undefined) return Number.POSITIVE_INFINITY;
+  const now = Date.now();
+  const at = Math.min(now + millisecondsOf("timeoutMs", timeoutMs), millisecondsOf("deadline", deadline));
+  if (at <= now) throw new GrpcError(status.DEADLINE_EXCEEDED, "Deadline exceeded before the call began");
   // For longer times grpc-js sets no timer, and its server would take them for a millisecond.
-  return timeoutMs > longestDelayMs ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs;
+  return at - now > longestDelayMs ? Number.POSITIVE_INFINITY : at;
+}
+
+function millisecondsOf(name: string, value: number | Date | undefined): number {
+  if (value === undefined) return Number.POSITIVE_INFINITY;
+  const isTime = typeof value === "number" || (name === "deadline" && value instanceof Date);
+  const expected = name === "deadline" ? "a Date, or milliseconds since 1970" : "a number of milliseconds";
+  if (!isTime) throw new PoolTypeError(`expected \`${name}\` to be ${expected}, got ${show(value)}`);
+  const ms = Number(value);
+  if (Number.isNaN(ms)) throw new PoolRangeError(`expected \`${name}\` to be ${expected}, got ${String(value)}`);
+  return ms;
 }

@@ -149,7 +149,7 @@ export function checkKey<T>(check: () => T): T {
 
 /** grpc-js takes any text for a DNS target, and any port for an IP address: that it cannot use them, it says later. */
 export function checkTarget(target: string): void {
-  const addresses = /^(?:dns:(?:\/\/[^/]*\/)?|ipv[46]:)(.*)$/.exec(target)?.[1]?.split(",") ?? [];
+  const addresses = /^(?:dns:(?:\/\/[^/]*\/)?|ipv[46]:(?:\/\/\/)?)(.*)$/.exec(target)?.[1]?.split(",") ?? [];
   for (const address of addresses) {
     if (isIPv6(address)) continue;
     const parts = /^(?:[^\s:/[\]]+|\[[^\s[\]]+\])(?::(\d+))?$/.exec(address);

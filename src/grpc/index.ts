@@ -1,5 +1,5 @@
 export { statusOfPoolError } from "../net/rpc-status.ts";
-export type { CallHost } from "./call.ts";
+export type { CallHost, GrpcCallOptions } from "./call.ts";
 export type { GrpcConn } from "./conn.ts";
 export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 export {
@@ -7,6 +7,7 @@ export {
   connectionScaling,
   type GrpcPeer,
   type GrpcPeers,
+  grpcBackoff,
   grpcPeers,
   pooledChannels,
 } from "./peers.ts";

@@ -1,6 +1,7 @@
-import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
+import { type Channel, type ChannelCredentials, type ChannelOptions, credentials, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
+import type { Backoff } from "../options.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { GrpcConn } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
@@ -20,32 +21,101 @@ export interface GrpcPeers {
   readonly hashKey: (peer: GrpcPeer) => string;
   readonly dial: Dial<GrpcPeer, GrpcConn>;
   readonly limits: (peer: GrpcPeer) => ConnectionScaling;
+  readonly backoff: Backoff;
 }
 
 /**
+ * gRPC's pace for peers that are down, from a second to two minutes, as a pool's `backoff`: between dials, calls fail with
+ * the last dial's error, but those that wait for ready.
+ *
+ * @see https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
+ */
+export const grpcBackoff: Backoff = { baseMs: 1_000, maxMs: 120_000 };
+
+/**
  * What makes a pool one of `GrpcPeer`s: `new Pool({ ...grpcPeers(), maxKeyConns: 10 })`. Peers share conns where
- * address, options and credentials are the same; two credentials are the same when they are one object, or both
- * insecure. What the `connectionScaling` of a peer's service config asks for goes before the pool's own limits.
+ * address, options and credentials are known to be the same. Two credentials are, when they are one object, or both
+ * grpc-js' own insecure ones; two options, when they are the same primitive, the same plain data, or one object. What the
+ * `connectionScaling` of a peer's service config asks for goes before the pool's own limits. Peers that are down
+ * are dialed at gRPC's pace; a `backoff` behind it sets another.
  */
 export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
-  const identities = new WeakMap<ChannelCredentials, number>();
-  let last = 0;
-  function identity(credentials: ChannelCredentials): number {
-    if (!credentials._isSecure()) return 0;
-    const known = identities.get(credentials) ?? ++last;
-    identities.set(credentials, known);
-    return known;
-  }
+  const identities = new Identities();
+  const hashes = new WeakMap<GrpcPeer, string>();
   const dial: Dial<GrpcPeer, GrpcConn> = (peer, context) =>
     dialGrpc(peer.credentials, peer.options, options)(peer.address, context);
+  function hash({ address, credentials, options = {} }: GrpcPeer): string {
+    const who = isPlainInsecure(credentials) ? "insecure" : identities.of(credentials);
+    return `${JSON.stringify(address)} ${who} ${identities.of({ ...options })}`;
+  }
   return {
-    hashKey({ address, credentials, options = {} }) {
-      const names = Object.keys(options).sort();
-      return JSON.stringify([address, identity(credentials), names.map((name) => [name, options[name]])]);
+    hashKey(peer) {
+      if (!Object.isFrozen(peer) || !Object.isFrozen(peer.options)) return hash(peer);
+      const known = hashes.get(peer) ?? hash(peer);
+      hashes.set(peer, known);
+      return known;
     },
     limits: ({ options = {} }) => connectionScaling(options),
     dial: Object.assign(dial, { maxStreams: options.maxStreams }),
+    backoff: grpcBackoff,
   };
+}
+
+/** Whether these are what `credentials.createInsecure()` returns. Wrappers of it may connect in another way. */
+function isPlainInsecure(given: ChannelCredentials): boolean {
+  return Object.getPrototypeOf(given) === insecurePrototype && Reflect.ownKeys(given).length === 0;
+}
+
+const insecurePrototype: unknown = Object.getPrototypeOf(credentials.createInsecure());
+
+/** So deep is plain data compared; what lies deeper counts as different. */
+const deepest = 8;
+
+/** Texts that are equal for values that are known to be the same, and differ for all others. */
+class Identities {
+  readonly #objects = new WeakMap<object, string>();
+  readonly #symbols = new Map<symbol, string>();
+  #last = 0;
+
+  of(value: unknown, depth = 0): string {
+    switch (typeof value) {
+      case "string":
+        return JSON.stringify(value);
+      case "number":
+        return Object.is(value, -0) ? "-0" : String(value);
+      case "bigint":
+        return `${value}n`;
+      case "symbol":
+        return this.#symbol(value);
+      case "object":
+      case "function":
+        return value === null ? "null" : (this.#plain(value, depth) ?? this.#object(value));
+      default:
+        return String(value);
+    }
+  }
+
+  #plain(value: object, depth: number): string | undefined {
+    if (depth > deepest || typeof value === "function") return undefined;
+    if (Array.isArray(value)) return `[${Array.from(value, (each) => this.of(each, depth + 1)).join()}]`;
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) return undefined;
+    const names = Object.keys(value).sort();
+    const texts = names.map((name) => `${JSON.stringify(name)}:${this.of(Reflect.get(value, name), depth + 1)}`);
+    return `{${texts.join()}}`;
+  }
+
+  #object(value: object): string {
+    const known = this.#objects.get(value) ?? `#${++this.#last}`;
+    this.#objects.set(value, known);
+    return known;
+  }
+
+  #symbol(value: symbol): string {
+    const known = this.#symbols.get(value) ?? `#${++this.#last}`;
+    this.#symbols.set(value, known);
+    return known;
+  }
 }
 
 /**
@@ -61,11 +131,12 @@ export function pooledChannels(
 ): (address: string, credentials: ChannelCredentials, options: ChannelOptions) => Channel {
   checkPool(pool);
   const { retryUnsent } = checkChannelOptions(options);
-  return (address, credentials, channelOptions) => {
+  return (address, given, channelOptions) => {
     connectionScaling(channelOptions); // throws here rather than at the first call
-    const peer: GrpcPeer = { address, credentials, options: channelOptions };
+    const own = Object.freeze({ ...channelOptions });
+    const peer: GrpcPeer = Object.freeze({ address, credentials: given, options: own });
     return new PooledChannel(pool, peer, address, retryUnsent, (conn) => {
-      if (conn.credentials === credentials || !(conn.credentials._isSecure() || credentials._isSecure())) return;
+      if (conn.credentials === given || (isPlainInsecure(conn.credentials) && isPlainInsecure(given))) return;
       const details = "the pool's hashKey does not take in the credentials: make it with grpcPeers()";
       throw new GrpcError(status.FAILED_PRECONDITION, details);
     });
