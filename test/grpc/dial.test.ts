@@ -6,6 +6,7 @@ import { dialGrpc } from "../../src/grpc/index.ts";
 import { DialError, Pool } from "../../src/index.ts";
 import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
 import { elsewhere, local } from "../support/grpc-certs.ts";
+import { startRaw } from "../support/raw-grpc.ts";
 
 const insecure = credentials.createInsecure();
 const dial = dialGrpc(insecure);
@@ -63,6 +64,20 @@ describe("dialing a gRPC peer", () => {
     const conn = await seven(echo.address, { signal: never });
     assert.equal(conn.maxStreams, 7);
     await conn.close();
+  });
+
+  test("lets the peer send a MiB of a stream ahead, unless the channel options say otherwise", async () => {
+    await using raw = await startRaw(() => {});
+    for (const [options, expected] of [
+      [{}, 1 << 20],
+      [{ "grpc-node.flow_control_window": 1 << 17 }, 1 << 17],
+    ] as const) {
+      const conn = await dialGrpc(insecure, options)(raw.address, { signal: never });
+      const sessions = (): boolean =>
+        [...raw.sessions].some((each) => each.remoteSettings.initialWindowSize === expected);
+      await until(sessions, `${expected} bytes`);
+      await conn.close();
+    }
   });
 
   test("speaks TLS, and resolves names", async () => {
