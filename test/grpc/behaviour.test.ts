@@ -46,7 +46,7 @@ for (const [kind, server, client] of [
     credentials.createSsl(Buffer.from(ca)),
   ],
 ] as const) {
-  describe(`row 43: a pooled channel behaves as a plain one over ${kind}`, () => {
+  describe(`a pooled channel behaves as a plain one over ${kind}`, () => {
     let echo: EchoServer;
     before(async () => {
       echo = await startEcho(server);

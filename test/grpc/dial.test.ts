@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import { Channel, type ChannelCredentials, credentials, ServerCredentials, status } from "@grpc/grpc-js";
 import { dialGrpc } from "../../src/grpc/index.ts";
@@ -8,6 +8,7 @@ import { ca, type Identity, localhost, other, stranger } from "../support/certs.
 import { until } from "../support/clock.ts";
 import { echoService, startEcho } from "../support/echo-service.ts";
 import { rejection } from "../support/outcome.ts";
+import { startRaw } from "../support/raw-grpc.ts";
 
 const insecure = credentials.createInsecure();
 const dial = dialGrpc(insecure);
@@ -63,10 +64,24 @@ describe("dialing a gRPC peer", () => {
     await using echo = await startEcho();
     const seven = dialGrpc(insecure, undefined, { maxStreams: 7 });
     assert.equal(seven.maxStreams, 7);
-    assert.equal(dial.maxStreams, 100);
+    assert.equal(dial.maxStreams, undefined, "nobody knows the peer's limit before it is dialed");
     const conn = await seven(echo.address, { signal: never });
     assert.equal(conn.maxStreams, 7);
     await conn.close();
+  });
+
+  test("lets the peer send a MiB of a stream ahead, unless the channel options say otherwise", async () => {
+    await using raw = await startRaw(() => {});
+    for (const [options, expected] of [
+      [{}, 1 << 20],
+      [{ "grpc-node.flow_control_window": 1 << 17 }, 1 << 17],
+    ] as const) {
+      const conn = await dialGrpc(insecure, options)(raw.address, { signal: never });
+      const sessions = (): boolean =>
+        [...raw.sessions].some((each) => each.remoteSettings.initialWindowSize === expected);
+      await until(sessions, `${expected} bytes`);
+      await conn.close();
+    }
   });
 
   test("speaks TLS, and resolves names", async () => {
@@ -77,7 +92,7 @@ describe("dialing a gRPC peer", () => {
     await conn.close();
   });
 
-  test("hazard 15: a TLS name that does not match is a clear error", async () => {
+  test("a TLS name that does not match is a clear error", async () => {
     await using echo = await startEcho(serverTls(other));
     const secure = dialGrpc(credentials.createSsl(Buffer.from(ca)));
     await assert.rejects(async () => secure(`localhost:${echo.port}`, { signal: never }), {
@@ -124,7 +139,7 @@ describe("dialing a gRPC peer", () => {
     });
   });
 
-  test("hazard 15: a peer that accepts and says nothing is left when the signal aborts, with no socket", async () => {
+  test("a peer that accepts and says nothing is left when the signal aborts, with no socket", async () => {
     await using silent = await startSilent();
     for (const each of [dial, dialGrpc(credentials.createSsl())]) {
       const controller = new AbortController();
@@ -182,6 +197,30 @@ describe("dialing a gRPC peer", () => {
     for (const key of ["127.0.0.1:0", "localhost:65536", "[::1]:70000", "ipv4:127.0.0.1:1,127.0.0.1:70000"]) {
       await assert.rejects(async () => dial(key, { signal: never }), { name: "PoolRangeError", final: true }, key);
     }
+  });
+
+  test("an address may stand behind ipv4: and ipv6:, with slashes and without", async (t) => {
+    await using echo = await startEcho();
+    const six = createServer((socket) => {
+      const to = connect(echo.port, "127.0.0.1");
+      socket.pipe(to).pipe(socket);
+      socket.on("error", () => to.destroy()).on("close", () => to.destroy());
+      to.on("error", () => {});
+    });
+    const bound = await new Promise<boolean>((resolve) => {
+      six.once("error", () => resolve(false)).listen(0, "::1", () => resolve(true));
+    });
+    const keys = [`ipv4:${echo.address}`, `ipv4:///${echo.address}`];
+    if (bound) {
+      const { port } = six.address() as AddressInfo;
+      keys.push(`ipv6:[::1]:${port}`, `ipv6:///[::1]:${port}`);
+    } else t.diagnostic("there is no IPv6 here: its addresses are not tested");
+    for (const key of keys) {
+      const conn = await dial(key, { signal: never });
+      assert.deepEqual(await conn.invoke(echoService.unary, { text: key }), { text: key });
+      await conn.close();
+    }
+    six.close();
   });
 
   test("an unusable key is dialed once, by who waits for ready, too", async () => {
