@@ -1,5 +1,6 @@
 import type { CallOptions, Conn, Dial, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
+import { outcome } from "../runtime/guard.ts";
 
 /** A promise and the two functions that settle it. */
 export interface Deferred<T> {
@@ -129,12 +130,8 @@ export class ScriptedConn implements Conn {
     this.calls.add(call as ScriptedCall);
     if (this.#script.answer !== undefined) {
       const { answer } = this.#script;
-      queueMicrotask(() => {
-        try {
-          call.answer(answer(request) as O);
-        } catch (error) {
-          call.fail(error);
-        }
+      void outcome(async () => call.answer((await answer(request)) as O)).then((failed) => {
+        if (failed !== undefined) call.fail(failed.error);
       });
     }
     return call.promise;
