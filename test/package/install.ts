@@ -56,6 +56,18 @@ export class Installation {
     return join(this.folder, "node_modules", ...names);
   }
 
+  /** What a compiler of TypeScript has against a file, errors in the declarations of other packages left out. */
+  async complaints(compiler: string, options: string, file: string): Promise<string[]> {
+    const flags = `--strict --noEmit --skipLibCheck false --target es2022 --lib es2022,esnext.disposable --types node`;
+    const args = [this.path(compiler, "bin", "tsc"), ...flags.split(" "), ...options.split(" "), file];
+    const output = await this.run(process.execPath, ...args).catch((error: Error) => {
+      if (!error.message.includes("error TS")) throw error;
+      return error.message;
+    });
+    const theirs = /^(\.\.\/)*node_modules\/(?!rpc-conn-pool\/)/;
+    return output.split("\n").filter((line) => line.includes("error TS") && !theirs.test(line));
+  }
+
   /** Runs an installed program with a Node of one's choice. */
   run(node: string, ...args: readonly string[]): Promise<string> {
     return run(node, args, this.folder);

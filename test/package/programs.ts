@@ -78,7 +78,7 @@ export const session = pooledSession(new Pool({ dial: dialHttp2() }), "http://lo
 export const spread: Dial<string, DrpcConn> = dialService({ resolve: ["10.0.0.1:1"], dial: dialDrpc() });
 export const scripted: Pool<string, ScriptedConn> = new Pool({ dial: scriptedDial(), clock: new FakeClock() });
 export const code = (error: unknown): string | undefined => (isPoolError(error) ? error.code : undefined);
-// @ts-expect-error: the types are really there
+// @ts-expect-error The types are really there.
 export const wrong: number = new Pool();
 `;
 

@@ -73,9 +73,7 @@ describe("what the package runs with", { timeout: 1_500_000 }, () => {
     for (const { name, file, options } of ways.filter((way) => way.name !== "node10" || major < 7)) {
       test(`TypeScript ${version}: ${name}`, limit, async () => {
         home.write(file, types);
-        const flags = `--strict --noEmit --skipLibCheck false --target es2022 --lib es2022,esnext.disposable --types node ${options}`;
-        const compiler = home.path(`typescript-${version}`, "bin", "tsc");
-        assert.equal(await home.run(process.execPath, compiler, ...flags.split(" "), file), "");
+        assert.deepEqual(await home.complaints(`typescript-${version}`, options, file), []);
       });
     }
   }

@@ -17,7 +17,7 @@ export interface Client {
   /** How often the service was resolved. */
   resolved: number;
   /** How many conns that take streams there are to each address that has some. */
-  conns(): Record<string, number>;
+  readonly conns: () => Record<string, number>;
 }
 
 export interface ClientOptions {
