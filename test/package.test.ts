@@ -179,7 +179,8 @@ describe("the package", () => {
     const npm = process.platform === "win32" ? "npm.cmd" : "npm";
     // Without scripts: a build would empty `dist` under the other tests.
     const { stdout } = await run(npm, ["pack", "--dry-run", "--json", "--ignore-scripts"], { cwd: root });
-    const [{ files }]: [{ files: readonly { path: string }[] }] = JSON.parse(stdout);
+    const [{ files, size }]: [{ files: readonly { path: string }[]; size: number }] = JSON.parse(stdout);
+    assert.ok(size <= 300_000, `the tarball has ${size} bytes`);
     const paths = files.map(({ path }) => path);
     assert.deepEqual(paths.filter((path) => !/^(dist|examples)\//.test(path)).sort(), [
       "CHANGELOG.md",

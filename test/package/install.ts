@@ -14,7 +14,7 @@ const npx = onWindows ? "npx.cmd" : "npx";
 /** Runs a program; rejects with all that it has printed where it fails. */
 export async function run(command: string, args: readonly string[], cwd: string = root): Promise<string> {
   try {
-    const { stdout } = await execute(command, args, { cwd, timeout: 300_000, maxBuffer: 2 ** 26 });
+    const { stdout } = await execute(command, args, { cwd, timeout: 900_000, maxBuffer: 2 ** 26 });
     return stdout;
   } catch (error) {
     const { stdout, stderr } = error as { stdout?: string; stderr?: string }; // as execFile's promise documents

@@ -13,7 +13,7 @@ const typeScripts = ["5.4.5", "5.7.3", "5.9.3", "6.0.3", "7.0.2"] as const;
 const limit = { timeout: 300_000 };
 const passed = "passed\n";
 
-describe("what the package runs with", { timeout: 1_500_000 }, () => {
+describe("what the package runs with", { timeout: 2_400_000 }, () => {
   let home: Installation;
   before(
     async () => {
@@ -33,7 +33,7 @@ describe("what the package runs with", { timeout: 1_500_000 }, () => {
       home.write("program.cjs", commonJs);
       home.write("one-copy.cjs", oneCopy);
     },
-    { timeout: 600_000 },
+    { timeout: 900_000 },
   );
   after(() => home.remove());
 
