@@ -130,7 +130,7 @@ export class Service<K, C extends PoolConn> {
       const resolved = (async () => this.#settings.resolve(this.#key, { signal, update }))();
       this.#update(await unlessAborted(resolved, signal));
     } catch (error) {
-      if (!signal.aborted) this.#tell(error);
+      if (!signal.aborted || error instanceof DialTimeoutError) this.#tell(error);
       if (this.#places.length === 0) throw error;
     }
     if (this.#places.length === 0) throw this.#unknown();
@@ -340,7 +340,8 @@ export class Service<K, C extends PoolConn> {
     const soon = this.#lostSome && this.#resolving === undefined;
     const delay = (soon ? Math.min(soonestRefreshMs, regular) : regular) - since;
     const tick = (): void => {
-      this.#asking?.abort(); // of a refresh that has not been answered for so long
+      // Of a refresh that is not answered yet; those that are answered have nobody who listens.
+      this.#asking?.abort(new DialTimeoutError(`the addresses of ${show(this.#key)} were not found in time`));
       void outcome(() => this.refresh());
     };
     const timer = clock.setTimeout(tick, Math.min(Math.max(Math.ceil(delay), 0), longestDelayMs));

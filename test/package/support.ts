@@ -78,12 +78,19 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
     }
   }
 
-  test("tsx: ES modules and CommonJS", limit, async () => {
-    for (const file of ["tsx-program.mts", "tsx-program.cts"]) {
-      home.write(file, typeScript);
-      assert.equal(await home.run(process.execPath, home.path("tsx", "dist", "cli.mjs"), file), passed, file);
-    }
-  });
+  for (const [version, files] of [
+    ["20", ["tsx-program.mts", "tsx-program.ts"]],
+    ["24", ["tsx-program.mts", "tsx-program.ts", "tsx-program.cts"]],
+  ] as const) {
+    // On Node 20 tsx cannot start with a file that is named .cts and requires any ES module.
+    test(`tsx on Node ${version}: ES modules and CommonJS`, limit, async () => {
+      const node = await runtime("node", version);
+      for (const file of files) {
+        home.write(file, typeScript);
+        assert.equal(await home.run(node, home.path("tsx", "dist", "cli.mjs"), file), passed, file);
+      }
+    });
+  }
 
   test("Vitest, fake timers included", limit, async () => {
     home.write("vitest/pool.test.ts", vitestTest);

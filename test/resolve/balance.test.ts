@@ -185,3 +185,17 @@ test("addresses that change while conns move are seen to as well", async () => {
   }
   assert.deepEqual(Object.values(world.conns()), [1, 1, 1]);
 });
+
+test("no more addresses are used than the pool may have conns for the key", async () => {
+  const { dial, pool } = client(6);
+  dial.attach({
+    warm: (key, count, options) => pool.warm(key, count, options),
+    stats: (key) => ({ ...pool.stats(key), limits: { maxKeyConns: 2 } }),
+  });
+  (await pool.acquire("svc")).release();
+  await settle();
+  assert.deepEqual(
+    dial.addresses("svc").map(({ conns }) => conns),
+    [1, 1],
+  );
+});

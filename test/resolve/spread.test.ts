@@ -173,6 +173,13 @@ test("where nothing is known, the dial fails with what `resolve` failed with, an
   (await pool.acquire("svc")).release();
 });
 
+test("a first answer that never comes fails the dial after a refresh's time", async () => {
+  const { pool, clock } = client(0, { service: { resolve: () => new Promise(() => {}) }, pool: { dialTimeoutMs: 0 } });
+  const refused = assert.rejects(pool.acquire("svc"), causedBy(/the addresses of "svc" were not found in time/));
+  await clock.advance(refreshMs);
+  await refused;
+});
+
 test("callers that come together share one resolution", async () => {
   const world = client(3);
   const leases = await Promise.all([1, 2, 3].map(() => world.pool.acquire("svc")));
