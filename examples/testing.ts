@@ -1,15 +1,18 @@
 // A test of code over the pool: scripted conns instead of a network, a fake clock instead of sleeping.
 import assert from "node:assert/strict";
-import { type Conn, Pool } from "rpc-conn-pool";
+import { type Conn, isPoolError, Pool } from "rpc-conn-pool";
 import { echo, FakeClock, scriptedDial, settle } from "rpc-conn-pool/testing";
 
 /** The code under test: asks a peer, and says so when the peer is slow. */
 async function greeting(peer: Conn, name: string): Promise<string> {
-  return peer.invoke(echo, name, { timeoutMs: 2_000 }).catch((error) => `no greeting: ${error.code}`);
+  return peer.invoke(echo, name, { timeoutMs: 2_000 }).catch((error: unknown) => {
+    if (isPoolError(error)) return `no greeting: ${error.code}`;
+    throw error;
+  });
 }
 
 const clock = new FakeClock();
-const dial = scriptedDial({ answer: (name) => `hello, ${name}` });
+const dial = scriptedDial({ answer: (name) => `hello, ${String(name)}` });
 const pool = new Pool<string>({ clock, dial, expirationMs: 60_000 });
 console.log(await greeting(pool.get("peer"), "Ada"));
 
