@@ -15,7 +15,7 @@ const house: readonly (readonly string[])[] = [
   ["src/runtime"],
   ["src"], // what users import and what both sides agree on: contract, options, errors, argument
   ["src/net", "src/pool"],
-  ["src/grpc", "src/drpc", "src/connect", "src/http2"],
+  ["src/grpc", "src/drpc", "src/connect", "src/http2", "src/resolve", "src/testing"],
   ["src/index.ts"],
 ];
 
