@@ -122,7 +122,7 @@ export class Core<K, C extends PoolConn> {
     if (result === "steady") return;
     if (result === "again") this.#toServe.add(key);
     if (!key.isResting) this.#settle(key);
-    if (key.isEmpty && !this.minIdle.isWarming(key)) this.#emptied(key);
+    if (key.isEmpty && !this.minIdle.needs(key)) this.#emptied(key);
     const next = this.capacity.next ?? this.minIdle.next;
     if (next !== undefined) this.#toServe.add(next);
   }

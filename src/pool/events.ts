@@ -65,6 +65,14 @@ export type PoolEventName = keyof PoolEvents<unknown, unknown>;
 /** An event as listeners get it: with the name of its pool. */
 export type Named<E> = E & { readonly pool: string };
 
+/** Called with each event of one name. */
+export type Listener<E> = Listening<E>["hear"];
+
+/** A method's parameters are compared both ways, so that a `Pool<K, GrpcConn>` is a `Pool<K, Conn>`. */
+interface Listening<E> {
+  hear(event: Named<E>): void;
+}
+
 /**
  * One kind of event, for the pool's own listeners and for `node:diagnostics_channel`. Delivered in order, in a
  * microtask and in no caller's async context: a listener may do with the pool what it likes. One that throws or rejects
@@ -73,7 +81,7 @@ export type Named<E> = E & { readonly pool: string };
 export class Topic<E extends object> {
   readonly #pool: string;
   readonly #channel: Channel;
-  readonly #listeners = new Set<(event: Named<E>) => void>();
+  readonly #listeners = new Set<Listener<E>>();
   #heard = false;
 
   constructor(pool: string, name: PoolEventName) {
@@ -87,7 +95,7 @@ export class Topic<E extends object> {
   }
 
   /** Returns what stops the listening. */
-  listen(listener: (event: Named<E>) => void): () => void {
+  listen(listener: Listener<E>): () => void {
     this.#listeners.add(listener);
     this.#heard = true;
     return () => {

@@ -142,9 +142,9 @@ export class MinIdle<K, C extends PoolConn> {
     return this.#warming.has(key) || (key.pending.backoff !== undefined && this.#kept.has(key));
   }
 
-  /** Whether somebody waits for the key's conns to be ready. */
-  isWarming(key: KeyPool<K, C>): boolean {
-    return this.#warming.has(key);
+  /** Whether a key that has nothing is needed all the same: it is warmed, or a place for its next conn is on its way. */
+  needs(key: KeyPool<K, C>): boolean {
+    return this.#warming.has(key) || (this.#heldBack.has(key) && this.#core.entries.closing > 0);
   }
 
   /** Resolves when the key has so many conns. The caller serves the key then. */

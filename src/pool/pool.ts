@@ -15,7 +15,7 @@ import { wallNow } from "../runtime/clock.ts";
 import { checkAcquire, checkRequest, configOf, limitNames, limitsOf } from "./config.ts";
 import { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
-import type { Named, PoolEventName, PoolEvents } from "./events.ts";
+import type { Listener, PoolEventName, PoolEvents } from "./events.ts";
 import { Handle, type HandlePool } from "./handle.ts";
 import type { KeyPool } from "./key-pool.ts";
 import { LeakDetector, PoolLease, WatchedLease } from "./lease.ts";
@@ -205,7 +205,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * Calls `listener` for each event of that name, in a microtask; what it returns stops that. The same events go to
    * `node:diagnostics_channel` under `rpc-conn-pool:<name>`, for all pools.
    */
-  on<N extends PoolEventName>(name: N, listener: (event: Named<PoolEvents<K, C>[N]>) => void): () => void {
+  on<N extends PoolEventName>(name: N, listener: Listener<PoolEvents<K, C>[N]>): () => void {
     checkOneOf("name", name ?? null, Object.keys(this.#core.events));
     checkFunction("listener", listener ?? null);
     return this.#core.events[name].listen(listener);

@@ -124,10 +124,10 @@ test("the options of get, acquire, use, tryAcquire and close are checked", async
   assert.equal((await pool.acquire("k", { dial })).conn, dial.conns[0]); // the pool goes on
 });
 
-test("a timeout that is zero, negative, NaN or infinite is refused", async (t) => {
+test("a timeout that is NaN or infinite is refused", async (t) => {
   const { pool } = pooled<Conn>(t);
   const dial = scriptedDial();
-  for (const timeoutMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+  for (const timeoutMs of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
     for (const refused of [call(pool.get("k", dial), { timeoutMs }), pool.acquire("k", { dial, timeoutMs })]) {
       const error = await rejection(refused);
       assert.equal("code" in error && error.code, "ERR_POOL_ARGUMENT");
