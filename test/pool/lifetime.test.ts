@@ -119,13 +119,13 @@ test("a conn's own maxLifetimeMs overrides the pool's, either way", async (t) =>
   const closes = () => [shorter.closes, pools.closes, longer.closes];
   await clock.advance(89);
   assert.deepEqual(closes(), [0, 0, 0]);
-  await clock.advance(3);
+  await clock.advance(11);
   assert.deepEqual(closes(), [1, 0, 0]);
   await clock.advance(900);
   assert.deepEqual(closes(), [1, 1, 0]);
-  await clock.advance(8000);
+  await clock.advance(7999);
   assert.deepEqual(closes(), [1, 1, 0]);
-  await clock.advance(1000);
+  await clock.advance(1001);
   assert.deepEqual(closes(), [1, 1, 1]);
 });
 
