@@ -192,7 +192,8 @@ export const behaviours: Record<string, Behaviour> = {
   },
   "wait for ready of a refused connection": async ({ refused, log }) => {
     await new Promise<void>((resolve) =>
-      refused.waitForReady(Date.now() + 50, (error) => {
+      // Long enough for the first attempt to fail, on a loaded machine too.
+      refused.waitForReady(Date.now() + 500, (error) => {
         log("ready", error?.message);
         resolve();
       }),
