@@ -42,6 +42,11 @@ export function checkCount(name: string, value: unknown): asserts value is numbe
   if (!Number.isSafeInteger(value)) refuseNumber(name, "an integer (0: unlimited, negative: none)", value);
 }
 
+/** Of a count that must be there, and is no limit to lift. */
+export function checkAtLeastOne(name: string, value: unknown): asserts value is number {
+  if (!Number.isSafeInteger(value) || Number(value) < 1) refuseNumber(name, "an integer of at least 1", value);
+}
+
 export function checkTime(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value >= 0 && value < Number.POSITIVE_INFINITY)) {
     refuseNumber(name, "a number of milliseconds, 0 or more (0: never)", value);

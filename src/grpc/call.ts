@@ -1,78 +1,126 @@
 import { type ChannelInterface, type Metadata as GrpcMetadata, type StatusObject, status } from "@grpc/grpc-js";
+import { checkOptions, show } from "../argument.ts";
 import type { CallOptions, Rpc } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
-import type { Item } from "./bag.ts";
-import { fromGrpc, toGrpc } from "./metadata.ts";
-import { messageOf, statusError } from "./status.ts";
+import { longestDelayMs } from "../runtime/clock.ts";
+import type { Failure } from "../runtime/guard.ts";
+import { fromGrpc, toBuffer, toGrpc } from "./metadata.ts";
+import { GrpcError, messageOf, statusError } from "./status.ts";
+
+/** Options of one RPC on a gRPC conn. */
+export interface GrpcCallOptions extends CallOptions {
+  /**
+   * When the RPC must be over, streams included: a Date, or milliseconds since 1970. One that is past is DEADLINE_EXCEEDED at
+   * once. With `timeoutMs` beside it, the earlier counts. Default: none.
+   */
+  readonly deadline?: number | Date | undefined;
+}
+
+const callOptionNames = ["signal", "timeoutMs", "deadline", "metadata", "onHeader", "onTrailer", "waitForReady"];
 
 /** grpc-js does not export its call and listener types by name. */
+export type CreateCall = Parameters<ChannelInterface["createCall"]>;
 export type GrpcCall = ReturnType<ChannelInterface["createCall"]>;
 export type GrpcListener = Parameters<GrpcCall["start"]>[1];
 
-/** What a conn keeps of each call that it runs. */
-export interface HostedCall extends Item {
+/** A call in the hands of a conn or a channel. It is in one `CallSet` at most, and carries its place there. */
+export interface HostedCall {
+  /** -1: in no set. Written by the set only. */
+  place: number;
   cancel(code: status, details: string): void;
   /** Tells the caller how the call ended. */
   settle(): void;
 }
 
-/** The conn, as its calls see it. */
+/** What runs calls: a conn, as its calls see it. */
 export interface CallHost {
-  readonly channel: ChannelInterface;
+  /** Makes the calls. */
+  readonly channel: Pick<ChannelInterface, "createCall" | "getChannelzRef">;
+  /** @internal The call has been started. */
   begin(call: HostedCall): void;
-  /** The call has its status. The host calls its `settle()`, now or a little later. */
+  /** @internal The call has its status. The host calls its `settle()`, now or a little later. */
   end(call: HostedCall, status: StatusObject): void;
-  /** Why this status is no answer of the peer's: the conn was gone before the request was sent. */
+  /** @internal Why this status is no answer of the peer's: the conn was gone before the request was sent. */
   unsent(call: GrpcCall, status: StatusObject): Error | undefined;
 }
 
-/** For longer times (25 days) grpc-js sets no timer, and its server would take them for a millisecond. */
-const longestTimeoutMs = 2 ** 31 - 1;
+/**
+ * Calls in no order. A Set that calls come to and go from is copied again and again, and V8 keeps what was in its old
+ * copies until it collects the old generation; this one is copied only when it holds more than ever.
+ */
+export class CallSet<T extends { place: number }> {
+  size = 0;
+  readonly #items: (T | undefined)[] = [];
+
+  add(item: T): void {
+    item.place = this.size;
+    this.#items[this.size++] = item;
+  }
+
+  /** Idempotent. */
+  delete(item: T): void {
+    const { place } = item;
+    if (place < 0) return;
+    item.place = -1;
+    const last = this.#items[--this.size];
+    this.#items[this.size] = undefined;
+    if (last === undefined || last === item) return;
+    last.place = place;
+    this.#items[place] = last;
+  }
+
+  /** Those that are in it now. */
+  all(): T[] {
+    return this.#items.filter((item) => item !== undefined);
+  }
+}
+
+/** Whoever wants the messages of a call, and its end. */
+export interface CallReceiver {
+  message(bytes: Buffer): void;
+  /** Comes after the conn has given up the call. `failure` is `undefined` after an OK. */
+  ended(failure: Failure | undefined, trailers: GrpcMetadata | undefined): void;
+}
 
 /**
  * One RPC on a grpc-js channel, without grpc-js' client and its interceptors: from `start()` to the status, which
  * comes once, whatever happens.
  */
-export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
+export class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
   place = -1;
-  protected readonly call: GrpcCall;
+  readonly grpc: GrpcCall;
   readonly #host: CallHost;
-  readonly #options: CallOptions;
+  readonly #options: GrpcCallOptions;
   readonly #metadata: GrpcMetadata;
-  #failure: { readonly error: unknown } | undefined;
+  readonly #receiver: CallReceiver;
+  #failure: Failure | undefined;
+  #trailers: GrpcMetadata | undefined;
   #cancelled = false;
 
   /** Throws what is wrong with the options. */
-  constructor(host: CallHost, rpc: Rpc<never, unknown>, options: CallOptions) {
+  constructor(host: CallHost, path: string, options: GrpcCallOptions, receiver: CallReceiver) {
     this.#host = host;
     this.#options = options;
+    this.#receiver = receiver;
+    checkOptions("the call's options", options, callOptionNames);
     options.signal?.throwIfAborted();
-    const deadline = deadlineOf(options.timeoutMs);
+    const deadline = deadlineOf(options);
     this.#metadata = toGrpc(options.metadata, options.waitForReady);
-    this.call = host.channel.createCall(rpc.path, deadline, null, null, null);
+    this.grpc = host.channel.createCall(path, deadline, null, null, null);
   }
 
   /** Follows the constructor in the same tick: grpc-js waits for ever for a call that it has created. */
-  protected start(): void {
-    this.call.start(this.#metadata, this);
+  start(): void {
+    this.grpc.start(this.#metadata, this);
     this.#host.begin(this);
     if (this.#options.signal !== undefined) watchAbort(this.#options.signal, this);
-  }
-
-  abstract onReceiveMessage(bytes: Buffer): void;
-  /** Tells the caller how the call ended. Comes after the conn has given up the call. */
-  abstract settle(): void;
-
-  /** What the call failed with; `undefined` while it runs, and after an OK. */
-  protected get failure(): { readonly error: unknown } | undefined {
-    return this.#failure;
   }
 
   /** The one way to end a call early. Its status comes in a later tick, so that there is one way out, too. */
   cancel(code: status, details: string): void {
     this.#cancelled = true;
-    this.call.cancelWithStatus(code, details);
+    this.grpc.cancelWithStatus(code, details);
   }
 
   onAbort(): void {
@@ -83,15 +131,24 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
     if (this.#options.onHeader !== undefined) this.#tell("onHeader", metadata);
   }
 
+  onReceiveMessage(bytes: Buffer): void {
+    this.#receiver.message(bytes);
+  }
+
   onReceiveStatus(result: StatusObject): void {
     const { signal, onTrailer } = this.#options;
     if (signal !== undefined) unwatchAbort(signal, this);
-    const unsent = this.#host.unsent(this.call, result);
+    this.#trailers = result.metadata;
+    const unsent = this.#host.unsent(this.grpc, result);
     if (result.code !== status.OK)
       this.#failure ??= { error: signal?.aborted ? signal.reason : (unsent ?? statusError(result)) };
     // What was not sent has no trailers, and may be sent again; what was cancelled has none of the peer's.
     if (onTrailer !== undefined && unsent === undefined && !this.#cancelled) this.#tell("onTrailer", result.metadata);
     this.#host.end(this, result);
+  }
+
+  settle(): void {
+    this.#receiver.ended(this.#failure, this.#trailers);
   }
 
   /** A callback that throws fails its own RPC, with what it threw, and nothing else. */
@@ -105,10 +162,89 @@ export abstract class RunningCall implements HostedCall, GrpcListener, AbortWatc
   }
 }
 
-function deadlineOf(timeoutMs: number | undefined): number {
-  if (timeoutMs === undefined) return Number.POSITIVE_INFINITY;
-  if (typeof timeoutMs !== "number")
-    throw new PoolTypeError(`Expected \`timeoutMs\` to be a number, got ${typeof timeoutMs}`);
-  if (!(timeoutMs > 0)) throw new PoolRangeError(`Expected \`timeoutMs\` to be over 0, got ${timeoutMs}`);
-  return timeoutMs > longestTimeoutMs ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs;
+/** An RPC with one request and one response. */
+class UnaryRpc<O> implements CallReceiver {
+  readonly #call: RunningCall;
+  readonly #deserialize: (bytes: Buffer) => O;
+  #response: { message: O } | undefined;
+  #resolve!: (message: O) => void;
+  #reject!: (error: unknown) => void;
+
+  constructor(host: CallHost, rpc: Rpc<never, O>, options: GrpcCallOptions) {
+    this.#deserialize = rpc.responseDeserialize;
+    this.#call = new RunningCall(host, rpc.path, options, this);
+  }
+
+  run(request: Buffer): Promise<O> {
+    const result = new Promise<O>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    const { grpc } = this.#call;
+    this.#call.start();
+    grpc.startRead();
+    grpc.sendMessageWithContext({}, request);
+    grpc.halfClose();
+    return result;
+  }
+
+  message(bytes: Buffer): void {
+    if (this.#response !== undefined) {
+      this.#call.cancel(status.UNIMPLEMENTED, "Too many responses received");
+      return;
+    }
+    try {
+      this.#response = { message: this.#deserialize(bytes) };
+    } catch (error) {
+      this.#call.cancel(status.INTERNAL, `Response message parsing error: ${messageOf(error)}`);
+      return;
+    }
+    // Without this a second response would never come, nor would the status behind it.
+    this.#call.grpc.startRead();
+  }
+
+  ended(failure: Failure | undefined, trailers: GrpcMetadata | undefined): void {
+    if (failure !== undefined) this.#reject(failure.error);
+    else if (this.#response !== undefined) this.#resolve(this.#response.message);
+    else this.#reject(new GrpcError(status.UNIMPLEMENTED, "No message received", trailers));
+  }
+}
+
+/** Runs an RPC with one request and one response on `host`. Throws what is wrong with the arguments. */
+export function invoke<I, O>(host: CallHost, rpc: Rpc<I, O>, request: I, options: GrpcCallOptions): Promise<O> {
+  const bytes = serialize(rpc, request);
+  return new UnaryRpc(host, rpc, options).run(bytes);
+}
+
+/** The bytes of a request. What the serializer throws becomes the INTERNAL status that grpc-js gives it. */
+export function serialize<I>(rpc: Rpc<I, unknown>, message: I): Buffer {
+  try {
+    return toBuffer(rpc.requestSerialize(message));
+  } catch (cause) {
+    const details = `Request message serialization failure: ${messageOf(cause)}`;
+    throw new GrpcError(status.INTERNAL, details, undefined, { cause });
+  }
+}
+
+/**
+ * When a call must be over, as grpc-js takes it: a time, or `Infinity`. The earlier of `timeoutMs` and `deadline` counts.
+ * Throws DEADLINE_EXCEEDED where that is past already, and what is wrong with the options.
+ */
+export function deadlineOf({ timeoutMs, deadline }: GrpcCallOptions): number {
+  if (timeoutMs === undefined && deadline === undefined) return Number.POSITIVE_INFINITY;
+  const now = Date.now();
+  const at = Math.min(now + millisecondsOf("timeoutMs", timeoutMs), millisecondsOf("deadline", deadline));
+  if (at <= now) throw new GrpcError(status.DEADLINE_EXCEEDED, "Deadline exceeded before the call began");
+  // For longer times grpc-js sets no timer, and its server would take them for a millisecond.
+  return at - now > longestDelayMs ? Number.POSITIVE_INFINITY : at;
+}
+
+function millisecondsOf(name: string, value: number | Date | undefined): number {
+  if (value === undefined) return Number.POSITIVE_INFINITY;
+  const isTime = typeof value === "number" || (name === "deadline" && value instanceof Date);
+  const expected = name === "deadline" ? "a Date, or milliseconds since 1970" : "a number of milliseconds";
+  if (!isTime) throw new PoolTypeError(`expected \`${name}\` to be ${expected}, got ${show(value)}`);
+  const ms = Number(value);
+  if (Number.isNaN(ms)) throw new PoolRangeError(`expected \`${name}\` to be ${expected}, got ${String(value)}`);
+  return ms;
 }

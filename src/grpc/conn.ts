@@ -1,3 +1,4 @@
+import type { ClientHttp2Session } from "node:http2";
 import {
   type ChannelCredentials,
   type ChannelInterface,
@@ -5,71 +6,94 @@ import {
   type StatusObject,
   status,
 } from "@grpc/grpc-js";
-import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
+import type { CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { lingerMs, usualMaxStreams } from "../net/http2.ts";
-import { Bag } from "./bag.ts";
-import type { GrpcCall, HostedCall } from "./call.ts";
-import type { TappedCredentials } from "./credentials.ts";
-import { learnLimit } from "./limit.ts";
-import { GrpcStream } from "./stream.ts";
-import { serialize, UnaryCall } from "./unary.ts";
+import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
+import { type CallHost, CallSet, type GrpcCall, type GrpcCallOptions, type HostedCall, invoke } from "./call.ts";
+import { announceLeave } from "./connectivity.ts";
+import type { SocketTracking } from "./socket-tracking.ts";
+import { RpcStream } from "./stream.ts";
 
-const noOptions: CallOptions = {};
+const noOptions: GrpcCallOptions = {};
+
+/** HTTP/2's word for no limit. */
+const unlimited = 2 ** 32 - 1;
 
 /**
- * One HTTP/2 connection to one peer. It leaves when grpc-js' channel leaves READY, be it for a GOAWAY or for a lost
- * connection: no new RPC, and it closes when its last one has ended.
+ * One HTTP/2 connection to one peer. It leaves when a GOAWAY comes or the connection is lost: no new RPC, and it closes
+ * when its last one has ended.
  *
  * While it leaves, the channel stays open for its calls: those that the peer certainly never saw are sent again by
  * grpc-js, once, on a connection that it makes for them.
  *
  * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#transparent-retries
  */
-export class GrpcConn implements Conn {
+export class GrpcConn implements Conn, CallHost {
   /** The real grpc-js channel, for what a conn does not offer. Closing it closes the conn. */
   readonly channel: ChannelInterface;
   /** Settles when the conn has closed for good, before the RPCs that die with it reject. */
   readonly closed: Promise<void>;
+  /**
+   * Resolves when the peer has answered an HTTP/2 PING; rejects with the signal's reason, and with nothing else. One
+   * that cannot be sent, since too many are under way or the conn closes, says nothing about the peer, and resolves.
+   * `undefined` where the session cannot be reached. Some servers punish PINGs that come often.
+   *
+   * @see https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md#server-enforcement
+   */
+  readonly ping: ((options: { signal: AbortSignal }) => Promise<void>) | undefined;
 
   #state: "ready" | "leaving" | "closed" = "ready";
   #reason: CloseReason = "goaway";
   #maxStreams: number;
-  readonly #forgetLimit: () => void;
-  readonly #credentials: TappedCredentials;
-  readonly #running = new Bag<HostedCall>();
+  readonly #mostStreams: number | undefined;
+  readonly #sockets: SocketTracking;
+  readonly #session: ClientHttp2Session | undefined;
+  readonly #running = new CallSet<HostedCall>();
   readonly #listeners: (() => void)[] = [];
   #failing: HostedCall[] = [];
   #markClosed!: () => void;
 
-  /** @internal Of a channel that has become READY. */
-  constructor(channel: ChannelInterface, credentials: TappedCredentials, maxStreams: number | undefined) {
+  /** @internal Of a channel that has become READY. `maxStreams`: what the caller of `dialGrpc` allows. */
+  constructor(channel: ChannelInterface, sockets: SocketTracking, maxStreams: number | undefined) {
     this.channel = channel;
+    this.#mostStreams = maxStreams;
     this.#maxStreams = maxStreams ?? usualMaxStreams;
-    this.#credentials = credentials;
+    this.#sockets = sockets;
     this.closed = new Promise((resolve) => {
       this.#markClosed = resolve;
     });
-    this.#forgetLimit = learnLimit(credentials.sockets, (limit) => {
-      this.#forgetLimit();
-      this.#limitStreams(Math.min(maxStreams ?? Number.POSITIVE_INFINITY, limit ?? maxStreams ?? usualMaxStreams));
-    });
+    // grpc-js takes all listeners off a session before it is READY: those of now stay.
+    const session = sockets.session();
+    this.#session = session;
+    this.ping = session === undefined ? undefined : ({ signal }) => new Ping(session, signal).answered;
+    if (session !== undefined) {
+      this.#maxStreams = this.#limitOf(session);
+      session.on("remoteSettings", () => this.#changeLimit(this.#limitOf(session)));
+      // Before grpc-js, which fails calls.
+      session.prependListener("goaway", () => this.#sockets.open === 1 && this.#leave());
+    }
     // An `Infinity` deadline sets no timer, which would hold the process.
     channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, () => this.#leave());
     if (channel.getConnectivityState(false) !== connectivityState.READY) this.#leave();
   }
 
   /**
-   * How many RPCs may run at once: what the peer allows, as soon as the first RPC has shown it (newer Nodes), at most
-   * what `dialGrpc` was told; until then, and where Node does not show it, what `dialGrpc` was told, else 100.
+   * How many RPCs may run at once, now: what the peer allows in its SETTINGS, 100 where it sets no limit, and at most
+   * what `dialGrpc` was told. Where the session cannot be reached: what `dialGrpc` was told, else 100.
    */
   get maxStreams(): number {
     return this.#maxStreams;
   }
 
-  /** True once a GOAWAY has come or the connection is lost. */
+  /** True once a GOAWAY has come, the connection is lost, or `close()` was called. */
   get draining(): boolean {
-    return this.#state !== "ready";
+    return this.#state !== "ready" || this.#session?.destroyed === true || this.#sockets.open === 0;
+  }
+
+  /** Grows with what comes from the peer, on every connection that the channel has made. In bytes, TLS included. */
+  get bytesRead(): number {
+    return this.#sockets.bytesRead;
   }
 
   /** Calls `listener` when `draining` or `maxStreams` has changed. */
@@ -83,24 +107,24 @@ export class GrpcConn implements Conn {
   }
 
   /**
-   * Rejects with a `GrpcError` (the peer's status), with `signal.reason`, or with a `ConnClosedError` whose `sent` is
-   * false when the conn was gone before the request was sent.
+   * Rejects with a `GrpcError` (the peer's status; DEADLINE_EXCEEDED, with nothing sent, where the time is up already), with
+   * `signal.reason`, or with a `ConnClosedError` whose `sent` is false when the conn was gone before the request was sent.
+   * Wrong options, and names that are none, reject with a `PoolTypeError` or `PoolRangeError`.
    */
-  invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions = noOptions): Promise<O> {
+  invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: GrpcCallOptions = noOptions): Promise<O> {
     try {
       this.#assertReady();
-      const bytes = serialize(rpc, request);
-      return new UnaryCall(this, rpc, options).run(bytes);
+      return invoke(this, rpc, request, options);
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
   /** Resolves as soon as the RPC has begun; what becomes of it, the stream tells. Rejects as `invoke` does. */
-  newStream<I, O>(rpc: Rpc<I, O>, options: CallOptions = noOptions): Promise<Stream<I, O>> {
+  newStream<I, O>(rpc: Rpc<I, O>, options: GrpcCallOptions = noOptions): Promise<Stream<I, O>> {
     try {
       this.#assertReady();
-      return Promise.resolve(new GrpcStream(this, rpc, options));
+      return Promise.resolve(new RpcStream(this, rpc, options));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -148,18 +172,22 @@ export class GrpcConn implements Conn {
     return new ConnClosedError(this.#reason, false, undefined, { cause: new Error(details) });
   }
 
-  /** @internal */
-  isDialedWith(credentials: ChannelCredentials): boolean {
-    return this.#credentials.standFor(credentials);
+  /** @internal The credentials that it was dialed with. */
+  get credentials(): ChannelCredentials {
+    return this.#sockets.original;
   }
 
   #assertReady(): void {
     if (this.#state !== "ready") throw new ConnClosedError(this.#reason, false);
   }
 
-  #limitStreams(limit: number): void {
-    // A limit of 0 would be for ever: no stream, no news of another limit.
-    const maxStreams = Math.max(limit, 1);
+  #limitOf(session: ClientHttp2Session): number {
+    const most = this.#mostStreams;
+    const allowed = session.remoteSettings.maxConcurrentStreams ?? unlimited;
+    return allowed === unlimited ? (most ?? usualMaxStreams) : Math.min(most ?? allowed, allowed);
+  }
+
+  #changeLimit(maxStreams: number): void {
     if (maxStreams === this.#maxStreams) return;
     this.#maxStreams = maxStreams;
     this.#tellListeners();
@@ -168,7 +196,7 @@ export class GrpcConn implements Conn {
   #leave(): void {
     if (this.#state !== "ready") return;
     this.#state = "leaving";
-    this.#reason = this.#credentials.connected ? "goaway" : "died";
+    this.#reason = this.#sockets.open > 0 ? "goaway" : "died";
     if (this.#reason === "goaway") this.#tellListeners();
     // A lost connection fails its calls within this turn, and then `closed` says it all, unless grpc-js sends some again.
     else setImmediate(() => this.#state === "leaving" && this.#tellListeners());
@@ -179,19 +207,60 @@ export class GrpcConn implements Conn {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#reason = reason;
-    this.#forgetLimit();
     this.channel.close();
     this.#markClosed();
-    setTimeout(() => this.#credentials.destroySockets(), lingerMs).unref();
+    setTimeout(() => this.#sockets.destroySockets(), lingerMs).unref();
   }
 
   #tellListeners(): void {
     for (const listener of this.#listeners) listener();
+    if (this.#state !== "ready") announceLeave();
   }
 
   #settleFailing(): void {
     const failing = this.#failing;
     this.#failing = [];
     for (const call of failing) call.settle();
+  }
+}
+
+/** One question to the peer whether it is there. */
+class Ping implements AbortWatcher {
+  /** Rejects with the signal's reason only. */
+  readonly answered: Promise<void>;
+  readonly #signal: AbortSignal;
+  #resolve!: () => void;
+  #reject!: (reason: unknown) => void;
+
+  constructor(session: ClientHttp2Session, signal: AbortSignal) {
+    this.#signal = signal;
+    this.answered = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    if (signal.aborted) {
+      this.#reject(signal.reason);
+      return;
+    }
+    watchAbort(signal, this);
+    if (!send(session, () => this.#end())) this.#end();
+  }
+
+  onAbort(reason: unknown): void {
+    this.#reject(reason);
+  }
+
+  #end(): void {
+    unwatchAbort(this.#signal, this);
+    this.#resolve();
+  }
+}
+
+/** Sends a PING; `ended` is called when it was answered, and when the session ends. False: it cannot be sent. */
+function send(session: ClientHttp2Session, ended: () => void): boolean {
+  try {
+    return session.ping(ended); // false when ten are under way, https://nodejs.org/api/http2.html#http2sessionpingpayload-callback
+  } catch {
+    return false; // the session is destroyed
   }
 }

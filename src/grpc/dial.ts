@@ -1,3 +1,4 @@
+import { isIPv6 } from "node:net";
 import {
   Channel,
   type ChannelCredentials,
@@ -7,21 +8,21 @@ import {
   Metadata,
   type StatusObject,
 } from "@grpc/grpc-js";
+import { checkAtLeastOne, checkOptions, show } from "../argument.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { usualMaxStreams } from "../net/http2.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
+import { longestDelayMs } from "../runtime/clock.ts";
 import { GrpcConn } from "./conn.ts";
-import { TappedCredentials } from "./credentials.ts";
-import { GrpcError } from "./status.ts";
-import { checkKey, checkTarget, newChannel } from "./target.ts";
+import { SocketTracking } from "./socket-tracking.ts";
+import { GrpcError, messageOf } from "./status.ts";
 
 /** Options of `dialGrpc`. */
 export interface GrpcDialOptions {
   /**
-   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. Default: as many as
-   * the peer allows, once Node has shown it at the first call (newer than 20), and 100, what servers commonly allow,
-   * otherwise. grpc-js shows no limit: calls over the peer's would wait in silence.
+   * How many RPCs may run on one conn at once, at least 1; zero and negative numbers are refused. It caps what the peer
+   * allows in its SETTINGS, which a conn knows from the beginning and follows while it lives. Default: what the peer
+   * allows, and 100 where it sets no limit, as servers commonly do.
    */
   readonly maxStreams?: number | undefined;
 }
@@ -44,12 +45,14 @@ export function dialGrpc(
   channelOptions: ChannelOptions = {},
   options: GrpcDialOptions = {},
 ): Dial<string, GrpcConn> {
-  const maxStreams = checkOptions(options);
+  checkOptions("the options of dialGrpc", options, ["maxStreams"]);
+  const { maxStreams } = options;
+  if (maxStreams !== undefined) checkAtLeastOne("maxStreams", maxStreams);
   if (typeof channelOptions !== "object" || channelOptions === null) {
-    throw new PoolTypeError("Expected the channel options to be an object");
+    throw new PoolTypeError(`expected the channel options to be an object, got ${show(channelOptions)}`);
   }
   const ownOptions: ChannelOptions = {
-    "grpc.client_idle_timeout_ms": 2 ** 31 - 1,
+    "grpc.client_idle_timeout_ms": longestDelayMs,
     ...channelOptions,
     "grpc.use_local_subchannel_pool": 1,
   };
@@ -57,23 +60,23 @@ export function dialGrpc(
   newChannel(() => new Channel("localhost:443", credentials, ownOptions)).close();
   const dial: Dial<string, GrpcConn> = async (key, { signal }) => {
     signal.throwIfAborted();
-    const tapped = new TappedCredentials(credentials);
-    const channel = checkKey(() => newChannel(() => new Channel(key, tapped, ownOptions)));
+    const sockets = new SocketTracking(credentials);
+    const channel = checkKey(() => newChannel(() => new Channel(key, sockets, ownOptions)));
     try {
       checkKey(() => checkTarget(channel.getTarget()));
-      await new Dialing(channel, signal).ready;
+      await new Attempt(channel, signal).ready;
     } catch (error) {
       channel.close();
-      tapped.destroySockets();
+      sockets.destroySockets();
       throw error;
     }
-    return new GrpcConn(channel, tapped, maxStreams);
+    return new GrpcConn(channel, sockets, maxStreams);
   };
-  return Object.assign(dial, { maxStreams: maxStreams ?? usualMaxStreams });
+  return Object.assign(dial, { maxStreams });
 }
 
 /** One attempt to make a channel READY. */
-class Dialing implements AbortWatcher {
+class Attempt implements AbortWatcher {
   /** Rejects at the first failure, or with the signal's reason. */
   readonly ready: Promise<void>;
   readonly #channel: ChannelInterface;
@@ -126,18 +129,32 @@ class Dialing implements AbortWatcher {
   }
 }
 
-function checkOptions(options: GrpcDialOptions): number | undefined {
-  if (typeof options !== "object" || options === null) {
-    throw new PoolTypeError("Expected the options of dialGrpc to be an object");
+/** Makes a grpc-js channel; what grpc-js says is wrong with its arguments is thrown as a `PoolTypeError`. */
+export function newChannel<C extends Channel>(make: () => C): C {
+  try {
+    return make();
+  } catch (cause) {
+    throw new PoolTypeError(`grpc-js cannot make a channel of these arguments: ${messageOf(cause)}`, { cause });
   }
-  const { maxStreams, ...unknown } = options;
-  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of dialGrpc: ${name}`);
-  if (maxStreams === undefined) return undefined;
-  if (typeof maxStreams !== "number") {
-    throw new PoolTypeError(`Expected \`maxStreams\` to be a number, got ${typeof maxStreams}`);
+}
+
+/** Runs a check of a key. What it throws is marked as final: to dial that key again is useless. */
+export function checkKey<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    throw Object.assign(error as Error, { final: true });
   }
-  if (!Number.isSafeInteger(maxStreams) || maxStreams < 1) {
-    throw new PoolRangeError(`Expected \`maxStreams\` to be an integer of at least 1, got ${maxStreams}`);
+}
+
+/** grpc-js takes any text for a DNS target, and any port for an IP address: that it cannot use them, it says later. */
+export function checkTarget(target: string): void {
+  const addresses = /^(?:dns:(?:\/\/[^/]*\/)?|ipv[46]:(?:\/\/\/)?)(.*)$/.exec(target)?.[1]?.split(",") ?? [];
+  for (const address of addresses) {
+    if (isIPv6(address)) continue;
+    const parts = /^(?:[^\s:/[\]]+|\[[^\s[\]]+\])(?::(\d+))?$/.exec(address);
+    if (parts === null) throw new PoolTypeError(`Expected the key to be a target such as "host:port", got "${target}"`);
+    const port = Number(parts[1] ?? 443);
+    if (port < 1 || port > 65_535) throw new PoolRangeError(`Expected a port from 1 to 65535, got "${target}"`);
   }
-  return maxStreams;
 }

@@ -1,6 +1,15 @@
+export { statusOfPoolError } from "../net/rpc-status.ts";
+export type { CallHost, GrpcCallOptions } from "./call.ts";
 export type { GrpcConn } from "./conn.ts";
 export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
-export { type GrpcPeer, type GrpcPeers, grpcPeers, pooledChannels } from "./peers.ts";
-export { type PooledChannelOptions, pooledChannel } from "./pooled-channel.ts";
-export { type ConnectionScaling, connectionScaling } from "./scaling.ts";
+export {
+  type ConnectionScaling,
+  connectionScaling,
+  type GrpcPeer,
+  type GrpcPeers,
+  grpcBackoff,
+  grpcPeers,
+  pooledChannels,
+} from "./peers.ts";
+export { type ChannelConn, type PooledChannelOptions, pooledChannel } from "./pooled-channel.ts";
 export { GrpcError } from "./status.ts";

@@ -1,12 +1,12 @@
-import { type Channel, type ChannelCredentials, type ChannelOptions, status } from "@grpc/grpc-js";
+import { type Channel, type ChannelCredentials, type ChannelOptions, credentials, status } from "@grpc/grpc-js";
 import type { Dial } from "../contract.ts";
-import { usualMaxStreams } from "../net/http2.ts";
+import { PoolRangeError, PoolTypeError } from "../errors.ts";
+import type { Backoff } from "../options.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { GrpcConn } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 import { checkChannelOptions, checkPool, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
-import { type ConnectionScaling, connectionScaling } from "./scaling.ts";
-import { GrpcError } from "./status.ts";
+import { GrpcError, messageOf } from "./status.ts";
 
 /** A key that says all that decides who is on the other end. */
 export interface GrpcPeer {
@@ -21,32 +21,101 @@ export interface GrpcPeers {
   readonly hashKey: (peer: GrpcPeer) => string;
   readonly dial: Dial<GrpcPeer, GrpcConn>;
   readonly limits: (peer: GrpcPeer) => ConnectionScaling;
+  readonly backoff: Backoff;
 }
 
 /**
+ * gRPC's pace for peers that are down, from a second to two minutes, as a pool's `backoff`: between dials, calls fail with
+ * the last dial's error, but those that wait for ready.
+ *
+ * @see https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
+ */
+export const grpcBackoff: Backoff = { baseMs: 1_000, maxMs: 120_000 };
+
+/**
  * What makes a pool one of `GrpcPeer`s: `new Pool({ ...grpcPeers(), maxKeyConns: 10 })`. Peers share conns where
- * address, options and credentials are the same; two credentials are the same when they are one object, or both
- * insecure. What the `connectionScaling` of a peer's service config asks for goes before the pool's own limits.
+ * address, options and credentials are known to be the same. Two credentials are, when they are one object, or both
+ * grpc-js' own insecure ones; two options, when they are the same primitive, the same plain data, or one object. What the
+ * `connectionScaling` of a peer's service config asks for goes before the pool's own limits. Peers that are down
+ * are dialed at gRPC's pace; a `backoff` behind it sets another.
  */
 export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
-  const identities = new WeakMap<ChannelCredentials, number>();
-  let last = 0;
-  function identity(credentials: ChannelCredentials): number {
-    if (!credentials._isSecure()) return 0;
-    const known = identities.get(credentials) ?? ++last;
-    identities.set(credentials, known);
-    return known;
-  }
+  const identities = new Identities();
+  const hashes = new WeakMap<GrpcPeer, string>();
   const dial: Dial<GrpcPeer, GrpcConn> = (peer, context) =>
     dialGrpc(peer.credentials, peer.options, options)(peer.address, context);
+  function hash({ address, credentials, options = {} }: GrpcPeer): string {
+    const who = isPlainInsecure(credentials) ? "insecure" : identities.of(credentials);
+    return `${JSON.stringify(address)} ${who} ${identities.of({ ...options })}`;
+  }
   return {
-    hashKey({ address, credentials, options = {} }) {
-      const names = Object.keys(options).sort();
-      return JSON.stringify([address, identity(credentials), names.map((name) => [name, options[name]])]);
+    hashKey(peer) {
+      if (!Object.isFrozen(peer) || !Object.isFrozen(peer.options)) return hash(peer);
+      const known = hashes.get(peer) ?? hash(peer);
+      hashes.set(peer, known);
+      return known;
     },
     limits: ({ options = {} }) => connectionScaling(options),
-    dial: Object.assign(dial, { maxStreams: options.maxStreams ?? usualMaxStreams }),
+    dial: Object.assign(dial, { maxStreams: options.maxStreams }),
+    backoff: grpcBackoff,
   };
+}
+
+/** Whether these are what `credentials.createInsecure()` returns. Wrappers of it may connect in another way. */
+function isPlainInsecure(given: ChannelCredentials): boolean {
+  return Object.getPrototypeOf(given) === insecurePrototype && Reflect.ownKeys(given).length === 0;
+}
+
+const insecurePrototype: unknown = Object.getPrototypeOf(credentials.createInsecure());
+
+/** So deep is plain data compared; what lies deeper counts as different. */
+const deepest = 8;
+
+/** Texts that are equal for values that are known to be the same, and differ for all others. */
+class Identities {
+  readonly #objects = new WeakMap<object, string>();
+  readonly #symbols = new Map<symbol, string>();
+  #last = 0;
+
+  of(value: unknown, depth = 0): string {
+    switch (typeof value) {
+      case "string":
+        return JSON.stringify(value);
+      case "number":
+        return Object.is(value, -0) ? "-0" : String(value);
+      case "bigint":
+        return `${value}n`;
+      case "symbol":
+        return this.#symbol(value);
+      case "object":
+      case "function":
+        return value === null ? "null" : (this.#plain(value, depth) ?? this.#object(value));
+      default:
+        return String(value);
+    }
+  }
+
+  #plain(value: object, depth: number): string | undefined {
+    if (depth > deepest || typeof value === "function") return undefined;
+    if (Array.isArray(value)) return `[${Array.from(value, (each) => this.of(each, depth + 1)).join()}]`;
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) return undefined;
+    const names = Object.keys(value).sort();
+    const texts = names.map((name) => `${JSON.stringify(name)}:${this.of(Reflect.get(value, name), depth + 1)}`);
+    return `{${texts.join()}}`;
+  }
+
+  #object(value: object): string {
+    const known = this.#objects.get(value) ?? `#${++this.#last}`;
+    this.#objects.set(value, known);
+    return known;
+  }
+
+  #symbol(value: symbol): string {
+    const known = this.#symbols.get(value) ?? `#${++this.#last}`;
+    this.#symbols.set(value, known);
+    return known;
+  }
 }
 
 /**
@@ -62,13 +131,58 @@ export function pooledChannels(
 ): (address: string, credentials: ChannelCredentials, options: ChannelOptions) => Channel {
   checkPool(pool);
   const { retryUnsent } = checkChannelOptions(options);
-  return (address, credentials, channelOptions) => {
+  return (address, given, channelOptions) => {
     connectionScaling(channelOptions); // throws here rather than at the first call
-    const peer: GrpcPeer = { address, credentials, options: channelOptions };
+    const own = Object.freeze({ ...channelOptions });
+    const peer: GrpcPeer = Object.freeze({ address, credentials: given, options: own });
     return new PooledChannel(pool, peer, address, retryUnsent, (conn) => {
-      if (conn.isDialedWith(credentials)) return;
+      if (conn.credentials === given || (isPlainInsecure(conn.credentials) && isPlainInsecure(given))) return;
       const details = "the pool's hashKey does not take in the credentials: make it with grpcPeers()";
       throw new GrpcError(status.FAILED_PRECONDITION, details);
     });
   };
+}
+
+/** A105's limit on what a service config may ask for. */
+const cap = 10;
+
+/** Limits of a pool, as `connectionScaling` finds them: both, or none. */
+export interface ConnectionScaling {
+  readonly maxKeyConns?: number;
+  readonly maxKeyDials?: number;
+}
+
+/**
+ * The limits that a service config asks for, in the words of gRPC's proposal A105, for a pool's options:
+ * `new Pool({ dial: dialGrpc(credentials, channelOptions), ...connectionScaling(channelOptions) })`. Of
+ * `{ connectionScaling: { maxConnectionsPerSubchannel: n } }` under `grpc.service_config` it makes `maxKeyConns: n`, at
+ * most 10 (a `maxKeyConns` behind it raises that), and as many dials at once as A105 allows: one. Of channel options that
+ * do not speak of it, nothing.
+ *
+ * What A105 leaves for later has names of the pool's own. Headroom: `minIdle: 1` keeps one more conn ready than the calls
+ * need, and a `maxStreams` below the peer's limit leaves some of its streams free. A minimum: `minIdle`, too. Shrinking:
+ * `expirationMs` with `selection: "newest"`, which keeps to few conns, so that the others go idle and expire
+ * (`"oldest"` takes idle conns in turn, which keeps them all).
+ *
+ * Throws a `PoolTypeError` or `PoolRangeError` for a service config that is wrong.
+ *
+ * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
+ */
+export function connectionScaling(channelOptions: ChannelOptions): ConnectionScaling {
+  const config = channelOptions["grpc.service_config"];
+  if (config === undefined) return {};
+  const asked = Object(Object(parse(config)).connectionScaling).maxConnectionsPerSubchannel;
+  if (asked === undefined) return {};
+  if (!Number.isSafeInteger(asked) || asked < 1) {
+    throw new PoolRangeError(`Expected \`maxConnectionsPerSubchannel\` to be an integer of at least 1, got ${asked}`);
+  }
+  return { maxKeyConns: Math.min(asked, cap), maxKeyDials: 1 };
+}
+
+function parse(config: string): unknown {
+  try {
+    return JSON.parse(config);
+  } catch (cause) {
+    throw new PoolTypeError(`Expected \`grpc.service_config\` to be JSON: ${messageOf(cause)}`, { cause });
+  }
 }

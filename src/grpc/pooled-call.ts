@@ -1,19 +1,10 @@
-import {
-  type CallCredentials,
-  type ChannelInterface,
-  Metadata,
-  propagate,
-  type StatusObject,
-  status,
-} from "@grpc/grpc-js";
+import { type CallCredentials, Metadata, propagate, type StatusObject, status } from "@grpc/grpc-js";
 import type { Lease } from "../contract.ts";
-import { DialError } from "../errors.ts";
-import type { GrpcCall, GrpcListener, HostedCall } from "./call.ts";
-import { giveBackCanceller, takeCanceller } from "./canceller.ts";
-import type { GrpcConn } from "./conn.ts";
+import { isPoolError } from "../errors.ts";
+import { statusOfPoolError } from "../net/rpc-status.ts";
+import type { CallHost, CreateCall, GrpcCall, GrpcListener, HostedCall } from "./call.ts";
 import { GrpcError, messageOf } from "./status.ts";
 
-export type CreateCall = Parameters<ChannelInterface["createCall"]>;
 type SendContext = Parameters<GrpcCall["sendMessageWithContext"]>[0];
 
 /** grpc-js clones what a call starts with. */
@@ -27,14 +18,18 @@ export interface LeaseOptions {
   readonly waitForReady: boolean;
 }
 
+/** A slot on a conn. */
+export interface CallLease extends Pick<Lease<CallHost & { readonly draining: boolean }>, "conn"> {
+  /** `unanswered`: the call was given up before any answer came, which makes a silent conn suspect. */
+  release(how?: { readonly unanswered?: boolean | undefined }): void;
+}
+
 /** What a call needs of the channel that made it. */
 export interface CallOwner {
   readonly retryUnsent: boolean;
   getTarget(): string;
-  /** A lease at once, if a conn has room. */
-  tryLease(): Lease<GrpcConn> | undefined;
-  /** A lease as soon as the pool gives one. */
-  lease(options: LeaseOptions): Promise<Lease<GrpcConn>>;
+  /** A lease as soon as the pool gives one. The slot is taken in the same tick, if one is free. */
+  lease(options: LeaseOptions): Promise<CallLease>;
   begin(waiting: PooledCall): void;
   end(waiting: PooledCall): void;
 }
@@ -50,13 +45,15 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
   #credentials: CallCredentials | undefined;
   #metadata: Metadata = none;
   #listener: GrpcListener | undefined;
-  #lease: Lease<GrpcConn> | undefined;
+  #lease: CallLease | undefined;
   #real: GrpcCall | undefined;
   #waiting: AbortController | undefined;
   #reading = false;
   #message: { context: SendContext; bytes: Buffer } | undefined;
   #halfClosed = false;
   #status: StatusObject | undefined;
+  /** Something of the peer's answer has come. */
+  #answered = false;
   /** Nothing more will run: it was cancelled, or it ended while it waited. */
   #over = false;
   /** Whether all that was sent is still kept, to be sent again. */
@@ -72,15 +69,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     this.#listener = listener;
     if (this.#over) return;
     this.#metadata = metadata;
-    let lease: Lease<GrpcConn> | undefined;
-    try {
-      lease = this.#owner.tryLease();
-    } catch (error) {
-      this.#finish(statusOf(error));
-      return;
-    }
-    if (lease !== undefined) this.#run(lease);
-    else void this.#wait();
+    void this.#wait();
   }
 
   startRead(): void {
@@ -134,6 +123,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
   }
 
   onReceiveMetadata(metadata: Metadata): void {
+    this.#answered = true;
     this.#forget();
     this.#listener?.onReceiveMetadata(metadata);
   }
@@ -155,7 +145,8 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     if (lease === undefined || result === undefined || real === undefined) return;
     const again = this.#repeatable && !this.#over && lease.conn.unsent(real, result) !== undefined;
     this.#lease = undefined;
-    lease.release();
+    if (this.#answered || !isGivenUp(result)) lease.release();
+    else lease.release({ unanswered: true });
     if (!again) {
       this.#listener?.onReceiveStatus(result);
       return;
@@ -165,7 +156,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     void this.#wait();
   }
 
-  #run(lease: Lease<GrpcConn>): void {
+  #run(lease: CallLease): void {
     this.#lease = lease;
     try {
       const real = lease.conn.channel.createCall(...this.#arguments);
@@ -183,25 +174,31 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
   }
 
   async #wait(): Promise<void> {
-    const waiting = takeCanceller();
+    const waiting = takeController();
     this.#waiting = waiting;
     this.#owner.begin(this);
     const [, ownDeadline, , parent, flags] = this.#arguments;
     const inherited = flags ?? propagate.DEFAULTS;
     const onCancelled = (): void => this.cancelWithStatus(status.CANCELLED, "Cancelled by parent call");
-    if (inherited & propagate.CANCELLATION) parent?.on("cancelled", onCancelled);
+    if (parent !== null && inherited & propagate.CANCELLATION) parent.on("cancelled", onCancelled);
     const parentDeadline = inherited & propagate.DEADLINE ? parent?.getDeadline() : undefined;
     const deadline = Math.min(Number(ownDeadline), Number(parentDeadline ?? Number.POSITIVE_INFINITY));
     const waitForReady = this.#metadata.getOptions().waitForReady ?? false;
-    let lease: Lease<GrpcConn> | undefined;
+    let lease: CallLease | undefined;
     try {
-      lease = await this.#owner.lease({ signal: waiting.signal, deadline, waitForReady });
+      // A conn may begin to leave in the tick in which the pool hands it out: nothing is sent on such a one.
+      for (;;) {
+        lease = await this.#owner.lease({ signal: waiting.signal, deadline, waitForReady });
+        if (!lease.conn.draining || this.#over) break;
+        lease.release();
+      }
     } catch (error) {
+      lease = undefined;
       this.#finish(statusOf(error));
     }
     parent?.off("cancelled", onCancelled);
     this.#waiting = undefined;
-    giveBackCanceller(waiting);
+    giveBackController(waiting);
     this.#owner.end(this);
     if (this.#over) lease?.release();
     else if (lease !== undefined) this.#run(lease);
@@ -235,9 +232,46 @@ function once({ callback, ...context }: SendContext): SendContext {
   };
 }
 
-/** What grpc-js users expect of a call that got no connection. */
-function statusOf(error: unknown): StatusObject {
-  const cause = error instanceof DialError ? error.cause : error;
-  if (cause instanceof GrpcError) return { code: cause.code, details: cause.details, metadata: cause.metadata };
-  return { code: status.UNAVAILABLE, details: messageOf(error), metadata: new Metadata() };
+/**
+ * Whether a call was ended on this side: a deadline that passed, or a cancel. What a peer ends has a header, or trailers
+ * with a content type at least.
+ */
+function isGivenUp({ code, metadata }: StatusObject): boolean {
+  if (code !== status.DEADLINE_EXCEEDED && code !== status.CANCELLED) return false;
+  return Object.keys(metadata.getMap()).length === 0;
+}
+
+/** grpc-js copies what a status has into the error that a stub gets. */
+interface StatusWithCause extends StatusObject {
+  readonly cause?: unknown;
+}
+
+/** What grpc-js users expect of a call that got no connection. The pool's error is the `cause`. */
+function statusOf(error: unknown): StatusWithCause {
+  if (error instanceof GrpcError) {
+    const { code, details, metadata, cause } = error;
+    return cause === undefined ? { code, details, metadata } : { code, details, metadata, cause };
+  }
+  if (!isPoolError(error)) {
+    return { code: status.UNAVAILABLE, details: messageOf(error), metadata: new Metadata() };
+  }
+  if (error.cause instanceof GrpcError && error.code === "ERR_POOL_DIAL") {
+    const { code, details, metadata } = error.cause;
+    return { code, details, metadata, cause: error };
+  }
+  return { code: statusOfPoolError[error.code], details: error.message, metadata: new Metadata(), cause: error };
+}
+
+/** Those whose signals nobody watches and nothing has aborted: to make one costs Node more than the rest of a wait. */
+const spareControllers: AbortController[] = [];
+const maxSpareControllers = 1_000;
+
+/** An abort controller for something that is rarely aborted. */
+function takeController(): AbortController {
+  return spareControllers.pop() ?? new AbortController();
+}
+
+/** Nobody else may hold it, or its signal. */
+function giveBackController(controller: AbortController): void {
+  if (!controller.signal.aborted && spareControllers.length < maxSpareControllers) spareControllers.push(controller);
 }

@@ -1,15 +1,23 @@
-import { Channel, connectivityState, credentials, status } from "@grpc/grpc-js";
-import type { Lease } from "../contract.ts";
-import { DialError, PoolTypeError, WaitTimeoutError } from "../errors.ts";
+import { Channel, type ChannelCredentials, connectivityState, credentials, status } from "@grpc/grpc-js";
+import { checkBoolean, checkOptions } from "../argument.ts";
+import type { PoolConn } from "../contract.ts";
+import { isPoolError, PoolTypeError } from "../errors.ts";
 import type { Pool } from "../pool/pool.ts";
-import { Bag } from "./bag.ts";
-import type { GrpcConn } from "./conn.ts";
-import { type CallOwner, type CreateCall, type LeaseOptions, PooledCall } from "./pooled-call.ts";
+import { type CallHost, CallSet, type CreateCall } from "./call.ts";
+import { Connectivity } from "./connectivity.ts";
+import { newChannel } from "./dial.ts";
+import { type CallLease, type CallOwner, type LeaseOptions, PooledCall } from "./pooled-call.ts";
 import { GrpcError } from "./status.ts";
-import { newChannel } from "./target.ts";
-import { Watchers } from "./watchers.ts";
 
+const { READY } = connectivityState;
 const insecure = credentials.createInsecure();
+
+/** What a pooled channel needs of a conn, whatever the transport: that it makes calls as a grpc-js channel does. */
+export interface ChannelConn extends PoolConn, CallHost {
+  readonly draining: boolean;
+  /** @internal The credentials that it was dialed with. */
+  readonly credentials: ChannelCredentials;
+}
 
 /** Options of `pooledChannel`. */
 export interface PooledChannelOptions {
@@ -33,9 +41,20 @@ export interface PooledChannelOptions {
  * The pool needs a `dial` of its own; address and credentials that the client is given are not used. `close()` ends
  * this view only: its calls that wait fail, those that run go on, and the pool keeps its conns.
  *
+ * A call that gets no conn fails with the status that `statusOfPoolError` has for the pool's error: RESOURCE_EXHAUSTED where
+ * the queue is full, DEADLINE_EXCEEDED where the time was up, else UNAVAILABLE, or what the dial failed with. The
+ * error that a stub gets carries the pool's error as its `cause`, for `isPoolError`.
+ *
+ * While somebody watches the channel's state, or a call waits for ready, a peer that is down is dialed again and again,
+ * at the pace of the pool's `backoff`; `grpcPeers()` brings gRPC's own.
+ *
  * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
  */
-export function pooledChannel<K>(pool: Pool<K, GrpcConn>, key: K, options: PooledChannelOptions = {}): Channel {
+export function pooledChannel<K, C extends ChannelConn>(
+  pool: Pool<K, C>,
+  key: K,
+  options: PooledChannelOptions = {},
+): Channel {
   checkPool(pool);
   if (key === undefined) throw new PoolTypeError("Expected a key, got undefined");
   const { retryUnsent } = checkChannelOptions(options);
@@ -51,10 +70,9 @@ export function checkPool(pool: unknown): void {
 
 /** The options, checked and complete. */
 export function checkChannelOptions(options: PooledChannelOptions): { retryUnsent: boolean } {
-  if (typeof options !== "object" || options === null) throw new PoolTypeError("Expected the options to be an object");
-  const { retryUnsent = false, ...unknown } = options;
-  for (const name of Object.keys(unknown)) throw new PoolTypeError(`Unknown option of a pooled channel: ${name}`);
-  if (typeof retryUnsent !== "boolean") throw new PoolTypeError("Expected `retryUnsent` to be a boolean");
+  checkOptions("the options of a pooled channel", options, ["retryUnsent"]);
+  const { retryUnsent = false } = options;
+  checkBoolean("retryUnsent", retryUnsent);
   return { retryUnsent };
 }
 
@@ -62,26 +80,24 @@ export function checkChannelOptions(options: PooledChannelOptions): { retryUnsen
  * One client's view of a key. By inheritance it is a grpc-js `Channel`, as nice-grpc wants; the channel that it inherits
  * never connects.
  */
-export class PooledChannel<K> extends Channel implements CallOwner {
+export class PooledChannel<K, C extends ChannelConn> extends Channel implements CallOwner {
   readonly retryUnsent: boolean;
-  readonly #pool: Pool<K, GrpcConn>;
+  readonly #pool: Pool<K, C>;
   readonly #key: K;
-  readonly #check: (conn: GrpcConn) => void;
-  readonly #waiting = new Bag<PooledCall>();
-  readonly #watchers = new Watchers();
-  readonly #seen = new WeakSet<GrpcConn>();
-  #last: GrpcConn | undefined;
-  #connecting = 0;
-  #failed = false;
+  readonly #check: (conn: C) => void;
+  readonly #waiting = new CallSet<PooledCall>();
+  readonly #connectivity: Connectivity<K, C>;
+  #last: C | undefined;
   #closed = false;
 
   /** `check` throws for a conn that must not be used. */
-  constructor(pool: Pool<K, GrpcConn>, key: K, target: string, retryUnsent: boolean, check: (conn: GrpcConn) => void) {
+  constructor(pool: Pool<K, C>, key: K, target: string, retryUnsent: boolean, check: (conn: C) => void) {
     super(target, insecure, { "grpc.enable_channelz": 0 });
     this.#pool = pool;
     this.#key = key;
     this.retryUnsent = retryUnsent;
     this.#check = check;
+    this.#connectivity = new Connectivity(pool, key);
   }
 
   override createCall(...args: CreateCall): PooledCall {
@@ -101,14 +117,13 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     super.close();
     for (const call of this.#waiting.all())
       call.cancelWithStatus(status.UNAVAILABLE, "Channel closed before call started");
-    this.#changed();
+    this.#connectivity.close();
   }
 
   /** As grpc-js: the state before anything that `tryToConnect` begins. */
   override getConnectivityState(tryToConnect: boolean): connectivityState {
-    const state = this.#state();
-    const { IDLE, TRANSIENT_FAILURE } = connectivityState;
-    if (tryToConnect && (state === IDLE || state === TRANSIENT_FAILURE)) void this.#connect();
+    const { state } = this.#connectivity;
+    if (tryToConnect && state !== READY) this.#connectivity.connect();
     return state;
   }
 
@@ -118,10 +133,7 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     callback: (error?: Error) => void,
   ): void {
     if (this.#closed) throw new Error("Channel has been shut down");
-    this.#watchers.add(current, deadline, callback);
-    // A view that has made no call yet looks for a conn that other views have dialed.
-    if (this.#last === undefined) this.tryLease()?.release();
-    else this.#watch(this.#last);
+    this.#connectivity.watch(current, deadline, callback);
   }
 
   /** Of the channel that the last call got; of nothing, before the first. */
@@ -129,32 +141,26 @@ export class PooledChannel<K> extends Channel implements CallOwner {
     return this.#last?.channel.getChannelzRef() ?? super.getChannelzRef();
   }
 
-  tryLease(): Lease<GrpcConn> | undefined {
-    const lease = this.#pool.tryAcquire(this.#key);
-    return lease === undefined ? undefined : this.#usable(lease);
-  }
-
-  async lease({ signal, deadline, waitForReady }: LeaseOptions): Promise<Lease<GrpcConn>> {
-    const begun = Date.now();
+  async lease({ signal, deadline, waitForReady }: LeaseOptions): Promise<CallLease> {
     const bounded = deadline !== Number.POSITIVE_INFINITY;
-    this.#connecting++;
+    const begun = bounded ? Date.now() : 0;
+    const timeoutMs = bounded ? deadline - begun : undefined;
+    if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
     try {
-      this.#changed();
-      for (;;) {
-        const timeoutMs = bounded ? deadline - Date.now() : undefined;
-        if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
-        const lease = this.#usable(await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady }));
-        if (lease === undefined) continue;
-        this.#failed = false;
-        return lease;
+      const lease = await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady });
+      try {
+        this.#check(lease.conn);
+      } catch (error) {
+        lease.release();
+        throw error;
       }
+      this.#last = lease.conn;
+      return lease;
     } catch (error) {
-      if (error instanceof DialError) this.#failed = true;
-      if (bounded && error instanceof WaitTimeoutError) throw exceeded(begun, error.message);
+      this.#connectivity.failed(error);
+      if (bounded && isPoolError(error) && error.code === "ERR_POOL_WAIT_TIMEOUT")
+        throw exceeded(begun, error.message, error);
       throw error;
-    } finally {
-      this.#connecting--;
-      this.#changed();
     }
   }
 
@@ -165,58 +171,9 @@ export class PooledChannel<K> extends Channel implements CallOwner {
   end(waiting: PooledCall): void {
     this.#waiting.delete(waiting);
   }
-
-  /** A conn may begin to leave in the tick in which the pool hands it out. */
-  #usable(lease: Lease<GrpcConn>): Lease<GrpcConn> | undefined {
-    try {
-      this.#check(lease.conn);
-      if (!lease.conn.draining) {
-        this.#last = lease.conn;
-        if (this.#watchers.size > 0) this.#watch(lease.conn);
-        return lease;
-      }
-    } catch (error) {
-      lease.release();
-      throw error;
-    }
-    lease.release();
-    return undefined;
-  }
-
-  async #connect(): Promise<void> {
-    const { signal } = new AbortController();
-    try {
-      const lease = await this.lease({ signal, deadline: Number.POSITIVE_INFINITY, waitForReady: false });
-      lease.release();
-    } catch {
-      // The state says that it failed.
-    }
-  }
-
-  #state(): connectivityState {
-    if (this.#closed) return connectivityState.SHUTDOWN;
-    const { open, draining, dialing } = this.#pool.stats(this.#key);
-    if (open > draining) return connectivityState.READY;
-    if (dialing > 0 || this.#connecting > 0) return connectivityState.CONNECTING;
-    return this.#failed ? connectivityState.TRANSIENT_FAILURE : connectivityState.IDLE;
-  }
-
-  /** Only while somebody watches this view: a conn outlives many views, and must not collect them. */
-  #watch(conn: GrpcConn): void {
-    if (this.#seen.has(conn)) return;
-    this.#seen.add(conn);
-    conn.onChange(() => this.#changed());
-    // The pool knows one microtask later.
-    const changed = async (): Promise<void> => this.#changed();
-    void conn.closed.then(changed).then(changed);
-  }
-
-  #changed(): void {
-    if (this.#watchers.size > 0) this.#watchers.tell(this.#state());
-  }
 }
 
-function exceeded(begun: number, why: string): GrpcError {
+function exceeded(begun: number, why: string, cause?: unknown): GrpcError {
   const details = `Deadline exceeded after ${((Date.now() - begun) / 1_000).toFixed(3)}s,${why}`;
-  return new GrpcError(status.DEADLINE_EXCEEDED, details);
+  return new GrpcError(status.DEADLINE_EXCEEDED, details, undefined, cause === undefined ? {} : { cause });
 }

@@ -45,7 +45,7 @@ for (const [kind, server, client] of [
     credentials.createSsl(Buffer.from(local.certificate)),
   ],
 ] as const) {
-  describe(`row 43: a pooled channel behaves as a plain one over ${kind}`, () => {
+  describe(`a pooled channel behaves as a plain one over ${kind}`, () => {
     let echo: EchoServer;
     before(async () => {
       echo = await startEcho(server);

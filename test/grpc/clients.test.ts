@@ -60,7 +60,7 @@ async function exercise(client: CallbackClient): Promise<void> {
   assert.equal(await textsOf(chat), "abc");
 }
 
-describe("row 43: through the pool, with one line changed, goes", () => {
+describe("through the pool, with one line changed, goes", () => {
   let json: EchoServer;
   let protobuf: EchoServer;
   let pool: Pool<string, GrpcConn>;

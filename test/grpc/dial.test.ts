@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import { Channel, type ChannelCredentials, credentials, ServerCredentials, status } from "@grpc/grpc-js";
 import { dialGrpc } from "../../src/grpc/index.ts";
@@ -59,7 +59,7 @@ describe("dialing a gRPC peer", () => {
     await using echo = await startEcho();
     const seven = dialGrpc(insecure, undefined, { maxStreams: 7 });
     assert.equal(seven.maxStreams, 7);
-    assert.equal(dial.maxStreams, 100);
+    assert.equal(dial.maxStreams, undefined, "nobody knows the peer's limit before it is dialed");
     const conn = await seven(echo.address, { signal: never });
     assert.equal(conn.maxStreams, 7);
     await conn.close();
@@ -73,7 +73,7 @@ describe("dialing a gRPC peer", () => {
     await conn.close();
   });
 
-  test("hazard 15: a TLS name that does not match is a clear error", async () => {
+  test("a TLS name that does not match is a clear error", async () => {
     const wrong = { private_key: Buffer.from(elsewhere.key), cert_chain: Buffer.from(elsewhere.certificate) };
     await using echo = await startEcho(ServerCredentials.createSsl(null, [wrong]));
     const secure = dialGrpc(credentials.createSsl(Buffer.from(elsewhere.certificate)));
@@ -121,7 +121,7 @@ describe("dialing a gRPC peer", () => {
     });
   });
 
-  test("hazard 15: a peer that accepts and says nothing is left when the signal aborts, with no socket", async () => {
+  test("a peer that accepts and says nothing is left when the signal aborts, with no socket", async () => {
     await using silent = await startSilent();
     for (const each of [dial, dialGrpc(credentials.createSsl())]) {
       const controller = new AbortController();
@@ -179,6 +179,30 @@ describe("dialing a gRPC peer", () => {
     for (const key of ["127.0.0.1:0", "localhost:65536", "[::1]:70000", "ipv4:127.0.0.1:1,127.0.0.1:70000"]) {
       await assert.rejects(async () => dial(key, { signal: never }), { name: "PoolRangeError", final: true }, key);
     }
+  });
+
+  test("an address may stand behind ipv4: and ipv6:, with slashes and without", async (t) => {
+    await using echo = await startEcho();
+    const six = createServer((socket) => {
+      const to = connect(echo.port, "127.0.0.1");
+      socket.pipe(to).pipe(socket);
+      socket.on("error", () => to.destroy()).on("close", () => to.destroy());
+      to.on("error", () => {});
+    });
+    const bound = await new Promise<boolean>((resolve) => {
+      six.once("error", () => resolve(false)).listen(0, "::1", () => resolve(true));
+    });
+    const keys = [`ipv4:${echo.address}`, `ipv4:///${echo.address}`];
+    if (bound) {
+      const { port } = six.address() as AddressInfo;
+      keys.push(`ipv6:[::1]:${port}`, `ipv6:///[::1]:${port}`);
+    } else t.diagnostic("there is no IPv6 here: its addresses are not tested");
+    for (const key of keys) {
+      const conn = await dial(key, { signal: never });
+      assert.deepEqual(await conn.invoke(echoService.unary, { text: key }), { text: key });
+      await conn.close();
+    }
+    six.close();
   });
 
   test("an unusable key is dialed once, by who waits for ready, too", async () => {

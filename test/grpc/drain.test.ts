@@ -25,7 +25,7 @@ function record(conn: GrpcConn): string[] {
 }
 
 describe("a gRPC conn that leaves", () => {
-  test("row 41: after a GOAWAY it takes no new RPC, finishes what runs, and closes", async () => {
+  test("after a GOAWAY it takes no new RPC, finishes what runs, and closes", async () => {
     await using echo = await startEcho();
     const conn = await dial(echo.address, { signal: never });
     const log = record(conn);
@@ -55,7 +55,7 @@ describe("a gRPC conn that leaves", () => {
     assert.deepEqual(log, ["draining true", "closed"]);
   });
 
-  test("hazard 6: a call that the GOAWAY's last stream id leaves out runs once, on a new connection", async () => {
+  test("a call that the GOAWAY's last stream id leaves out runs once, on a new connection", async () => {
     const seen: number[] = [];
     await using raw = await startRaw((stream) => {
       seen.push(stream.id ?? 0);
@@ -179,7 +179,7 @@ describe("a gRPC conn that leaves", () => {
     await until(() => sockets[0]?.destroyed === true, "our socket closes");
   });
 
-  test("row 45: a conn that runs nothing does not hold the process", async () => {
+  test("a conn that runs nothing does not hold the process", async () => {
     await using echo = await startEcho();
     const script = fileURLToPath(new URL("../support/idle-client.js", import.meta.url));
     const { stdout } = await promisify(execFile)(process.execPath, [script, echo.address], { timeout: 5_000 });

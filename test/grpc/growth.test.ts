@@ -39,7 +39,7 @@ async function trickle(client: Client, echo: EchoServer, connections: number): P
   }
 }
 
-describe("row 43: connections grow and shrink with the calls, as A105 and more", () => {
+describe("connections grow and shrink with the calls, as A105 and more", () => {
   test("under load up to the service config's maximum; when it falls, back to one", { timeout: 20_000 }, async () => {
     await using echo = await startEcho();
     await using pool = new Pool({ ...grpcPeers({ maxStreams: 2 }), selection: "newest", expirationMs: 100 });

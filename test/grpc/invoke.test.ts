@@ -95,21 +95,65 @@ describe("invoke on a gRPC conn", () => {
     await until(() => echo.cancelled === before + 1, "the server sees the cancel");
   });
 
-  test("refuses a timeout that is no time at once, and takes one that never comes", async () => {
-    const handled = echo.handled;
-    for (const timeoutMs of [0, -1, Number.NaN]) {
-      await assert.rejects(conn.invoke(echoService.unary, { text: "x" }, { timeoutMs }), {
+  test("refuses a time that is none at once, and takes one that never comes", async () => {
+    const { handled } = echo;
+    const invalid = [{ timeoutMs: Number.NaN }, { deadline: Number.NaN }, { deadline: new Date(Number.NaN) }];
+    for (const options of invalid) {
+      await assert.rejects(conn.invoke(echoService.unary, { text: "x" }, options), {
         name: "PoolRangeError",
         code: "ERR_POOL_ARGUMENT",
       });
     }
-    await assert.rejects(conn.invoke(echoService.unary, { text: "x" }, { timeoutMs: "5" as unknown as number }), {
-      name: "PoolTypeError",
-    });
-    assert.equal(echo.handled, handled);
-    for (const timeoutMs of [Number.POSITIVE_INFINITY, 1e300, 2 ** 31]) {
-      assert.deepEqual(await conn.invoke(echoService.unary, { text: "x" }, { timeoutMs }), { text: "x" });
+    for (const options of [{ timeoutMs: "5" }, { timeoutMs: new Date() }, { deadline: "5" }, { deadline: null }]) {
+      await assert.rejects(conn.invoke(echoService.unary, { text: "x" }, options as object), {
+        name: "PoolTypeError",
+        code: "ERR_POOL_ARGUMENT",
+      });
     }
+    assert.equal(echo.handled, handled);
+    for (const time of [Number.POSITIVE_INFINITY, 1e300, Date.now() + 2 ** 32]) {
+      for (const options of [{ timeoutMs: time }, { deadline: time }]) {
+        assert.deepEqual(await conn.invoke(echoService.unary, { text: "x" }, options), { text: "x" });
+      }
+    }
+  });
+
+  test("a time that is up already is DEADLINE_EXCEEDED at once, and nothing is sent", async () => {
+    const { handled } = echo;
+    const past = Date.now() - 1;
+    for (const options of [
+      { timeoutMs: 0 },
+      { timeoutMs: -1 },
+      { timeoutMs: Number.NEGATIVE_INFINITY },
+      { deadline: past },
+      { deadline: new Date(past) },
+      { deadline: 0, timeoutMs: 1_000 },
+      { deadline: past + 60_000, timeoutMs: 0 },
+    ]) {
+      const exceeded = { name: "GrpcError", code: status.DEADLINE_EXCEEDED };
+      await assert.rejects(conn.invoke(echoService.unary, { text: "x" }, options), exceeded);
+      await assert.rejects(conn.newStream(echoService.chat, options), exceeded);
+    }
+    assert.equal(echo.handled, handled);
+  });
+
+  test("a deadline that comes ends the call, the earlier of two", async () => {
+    const { running } = echo;
+    for (const options of [
+      { deadline: new Date(Date.now() + 30) },
+      { deadline: Date.now() + 30, timeoutMs: 60_000 },
+      { deadline: Date.now() + 60_000, timeoutMs: 30 },
+    ]) {
+      const call = conn.invoke(echoService.unary, { text: "x", delayMs: -1 }, options);
+      await assert.rejects(call, { code: status.DEADLINE_EXCEEDED });
+    }
+    await until(() => echo.running === running, "the server sees the cancels");
+  });
+
+  test("refuses options that it does not know", async () => {
+    const wrong = { name: "PoolTypeError", code: "ERR_POOL_ARGUMENT", message: /unknown option `timeout`/ };
+    await assert.rejects(conn.invoke(echoService.unary, { text: "x" }, { timeout: 5 } as object), wrong);
+    await assert.rejects(conn.newStream(echoService.chat, { timeout: 5 } as object), wrong);
   });
 
   test("an abort rejects with the signal's reason untouched, and the server sees the cancel", async () => {
@@ -172,7 +216,7 @@ describe("invoke on a gRPC conn", () => {
     assert.deepEqual(await conn.invoke({ ...echoService.unary, requestSerialize }, { text: "u8" }), { text: "u8" });
   });
 
-  test("hazard 10: a metadata callback that throws fails its own call and no other", async () => {
+  test("a metadata callback that throws fails its own call and no other", async () => {
     const thrown = new Error("mine");
     const callback = (): never => {
       throw thrown;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type ChannelCredentials, Client, credentials, ServerCredentials, status } from "@grpc/grpc-js";
+import { ChannelCredentials, type ChannelOptions, Client, credentials, ServerCredentials, status } from "@grpc/grpc-js";
 import { type GrpcPeer, grpcPeers, pooledChannels } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { type Answer, echoService, startEcho } from "../support/echo-service.ts";
@@ -34,7 +34,7 @@ describe("pooledChannels", () => {
     assert.equal(pool.stats().dials, 1);
   });
 
-  test("row 13a: other credentials or options never share a connection", async () => {
+  test("other credentials or options never share a connection", async () => {
     await using echo = await startEcho(tls);
     await using pool = new Pool(grpcPeers());
     const channelFactoryOverride = pooledChannels(pool);
@@ -51,7 +51,7 @@ describe("pooledChannels", () => {
     assert.equal([...pool.keys()].length, 3);
   });
 
-  test("hazard 14: a pool whose keys leave the credentials out is a clear error, not a mix", async () => {
+  test("a pool whose keys leave the credentials out is a clear error, not a mix", async () => {
     await using echo = await startEcho(tls);
     const { dial } = grpcPeers();
     await using pool = new Pool({ dial, hashKey: (peer: GrpcPeer) => peer.address });
@@ -65,5 +65,78 @@ describe("pooledChannels", () => {
     });
     assert.equal(echo.handled, 1);
     assert.equal(pool.stats().streams, 0);
+  });
+});
+
+describe("two gRPC peers", () => {
+  const address = "a:1";
+  const insecure = credentials.createInsecure();
+  const { hashKey } = grpcPeers();
+  const hashOf = (options: object): string =>
+    hashKey({ address, credentials: insecure, options: options as ChannelOptions });
+
+  test("are the same where everything about them is known to be", () => {
+    const one = (): void => {};
+    const map = new Map();
+    const symbol = Symbol("s");
+    for (const [options, same] of [
+      [{}, {}],
+      [
+        { a: 1, b: "x" },
+        { b: "x", a: 1 },
+      ],
+      [{ a: one }, { a: one }],
+      [{ a: map }, { a: map }],
+      [{ a: symbol }, { a: symbol }],
+      [{ a: 5n }, { a: 5n }],
+      [{ a: Number.NaN }, { a: Number.NaN }],
+      [{ a: { b: [1, "2"] } }, { a: { b: [1, "2"] } }],
+    ]) {
+      assert.ok(options !== undefined && same !== undefined);
+      assert.equal(hashOf(options), hashOf(same));
+    }
+    const other = credentials.createInsecure();
+    assert.equal(hashKey({ address, credentials: insecure }), hashKey({ address, credentials: other, options: {} }));
+  });
+
+  test("are different where anything about them is, or may be", () => {
+    const circle: Record<string, unknown> = {};
+    circle["self"] = circle;
+    const different = [
+      {},
+      ...[1, "1", 1n, true, "true", null, "null", undefined, -0, 0, Number.NaN, Number.POSITIVE_INFINITY].map((a) => ({
+        a,
+      })),
+      ...[() => {}, () => {}, new Map(), new Map(), new Set(), new Date(0), new Date(0), /x/, /x/].map((a) => ({ a })),
+      ...[[], [[]], [1], ["1"], {}, { b: 1 }, Symbol("s"), Symbol("s"), Object.create({ b: 1 })].map((a) => ({ a })),
+      { a: 1, b: 2 },
+      { a: circle },
+    ];
+    const hashes = different.map(hashOf);
+    assert.equal(new Set(hashes).size, different.length);
+    assert.deepEqual(different.map(hashOf), hashes, "a peer stays the same as itself");
+  });
+
+  test("are different where their credentials are, unless both are grpc-js' own insecure ones", () => {
+    class Wrapper extends ChannelCredentials {
+      override _isSecure(): boolean {
+        return false;
+      }
+      override _equals(other: ChannelCredentials): boolean {
+        return other === this;
+      }
+      override _createSecureConnector(...args: Parameters<ChannelCredentials["_createSecureConnector"]>) {
+        return insecure._createSecureConnector(...args);
+      }
+    }
+    const patched = Object.assign(credentials.createInsecure(), { _createSecureConnector: () => {} });
+    const all = [insecure, new Wrapper(), new Wrapper(), credentials.createSsl(), credentials.createSsl(), patched];
+    const hashes = all.map((each) => hashKey({ address, credentials: each as ChannelCredentials }));
+    assert.equal(new Set(hashes).size, all.length);
+  });
+
+  test("that are down are dialed at gRPC's pace, unless the pool is told another", () => {
+    assert.deepEqual(grpcPeers().backoff, { baseMs: 1_000, maxMs: 120_000 });
+    assert.equal({ ...grpcPeers(), backoff: false }.backoff, false);
   });
 });

@@ -118,7 +118,7 @@ const peers: Record<string, Peer> = {
 };
 
 for (const [style, open] of Object.entries(styles)) {
-  describe(`row 22, hazard 6: ${style} that may retry what was not sent`, () => {
+  describe(`${style} that may retry what was not sent`, () => {
     for (const [name, { does, requests, comes }] of Object.entries(peers)) {
       test(`sends ${requests === 1 ? "once" : "twice"} for ${name}`, { timeout: 10_000 }, async () => {
         let seen = 0;

@@ -12,7 +12,7 @@ import { type Answer, type Ask, echoService, startEcho, until } from "../support
 const insecure = credentials.createInsecure();
 const { unary, chat, repeat } = echoService;
 
-describe("hazard 4: a slot is taken at start, and given back once", () => {
+describe("a slot is taken at start, and given back once", () => {
   test("a call that is never started, or cancelled before, takes none", async () => {
     await using echo = await startEcho();
     await using pool = new Pool({ dial: dialGrpc(insecure, {}, { maxStreams: 1 }), maxKeyConns: 1 });

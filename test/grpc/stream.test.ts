@@ -124,7 +124,7 @@ describe("a stream on a gRPC conn", () => {
     }
   });
 
-  test("row 4: closed settles before the iterator tells the end", async () => {
+  test("closed settles before the iterator tells the end", async () => {
     for (const fail of [undefined, status.INTERNAL]) {
       const order: string[] = [];
       const stream = await conn.newStream(echoService.chat);
@@ -223,7 +223,7 @@ describe("a stream on a gRPC conn", () => {
     await other.close();
   });
 
-  test("hazard 15: a flood of messages that nobody reads stops at the peer", { timeout: 10_000 }, async () => {
+  test("a flood of messages that nobody reads stops at the peer", { timeout: 10_000 }, async () => {
     let written = 0;
     await using raw = await startRaw((stream) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc" });

@@ -77,7 +77,7 @@ function generate(parameter: string): string {
   return content;
 }
 
-test("row 43: what ts-proto generates runs through the pool, with one line changed", { timeout: 60_000 }, async () => {
+test("what ts-proto generates runs through the pool, with one line changed", { timeout: 60_000 }, async () => {
   const folder = mkdtempSync(join(build, "ts-proto-"));
   try {
     writeFileSync(join(folder, "echo.ts"), generate("outputServices=grpc-js,esModuleInterop=true,importSuffix=.js"));

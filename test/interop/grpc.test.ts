@@ -38,7 +38,7 @@ describe("gRPC against Go", { skip: noGo }, () => {
   });
   after(() => go[Symbol.dispose]());
 
-  test("row 43: at 10 streams for each connection, 100 calls run at once on 10 connections", async () => {
+  test("at 10 streams for each connection, 100 calls run at once on 10 connections", async () => {
     const plain = new Client(addresses.narrow, insecure);
     await Promise.all(Array.from({ length: 100 }, (_, i) => call(plain, { id: `plain ${i}`, delayMs: 50 })));
     plain.close();
@@ -59,7 +59,7 @@ describe("gRPC against Go", { skip: noGo }, () => {
     assert.ok(after.peakOfAll > 30, `${after.peakOfAll} at once`);
   });
 
-  test("hazard 6: connections that Go retires every second, under load: no call is lost, and none runs twice", async () => {
+  test("connections that Go retires every second, under load: no call is lost, and none runs twice", async () => {
     const dial = dialGrpc(insecure, {}, { maxStreams: 10 });
     await using pool = new Pool({ dial });
     const client = clientOf(pool, addresses.aging);
@@ -89,7 +89,7 @@ describe("gRPC against Go", { skip: noGo }, () => {
     }
   });
 
-  test("hazard 6: what Go cuts in the middle fails, and does not run again", async () => {
+  test("what Go cuts in the middle fails, and does not run again", async () => {
     const dial = dialGrpc(insecure, {}, { maxStreams: 10 });
     await using pool = new Pool({ dial });
     const client = clientOf(pool, addresses.cutting);
