@@ -90,6 +90,7 @@ function* compare<N extends keyof typeof named>(
   yield { name: `${what}: grpc-js' channel`, value: duel.of("plain", "calls/s"), unit: "calls/s", ratio: 1 };
   for (const name of names) {
     const ratio = duel.ratio(name, "plain", "calls/s");
+    const cpu = duel.ratio(name, "plain", "µs").median;
     const limit = targets[name];
     yield {
       name: `  ${named[name]}`,
@@ -97,7 +98,7 @@ function* compare<N extends keyof typeof named>(
       unit: "calls/s",
       ratio: ratio.median,
       ...targetOf(limit, ratio.median),
-      note: noteOf(ratio),
+      note: `${noteOf(ratio)}; processor time of the client for a call ${cpu.toFixed(2)} x`,
     };
   }
 }
