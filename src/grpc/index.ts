@@ -2,6 +2,8 @@ export { statusOfPoolError } from "../net/rpc-status.ts";
 export type { CallHost, GrpcCallOptions } from "./call.ts";
 export type { GrpcConn } from "./conn.ts";
 export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
+export type { GrpcHttp2Conn } from "./http2/conn.ts";
+export { dialGrpcHttp2 } from "./http2/dial.ts";
 export {
   type ConnectionScaling,
   connectionScaling,

@@ -227,7 +227,8 @@ export class Http2Conn implements PoolConn {
 
   #readLimit(): void {
     const limit = this.session.remoteSettings.maxConcurrentStreams ?? unlimited;
-    this.#peerMaxStreams = limit === unlimited ? usualMaxStreams : limit;
+    const usual = this.#mostStreams === Number.POSITIVE_INFINITY ? usualMaxStreams : this.#mostStreams;
+    this.#peerMaxStreams = limit === unlimited ? usual : limit;
   }
 
   #holdProcess(): void {

@@ -2,6 +2,7 @@ import { commandOf, UsageError } from "./command.ts";
 import { drpc } from "./drpc.ts";
 import { child } from "./fresh.ts";
 import { grpc } from "./grpc.ts";
+import { grpcHttp2 } from "./grpc-http2.ts";
 import { formatHeader, headerOf } from "./header.ts";
 import { invoke } from "./invoke.ts";
 import { keys } from "./keys.ts";
@@ -13,7 +14,7 @@ import { stream } from "./stream.ts";
 import { format, tally } from "./table.ts";
 import { waiters } from "./waiters.ts";
 
-const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, grpc, drpc, offSection];
+const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, grpc, grpcHttp2, drpc, offSection];
 
 /** Nothing but these contenders of a section. */
 async function runRace([name, ...chosen]: readonly string[], pace: Pace): Promise<void> {

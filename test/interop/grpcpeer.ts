@@ -46,6 +46,16 @@ export const goService = {
     responseSerialize: asIs,
     responseDeserialize: asIs,
   },
+  /** As many messages of a size as the request says, in two little-endian numbers of four bytes. */
+  flood: {
+    path: "/test.Interop/Flood",
+    requestStream: false,
+    responseStream: true,
+    requestSerialize: asIs,
+    requestDeserialize: asIs,
+    responseSerialize: asIs,
+    responseDeserialize: asIs,
+  },
   unary: method<GoAsk, GoAsk>("Unary", false),
   chat: method<GoAsk, GoAsk>("Chat", true),
   report: method<GoAsk, GoReport>("Report", false),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -26,6 +27,7 @@ var service = grpc.ServiceDesc{
 	},
 	Streams: []grpc.StreamDesc{
 		{StreamName: "Chat", Handler: chat, ServerStreams: true, ClientStreams: true},
+		{StreamName: "Flood", Handler: flood, ServerStreams: true},
 	},
 }
 
@@ -79,6 +81,24 @@ func echo(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerIn
 	var bytes []byte
 	err := decode(&bytes)
 	return bytes, err
+}
+
+// flood answers with as many messages of a size as the request says, in two numbers of four bytes.
+func flood(_ any, stream grpc.ServerStream) error {
+	var asked []byte
+	if err := stream.RecvMsg(&asked); err != nil {
+		return err
+	}
+	if len(asked) != 8 {
+		return fmt.Errorf("expected 8 bytes, got %d", len(asked))
+	}
+	message := make([]byte, binary.LittleEndian.Uint32(asked[4:]))
+	for count := binary.LittleEndian.Uint32(asked); count > 0; count-- {
+		if err := stream.SendMsg(message); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // raw passes messages on as they are: both sides here write JSON.

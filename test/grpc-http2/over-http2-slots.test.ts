@@ -1,0 +1,7 @@
+// The long test of dialGrpc, once more, with dialGrpcHttp2 in its place.
+import { register } from "node:module";
+
+register("../support/over-http2/hooks.js", import.meta.url);
+
+const file = "../grpc/slots.test.js?over=http2";
+await import(file);
