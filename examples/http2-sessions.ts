@@ -6,9 +6,12 @@ import { Pool } from "rpc-conn-pool";
 import { dialHttp2, type Http2Conn } from "rpc-conn-pool/http2";
 
 const server = createServer({ settings: { maxConcurrentStreams: 10 } });
-server.on("stream", (stream, headers) => {
+let running = 0;
+server.on("stream", async (stream, headers) => {
   stream.respond({ ":status": 200 });
-  setTimeout(() => stream.end(`you asked for ${headers[":path"]}`), 50);
+  running++;
+  while (headers[":path"] !== "/hello" && running < 41) await new Promise((resolve) => setTimeout(resolve, 5));
+  stream.end(`you asked for ${headers[":path"]}`);
 });
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
