@@ -196,7 +196,7 @@ describe("a Connect transport over the pool", () => {
           return slow;
         },
       ],
-      ["ERR_POOL_NO_CONN", Code.FailedPrecondition, async () => new Pool<string, Http2Conn>()],
+      ["ERR_POOL_NO_CONN", Code.Unavailable, async () => new Pool<string, Http2Conn>()],
       [
         "ERR_POOL_CLOSED",
         Code.Unavailable,
