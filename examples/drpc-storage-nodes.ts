@@ -38,7 +38,7 @@ const dial = dialDrpc({
   },
 });
 const pool = new Pool<string>({ dial, maxConns: 100, capacity: 100, keyCapacity: 5, expirationMs: 120_000 });
-const download = (url: string) => pool.get(url).invoke(storage.download, "piece 7", { timeoutMs: 10_000 });
+const download = (url: string) => pool.get(url).invoke(storage.download, "piece 7", { timeoutMs: 30_000 });
 
 const pieces = await Promise.all(urls.map(download));
 console.log(`${pieces.length} pieces, ${pool.stats().dials} dials, ${pool.stats().open} conns open`);

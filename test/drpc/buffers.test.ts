@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type DrpcConn, type DrpcHandlers, DrpcServer, type Packet, PacketReader } from "../../src/drpc/index.ts";
 import { turns } from "../support/clock.ts";
-import { rejection } from "../support/outcome.ts";
+import { reasonOf } from "../support/outcome.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { Place } from "../support/place.ts";
 import { connect, Far, packet, wire } from "../support/wire.ts";
@@ -58,7 +58,7 @@ for (const size of sizes) {
     const second = stream.send(buffer);
     await turns();
     controller.abort("enough");
-    assert.deepEqual(await Promise.all([first, second].map(rejection)), ["enough", "enough"]);
+    assert.deepEqual(await Promise.all([first, second].map(reasonOf)), ["enough", "enough"]);
     buffer.fill("x");
     assert.equal(await lettersOf(far, 2), "ab");
   });

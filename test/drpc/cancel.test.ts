@@ -95,7 +95,7 @@ test("a duplex that hands on later has two turns to do so; what does not leave t
   const call = conn.invoke(peer.echo, hello, { signal: controller.signal });
   controller.abort("enough");
   assert.equal(conn.unblocked(), undefined, "as TLS, which is about to hand on what it was just given");
-  assert.equal(await rejection(call), "enough");
+  assert.equal(await reasonOf(call), "enough");
   await turns(3);
   const free = conn.unblocked();
   assert(free, "nothing has left");
@@ -109,7 +109,7 @@ test("a duplex that hands on later has two turns to do so; what does not leave t
   await turns(3);
   aborting.abort("enough");
   assert(late.conn.unblocked(), "the request had not left when it was cancelled");
-  assert.equal(await rejection(waiting), "enough");
+  assert.equal(await reasonOf(waiting), "enough");
 });
 
 test("a TCP socket writes at once: what it has not taken by the end of an RPC blocks the conn", async () => {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { DrpcBusyError, DrpcConn, DrpcProtocolError } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
 import { turns } from "../support/clock.ts";
-import { rejection } from "../support/outcome.ts";
+import { reasonOf, rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
 import { connect, Far, packet, wire } from "../support/wire.ts";
 
@@ -240,7 +240,7 @@ test("draining is true from the moment that the conn's end has begun, whoever be
   const call = hard.invoke(peer.echo, hello, { signal: controller.signal });
   controller.abort("enough");
   assert.equal(hard.draining, true);
-  assert.equal(await rejection(call), "enough");
+  assert.equal(await reasonOf(call), "enough");
 });
 
 test("a duplex whose write throws is closed, and its RPC rejects with what it threw", async () => {

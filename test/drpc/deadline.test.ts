@@ -28,16 +28,22 @@ test("timeoutMs cancels the RPC with a DrpcTimeoutError", async () => {
   assert.equal(conn.unblocked(), undefined);
 });
 
-test("deadline cancels the RPC, as a Date and as milliseconds since the epoch", async () => {
+test("deadline cancels the RPC, as a Date and as milliseconds since the epoch", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_800_000_000_000 });
   const { far, conn } = connect();
-  for (const kind of ["date", "number"]) {
-    const deadline = kind === "date" ? new Date(Date.now() + 20) : Date.now() + 20;
-    const message = await timeoutOf(conn.invoke(peer.echo, hello, { deadline }));
-    assert(message.includes(new Date(deadline).toISOString()), message);
+  for (const deadline of [new Date(1_800_000_000_020), 1_800_000_000_020]) {
+    t.mock.timers.setTime(1_800_000_000_000);
+    const call = timeoutOf(conn.invoke(peer.echo, hello, { deadline }));
+    t.mock.timers.tick(19);
+    assert(conn.unblocked(), "it is not over yet");
+    t.mock.timers.tick(1);
+    assert((await call).includes("2027-01-15T08:00:00.020Z"), await call);
   }
   assert.equal((await far.got(8)).at(-1), "cancel! 2/4");
   const stream = await conn.newStream(peer.chat, { deadline: Date.now() + 5 });
-  await timeoutOf(stream[Symbol.asyncIterator]().next());
+  const ended = timeoutOf(stream[Symbol.asyncIterator]().next());
+  t.mock.timers.tick(5);
+  await ended;
 });
 
 test("of timeoutMs and deadline the earlier one ends the RPC, and the error names the time that was asked for", async () => {

@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { type DialDrpcOptions, DrpcServer, type DrpcTlsOptions, dialDrpc } from "../../src/drpc/index.ts";
 import { Pool } from "../../src/index.ts";
 import { ca, type Identity, localhost, other, stranger } from "../support/certs.ts";
-import { rejection } from "../support/outcome.ts";
+import { reasonOf, rejection } from "../support/outcome.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 
 const hello = Buffer.from("hello");
@@ -163,7 +163,7 @@ describe("dialDrpc for keys that are no addresses", () => {
     assert(late instanceof Error && "code" in late && late.code === "ERR_POOL_DIAL_TIMEOUT");
     assert(!late.message.includes("s3cret"));
     const controller = new AbortController();
-    const dialing = rejection(Promise.resolve(dialDrpc({ address: forever })("node", controller)));
+    const dialing = reasonOf(Promise.resolve(dialDrpc({ address: forever })("node", controller)));
     controller.abort("enough");
     assert.equal(await dialing, "enough");
   });

@@ -5,7 +5,7 @@ import type { Dial, Stream } from "../../src/contract.ts";
 import { type DialDrpcOptions, type DrpcConn, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { Pool } from "../../src/index.ts";
 import { ca, localhost } from "../support/certs.ts";
-import { reasonOf, rejection } from "../support/outcome.ts";
+import { reasonOf } from "../support/outcome.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { holding } from "../support/wire.ts";
 
@@ -121,7 +121,7 @@ describe("a pool of DRPC conns", () => {
         if (i % 3 === 0) controller.abort(i);
         else if (i % 3 === 1) setImmediate(() => controller.abort(i));
         else setTimeout(() => controller.abort(i), 2);
-        assert.equal(await rejection(call), i);
+        assert.equal(await reasonOf(call), i);
         assert.equal((await handle.invoke(peer.echo, hello)).toString(), "hello");
       }
       assert.equal(counter.dials, 1);
