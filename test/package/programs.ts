@@ -35,7 +35,9 @@ const requires = `const { Pool } = require("rpc-conn-pool");
 const { DrpcServer, dialDrpc } = require("rpc-conn-pool/drpc");
 `;
 
-const everyEntry = ["", "/connect", "/drpc", "/grpc", "/resolve", "/testing"].map((entry) => `rpc-conn-pool${entry}`);
+const everyEntry = ["", "/connect", "/drpc", "/grpc", "/http2", "/resolve", "/testing"].map(
+  (entry) => `rpc-conn-pool${entry}`,
+);
 
 /** An ES module that calls, for any runtime. */
 export const esModule: string = `${imports}${call}${run}`;
@@ -106,6 +108,7 @@ export const jestTest: string = `${requires}
 const { scriptedDial } = require("rpc-conn-pool/testing");
 require("rpc-conn-pool/connect");
 require("rpc-conn-pool/grpc");
+require("rpc-conn-pool/http2");
 require("rpc-conn-pool/resolve");
 ${call}${fakeTimers("jest", '{ doNotFake: ["nextTick", "queueMicrotask", "setImmediate"] }')}`;
 
