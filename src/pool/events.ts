@@ -113,8 +113,8 @@ export class Topic<E extends object> {
 
   #deliver(event: Named<E>): void {
     this.#channel.publish(event);
-    for (const listener of [...this.#listeners]) {
-      // one that replaces itself is called once
+    const listeners = [...this.#listeners]; // one that replaces itself is called once
+    for (const listener of listeners) {
       try {
         const result: unknown = listener(event);
         if (isThenable(result)) Promise.resolve(result).catch(warn);

@@ -84,6 +84,13 @@ export class Counters {
     return this.#closed;
   }
 
+  /** All but the reasons of closed conns. */
+  counts(): Record<(typeof counted)[number], number> {
+    const { hits, misses, dials, dialed, dialErrors, abandoned } = this;
+    const { served, timeouts, refused, aborted, failed, empty } = this;
+    return { hits, misses, dials, dialed, dialErrors, abandoned, served, timeouts, refused, aborted, failed, empty };
+  }
+
   /** Adds what `other` has counted. */
   add(other: Counters): void {
     for (const name of counted) this[name] += other[name];
@@ -164,6 +171,7 @@ export function statsOf<K, C extends PoolConn>(
     now.waiting += key.pending.waiters.size;
     now.keys++;
   }
-  const stats = { ...now, ...counters, closed: Object.freeze(counters.closed), limits: Object.freeze(limits), sinceMs };
+  const closed = Object.freeze(counters.closed);
+  const stats = { ...now, ...counters.counts(), closed, limits: Object.freeze(limits), sinceMs };
   return Object.freeze(conns === undefined ? stats : { ...stats, conns: Object.freeze(conns) });
 }
