@@ -1,4 +1,4 @@
-// A client of hundreds of storage nodes, which sign their certificates themselves: it pins the hash of each one's key.
+// A client of hundreds of storage nodes that sign their certificates themselves. Keys are node URLs, `id@host:port`.
 import { createHash, X509Certificate } from "node:crypto";
 import { Pool } from "rpc-conn-pool";
 import { DrpcServer, dialDrpc } from "rpc-conn-pool/drpc";
@@ -22,29 +22,29 @@ const nodeId = (certificate: X509Certificate) =>
 
 // 300 nodes, which for the example share a process and three identities.
 const nodes = new DrpcServer().add(storage, { download: (piece) => Buffer.from(`the bytes of ${piece}`) });
-const pins = new Map<string, string>();
+const urls: string[] = [];
 for (let i = 0; i < 300; i++) {
   const identity = [localhost, other, stranger][i % 3] ?? localhost;
-  pins.set(await nodes.listen({ host: "127.0.0.1", tls: identity }), nodeId(new X509Certificate(identity.cert)));
+  const address = await nodes.listen({ host: "127.0.0.1", tls: identity });
+  urls.push(`${nodeId(new X509Certificate(identity.cert))}@${address}`);
 }
 
 const dial = dialDrpc({
-  tls: { rejectUnauthorized: false }, // no authority signs nodes: the pin decides
-  checkPeer: (peer, key) => {
+  address: (url) => url.split("@")[1] ?? "",
+  tls: { rejectUnauthorized: false }, // no authority signs nodes: the id decides
+  checkPeer: (peer, url) => {
     const certificate = peer.getPeerX509Certificate();
-    return certificate !== undefined && nodeId(certificate) === pins.get(key);
+    return certificate !== undefined && nodeId(certificate) === url.split("@")[0];
   },
 });
 const pool = new Pool<string>({ dial, maxConns: 100, capacity: 100, keyCapacity: 5, expirationMs: 120_000 });
-const download = (key: string) => pool.get(key).invoke(storage.download, "piece 7", { timeoutMs: 10_000 });
+const download = (url: string) => pool.get(url).invoke(storage.download, "piece 7", { timeoutMs: 30_000 });
 
-const pieces = await Promise.all([...pins.keys()].map(download));
-const { dials, open } = pool.stats();
-console.log(`${pieces.length} pieces, ${dials} dials, ${open} conns open`);
-const [impostor = ""] = pins.keys();
-pins.set(impostor, "somebody else's id");
-await download(impostor).catch((error) => console.log(error.cause.message.replace(impostor, "the impostor")));
+const pieces = await Promise.all(urls.map(download));
+console.log(`${pieces.length} pieces, ${pool.stats().dials} dials, ${pool.stats().open} conns open`);
+const impostor = (urls[0] ?? "").replace(/\w+@/, "impostor@");
+await download(impostor).catch((error) => console.log(error.cause.message.replace(/@.*/, "")));
 await Promise.all([pool.close(), nodes.close()]);
 
 // 300 pieces, 300 dials, 100 conns open
-// `checkPeer` refused the impostor
+// `checkPeer` refused impostor

@@ -14,13 +14,17 @@ export function show(value: unknown): string {
     case "function":
       return `function ${value.name || "(anonymous)"}`;
     case "object":
-      return value === null
-        ? "null"
-        : Array.isArray(value)
-          ? "an array"
-          : `an object (${value.constructor?.name ?? "null prototype"})`;
+      return value === null ? "null" : Array.isArray(value) ? "an array" : `an object (${constructorName(value)})`;
     default:
       return String(value);
+  }
+}
+
+function constructorName(value: object): string {
+  try {
+    return value.constructor?.name ?? "null prototype";
+  } catch {
+    return "unreadable";
   }
 }
 
@@ -42,6 +46,11 @@ export function checkCount(name: string, value: unknown): asserts value is numbe
   if (!Number.isSafeInteger(value)) refuseNumber(name, "an integer (0: unlimited, negative: none)", value);
 }
 
+/** Of sizes and counts for which there is no "none". */
+export function checkSize(name: string, value: unknown): asserts value is number {
+  if (!Number.isSafeInteger(value) || Number(value) < 0) refuseNumber(name, "an integer, 0 or more", value);
+}
+
 /** Of a count that must be there, and is no limit to lift. */
 export function checkAtLeastOne(name: string, value: unknown): asserts value is number {
   if (!Number.isSafeInteger(value) || Number(value) < 1) refuseNumber(name, "an integer of at least 1", value);
@@ -53,15 +62,51 @@ export function checkTime(name: string, value: unknown): asserts value is number
   }
 }
 
-export function checkTimeout(name: string, value: unknown): asserts value is number {
+/** A time that must be over 0: of a pause, say. */
+export function checkPause(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value > 0 && value < Number.POSITIVE_INFINITY)) {
-    refuseNumber(name, "a finite number of milliseconds over 0 (omit it for no limit)", value);
+    refuseNumber(name, "a finite number of milliseconds over 0", value);
   }
+}
+
+/** A time limit. 0 or less is the usual result of a deadline that has passed: it has timed out. */
+export function checkTimeout(name: string, value: unknown): asserts value is number {
+  if (typeof value !== "number" || !(Math.abs(value) < Number.POSITIVE_INFINITY)) {
+    refuseNumber(name, "a finite number of milliseconds (omit it for no limit)", value);
+  }
+}
+
+/** The time limit that `timeoutMs` and `deadline` set, the earlier of both; `undefined`: none. Throws for what is neither. */
+export function timeLimit(
+  options: { readonly timeoutMs?: unknown; readonly deadline?: unknown },
+  wallNow: () => number,
+): number | undefined {
+  const { timeoutMs, deadline } = options;
+  if (timeoutMs !== undefined) checkTimeout("timeoutMs", timeoutMs);
+  if (deadline === undefined) return timeoutMs;
+  const at = deadline instanceof Date ? deadline.getTime() : deadline;
+  if (typeof at !== "number" || !Number.isFinite(at)) {
+    refuse("deadline", "a Date, or milliseconds since the epoch (omit it for no limit)", deadline);
+  }
+  return Math.min(at - wallNow(), timeoutMs ?? Number.POSITIVE_INFINITY);
 }
 
 /** A part of a whole. */
 export function checkFraction(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value >= 0 && value <= 1)) refuseNumber(name, "a number from 0 to 1", value);
+}
+
+/** Of the time that a call has: what a caller computes from a deadline that has passed is no mistake. */
+export function checkCallTimeout(name: string, value: unknown): asserts value is number {
+  if (typeof value === "number" && !Number.isNaN(value)) return;
+  refuseNumber(name, "a number of milliseconds (0 or less: it is over already)", value);
+}
+
+/** The deadline of a call as milliseconds since the epoch. */
+export function checkDeadline(name: string, value: unknown): number {
+  const ms: unknown = value instanceof Date ? value.getTime() : value;
+  if (typeof ms === "number" && !Number.isNaN(ms)) return ms;
+  refuseNumber(name, "a valid Date or milliseconds since the epoch", value);
 }
 
 export function checkFunction(name: string, value: unknown): void {
@@ -109,9 +154,45 @@ export function checkOptions(what: string, value: unknown, allowed: readonly str
   if (typeof value !== "object" || value === null || Array.isArray(value)) refuse(what, "an object of options", value);
   for (const name of Object.keys(value)) {
     if (!allowed.includes(name)) {
-      throw new PoolTypeError(`unknown option \`${name}\` in ${what}; known are ${allowed.join(", ")}`);
+      const like = nearest(name, allowed);
+      const hint = like === undefined ? "" : `; did you mean \`${like}\`?`;
+      throw new PoolTypeError(`unknown option \`${name}\` in ${what}${hint}; known are ${allowed.join(", ")}`);
     }
   }
+}
+
+/** The name of `allowed` that `name` was probably meant to be; none, where none is like it. */
+function nearest(name: string, allowed: readonly string[]): string | undefined {
+  const [best] = allowed
+    .map((candidate) => ({ candidate, edits: editsBetween(name.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.edits - b.edits);
+  return best !== undefined && best.edits <= Math.max(1, name.length / 3) ? best.candidate : undefined;
+}
+
+/** Letters to insert, drop or replace: https://en.wikipedia.org/wiki/Levenshtein_distance */
+function editsBetween(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...b].entries()) {
+      const replaced = (row[j] ?? 0) + (letter === other ? 0 : 1);
+      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+/** A key for a message. Of an object: its `address`, or what `hashKey` made of it; never its contents, which may be secret. */
+export function showKey(key: unknown, hash: unknown): string {
+  if (typeof key !== "object" || key === null) return show(key);
+  try {
+    const address: unknown = "address" in key ? key.address : undefined;
+    if (typeof address === "string" && address !== "") return show(address);
+  } catch {
+    // It cannot be read: its hash may say more.
+  }
+  return show(typeof hash === "object" ? key : hash);
 }
 
 /** Whether `value` is something that a pool can hold. Says what to do about a socket, the likeliest mistake. */

@@ -21,10 +21,12 @@ export interface CallOptions {
   /** Cancels the RPC, whether it waits, dials or runs. The RPC rejects with `signal.reason`, untouched. */
   signal?: AbortSignal | undefined;
   /**
-   * Milliseconds, over 0: one budget for waiting, dialing and the call (a stream: until its end). Default: none.
-   * Zero, a negative number or NaN is refused.
+   * Milliseconds: one budget for waiting, dialing and the call (a stream: until its end). Default: none. 0 or less: it is
+   * over, and the call fails at once. NaN and infinity are refused.
    */
   timeoutMs?: number | undefined;
+  /** The same as a point in time: a `Date`, or milliseconds since the epoch. The earlier of both counts. Default: none. */
+  deadline?: Date | number | undefined;
   /** Sent with the request. */
   metadata?: Metadata | undefined;
   /** Called once, when the peer's header metadata has come. */

@@ -149,12 +149,30 @@ export interface AcquireOptions<K, C extends PoolConn> {
   readonly dial?: Dial<K, C> | undefined;
   /** Ends the wait; the promise rejects with `signal.reason`. */
   readonly signal?: AbortSignal | undefined;
-  /** Time to get a lease, dialing included, over 0. Default: the pool's `waitTimeoutMs`. */
+  /** Milliseconds to get a lease, dialing included; 0 or less: they are over. Default: the pool's `waitTimeoutMs`. */
   readonly timeoutMs?: number | undefined;
+  /** The same as a point in time: a `Date`, or milliseconds since the epoch. The earlier of both counts. Default: none. */
+  readonly deadline?: Date | number | undefined;
   /** Only conns that pass. */
   readonly filter?: Filter<C> | undefined;
   /** Wait on through failed dials until the time is up. Default false. */
   readonly waitForReady?: boolean | undefined;
+}
+
+/** Options of `use`. */
+export interface UseOptions<K, C extends PoolConn> extends AcquireOptions<K, C> {
+  /** Close the conn, as `discard` does, if the function rejects. Default false: it is given back. */
+  readonly discardOnError?: boolean | undefined;
+}
+
+/** Options of `put`. */
+export interface PutOptions {
+  /**
+   * Which conn stays where both sides dial each other at once. `"this"`: the one that is put; the key's dials in flight are
+   * abandoned, and conns that the pool dialed for it drain. `"dialed"`: a conn that the pool dials, or has dialed, for the
+   * key; the one that is put is closed. Both sides must choose the same conn, by comparing their names, say. Default: both stay.
+   */
+  readonly prefer?: "this" | "dialed" | undefined;
 }
 
 /** Options of `get`: defaults of the handle's calls. */

@@ -1,8 +1,18 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -10,6 +20,10 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const manifest: {
+  readonly main: string;
+  readonly types: string;
+  readonly typesVersions: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
+  readonly scripts: Readonly<Record<string, string>>;
   readonly exports: Readonly<Record<string, string | Readonly<Record<string, string>>>>;
   readonly dependencies: Readonly<Record<string, string>>;
   readonly peerDependencies: Readonly<Record<string, string>>;
@@ -52,6 +66,74 @@ describe("the package", () => {
         assert.ok(existsSync(root + file), `${entry}: ${file}`);
       }
     }
+  });
+
+  test("compilers that do not know `exports` find the types of every entry point", () => {
+    assert.ok(existsSync(root + manifest.main));
+    assert.ok(existsSync(root + manifest.types));
+    const types = manifest.typesVersions["*"] ?? {};
+    assert.deepEqual(
+      Object.keys(types).sort(),
+      entries.flatMap((name) => (name === "." ? [] : [name.slice(2)])).sort(),
+    );
+    for (const [name, files] of Object.entries(types))
+      assert.deepEqual(files, [`./dist/${name}/index.d.ts`], "the same as `exports` has");
+  });
+
+  test("nothing runs when it is installed", () => {
+    for (const name of ["preinstall", "install", "postinstall", "prepare"])
+      assert.equal(manifest.scripts[name], undefined);
+  });
+
+  test("what is required is what is imported: one copy of each entry point", async () => {
+    const program = entries
+      .filter((entry) => entry !== "./grpc")
+      .map((entry) => `"rpc-conn-pool${entry.slice(1)}"`)
+      .map(
+        (name) => `import(${name}).then((m) => Object.keys(m).every((x) => m[x] === require(${name})[x]) || fail());`,
+      )
+      .join("\n");
+    const { stdout } = await run(process.execPath, ["-e", `const fail = () => console.log("two");\n${program}`], {
+      cwd: folder,
+    });
+    assert.equal(stdout, "");
+  });
+
+  test("where a loader cannot require ES modules, there is CommonJS for it; the two work together", async () => {
+    const program = `
+      const { Pool, isPoolError } = require("rpc-conn-pool");
+      const { ScriptedConn } = require("rpc-conn-pool/testing");
+      async function main() {
+        const other = await import("rpc-conn-pool");
+        if (other.Pool === Pool) throw new Error("one copy: the flag has gone");
+        const { scriptedDial, echo } = await import("rpc-conn-pool/testing");
+        const pool = new Pool({ dial: scriptedDial({ answer: () => "yes" }) });
+        console.log(await pool.get("peer").invoke(echo, "?"));
+        const adopted = new other.Pool();
+        adopted.put("peer", new ScriptedConn({ answer: () => "as well" }));
+        console.log(await adopted.get("peer").invoke(echo, "?"));
+        const error = await adopted.get("nobody").invoke(echo, "?").catch((error) => error);
+        console.log(error.code, isPoolError(error));
+        await Promise.all([pool.close(), adopted.close()]);
+      }
+      main();`;
+    const flags = ["--no-experimental-require-module", "-e", program];
+    const { stdout } = await run(process.execPath, flags, { cwd: folder });
+    assert.equal(stdout, "yes\nas well\nERR_POOL_NO_CONN true\n");
+  });
+
+  test("the CommonJS files require nothing but what they may", () => {
+    const required = new Set<string>();
+    for (const file of readdirSync(`${root}dist/cjs`, { recursive: true, encoding: "utf8" })) {
+      if (!file.endsWith(".js")) continue;
+      const code = readFileSync(`${root}dist/cjs/${file}`, "utf8");
+      for (const [, name = ""] of code.matchAll(/\brequire\("([^"]+)"\)/g)) {
+        // `npm pack` puts it-pushable, an ES module, beside the files that need it.
+        if (name === "it-pushable") assert.equal(dirname(file), "drpc");
+        else if (!/^(\.|node:)/.test(name)) required.add(name);
+      }
+    }
+    assert.deepEqual([...required].sort(), ["@grpc/grpc-js", "lru-cache"]);
   });
 
   test("every entry point can be imported", async () => {
@@ -99,14 +181,18 @@ describe("the package", () => {
     const npm = process.platform === "win32" ? "npm.cmd" : "npm";
     // Without scripts: a build would empty `dist` under the other tests.
     const { stdout } = await run(npm, ["pack", "--dry-run", "--json", "--ignore-scripts"], { cwd: root });
-    const [{ files }]: [{ files: readonly { path: string }[] }] = JSON.parse(stdout);
+    const [{ files, size }]: [{ files: readonly { path: string }[]; size: number }] = JSON.parse(stdout);
+    assert.ok(size <= 300_000, `the tarball has ${size} bytes`);
     const paths = files.map(({ path }) => path);
-    assert.deepEqual(paths.filter((path) => !path.startsWith("dist/")).sort(), [
+    assert.deepEqual(paths.filter((path) => !/^(dist|examples)\//.test(path)).sort(), [
       "CHANGELOG.md",
       "LICENSE",
       "README.md",
       "package.json",
     ]);
-    for (const path of paths.filter((name) => name.startsWith("dist/"))) assert.match(path, /\.(js|d\.ts)$/);
+    for (const path of paths.filter((name) => name.startsWith("dist/")))
+      assert.match(path, /\.(js|d\.ts)$|^dist\/cjs\/package\.json$/);
+    for (const path of paths.filter((name) => name.startsWith("examples/"))) assert.match(path, /\.(ts|md)$/);
+    assert.ok(paths.includes("examples/abort.ts"));
   });
 });

@@ -1,29 +1,16 @@
-import { isPoolError, type PoolErrorCode } from "../errors.ts";
+import { isPoolError } from "../errors.ts";
+import { statusOfPoolError } from "../net/rpc-status.ts";
 
-/** Status codes: https://connectrpc.com/docs/protocol#error-codes */
-const statuses = {
-  deadlineExceeded: { code: 4, name: "deadline_exceeded" },
-  resourceExhausted: { code: 8, name: "resource_exhausted" },
-  failedPrecondition: { code: 9, name: "failed_precondition" },
-  internal: { code: 13, name: "internal" },
-  unavailable: { code: 14, name: "unavailable" },
-} as const;
-
-type Status = (typeof statuses)[keyof typeof statuses];
-
-/** What each refusal of the pool means to a caller of Connect. */
-const statusOf: Readonly<Record<PoolErrorCode, Status>> = {
-  ERR_POOL_ARGUMENT: statuses.internal,
-  ERR_POOL_CLOSED: statuses.unavailable,
-  ERR_POOL_CONN_CLOSED: statuses.unavailable,
-  ERR_POOL_DIAL: statuses.unavailable,
-  ERR_POOL_DIAL_TIMEOUT: statuses.unavailable,
-  ERR_POOL_WAIT_TIMEOUT: statuses.deadlineExceeded,
-  ERR_POOL_QUEUE_FULL: statuses.resourceExhausted,
-  ERR_POOL_NO_CONN: statuses.failedPrecondition,
-  ERR_POOL_NO_MATCH: statuses.failedPrecondition,
-  ERR_POOL_BUG: statuses.internal,
+/** How Connect names the codes that the pool's errors become: https://connectrpc.com/docs/protocol#error-codes */
+const nameOf: Readonly<Record<number, string>> = {
+  3: "invalid_argument",
+  4: "deadline_exceeded",
+  8: "resource_exhausted",
+  13: "internal",
+  14: "unavailable",
 };
+
+const unavailable = 14;
 
 /**
  * A `ConnectError` without importing Connect: its `instanceof` takes any error of this shape for one, as it does with two
@@ -37,8 +24,8 @@ class RefusedError extends Error {
   readonly details: readonly never[] = [];
   override readonly cause: unknown;
 
-  constructor({ code, name }: Status, message: string, cause: unknown) {
-    super(`[${name}] ${message}`);
+  constructor(code: number, message: string, cause: unknown) {
+    super(`[${nameOf[code] ?? code}] ${message}`);
     this.code = code;
     this.rawMessage = message;
     this.cause = cause;
@@ -53,5 +40,5 @@ class RefusedError extends Error {
 export function refusalOf(error: unknown): unknown {
   if (!isPoolError(error)) return error;
   // The code of a newer copy of this package may be one that this copy does not know.
-  return new RefusedError(statusOf[error.code] ?? statuses.unavailable, error.message, error);
+  return new RefusedError(statusOfPoolError[error.code] ?? unavailable, error.message, error);
 }

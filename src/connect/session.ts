@@ -59,8 +59,8 @@ function timeoutOf(headers: OutgoingHttpHeaders): number | undefined {
  * The pool needs a `dial` of its own. Each request takes a slot on a conn of the key, and gives it back a turn of the event
  * loop after its stream has closed. One that waits for a slot leaves the queue when its timeout is over, and, with
  * `interceptor`, when it is aborted. What the pool refuses rejects with a `ConnectError` whose `cause` is the pool's error:
- * DeadlineExceeded when no slot was free in time, ResourceExhausted when the queue is full, FailedPrecondition when there is
- * no dial, Unavailable for everything else (a failed dial, a closed pool).
+ * DeadlineExceeded when no slot was free in time, ResourceExhausted when the queue is full, Unavailable for what else can
+ * happen while a program runs (a failed dial, a closed pool).
  *
  * @throws PoolTypeError for a `baseUrl` that is not `http:` or `https:`.
  */

@@ -1,18 +1,7 @@
-export { DrpcConn, type DrpcConnOptions } from "./conn.ts";
+export { type DrpcCallOptions, DrpcConn, type DrpcConnOptions } from "./client.ts";
 export { type DialDrpcOptions, type DrpcTlsOptions, dialDrpc } from "./dial.ts";
-export {
-  DrpcBusyError,
-  DrpcCode,
-  DrpcError,
-  DrpcProtocolError,
-  DrpcTimeoutError,
-  decodeError,
-  encodeError,
-} from "./error.ts";
-export { encodePackets, type FrameHeader, Kind, MAX_HEADER_BYTES, type Packet, readFrameHeader } from "./frame.ts";
+export { DrpcBusyError, DrpcCode, DrpcError, DrpcProtocolError, DrpcTimeoutError } from "./errors.ts";
 export { DRPC_HEADER, type DrpcLimits } from "./limits.ts";
-export { decodeMetadata, encodeMetadata } from "./metadata.ts";
-export { PacketReader, type ReceivedPacket } from "./packet.ts";
 export { type DrpcListenOptions, DrpcServer, type DrpcServerOptions } from "./server.ts";
 export type {
   DrpcContext,
@@ -22,6 +11,23 @@ export type {
   DrpcRequest,
   DrpcResponse,
   DrpcService,
-} from "./service.ts";
-export type { Uint64 } from "./uint64.ts";
-export { type Cursor, readVarint, varintBytes, writeVarint } from "./varint.ts";
+} from "./server-conn.ts";
+export {
+  type Cursor,
+  decodeError,
+  decodeMetadata,
+  encodeError,
+  encodeMetadata,
+  encodePackets,
+  type FrameHeader,
+  Kind,
+  MAX_HEADER_BYTES,
+  type Packet,
+  PacketReader,
+  type ReceivedPacket,
+  readFrameHeader,
+  readVarint,
+  type Uint64,
+  varintBytes,
+  writeVarint,
+} from "./wire.ts";

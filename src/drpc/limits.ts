@@ -1,5 +1,7 @@
-import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { checkCount } from "./option.ts";
+/** What either end of a connection keeps to, with defaults and checks. */
+import { checkOneOf, checkSize, checkString, checkTime } from "../argument.ts";
+import { PoolRangeError } from "../errors.ts";
+import { longestDelayMs } from "../runtime/clock.ts";
 
 /** What either end of a DRPC connection keeps to. */
 export interface DrpcLimits {
@@ -14,12 +16,19 @@ export interface DrpcLimits {
    */
   splitBytes?: number | undefined;
   /**
-   * Bytes of messages that wait for their consumer before the socket is paused; each message counts 64 bytes on top.
-   * What was read already can exceed it by one read of the socket, or by one packet. Default 256 KiB. 0: pause after
-   * each message. Negative: refused.
+   * Bytes of messages that wait for their consumer before the socket is paused. Each message counts 64 bytes on top, and
+   * the first one of a read counts with all of it, since messages are views of the reads that they came with. What was
+   * read already can exceed it by one read of the socket, or by one packet. Default 256 KiB. 0: pause after each
+   * message. Negative: refused.
    */
   highWaterBytes?: number | undefined;
 }
+
+/** `DrpcLimits` with the defaults filled in. */
+export type Limits = Readonly<Record<keyof DrpcLimits, number>>;
+
+/** The names of `DrpcLimits`. */
+export const limitNames: readonly (keyof DrpcLimits)[] = ["maxPacketBytes", "splitBytes", "highWaterBytes"];
 
 /**
  * Sent in front of the first bytes on ports that DRPC shares with other protocols.
@@ -28,24 +37,47 @@ export interface DrpcLimits {
  */
 export const DRPC_HEADER = "DRPC!!!1";
 
-/** The names of `DrpcLimits`. */
-export const limitNames = ["maxPacketBytes", "splitBytes", "highWaterBytes"] as const;
-
 /** @throws PoolTypeError or PoolRangeError for what is no limit. */
-export function checkLimits(limits: DrpcLimits): Required<{ [N in keyof DrpcLimits]: number }> {
+export function limitsOf(limits: DrpcLimits): Limits {
   return {
-    maxPacketBytes: checkCount("maxPacketBytes", limits.maxPacketBytes, 4 * 1024 * 1024),
-    splitBytes: checkCount("splitBytes", limits.splitBytes, 64 * 1024),
-    highWaterBytes: checkCount("highWaterBytes", limits.highWaterBytes, 256 * 1024),
+    maxPacketBytes: sizeOf("maxPacketBytes", limits.maxPacketBytes, 4 * 1024 * 1024),
+    splitBytes: sizeOf("splitBytes", limits.splitBytes, 64 * 1024),
+    highWaterBytes: sizeOf("highWaterBytes", limits.highWaterBytes, 256 * 1024),
   };
 }
 
+/** @throws PoolTypeError or PoolRangeError unless `value` is absent or a whole number from 0. */
+export function sizeOf(name: string, value: number | undefined, absent: number): number {
+  if (value === undefined) return absent;
+  checkSize(name, value);
+  return value;
+}
+
+/**
+ * A delay for Node's timers. 0: never; so is `Infinity`.
+ *
+ * @throws PoolTypeError or PoolRangeError unless `value` is absent or milliseconds from 0.
+ */
+export function delayOf(name: string, value: number | undefined, absent: number): number {
+  if (value === undefined) return absent;
+  if (value === Number.POSITIVE_INFINITY) return 0;
+  checkTime(name, value);
+  return Math.min(value, longestDelayMs);
+}
+
+/** @throws PoolTypeError or PoolRangeError unless `value` is absent or one of `choices`. */
+export function choiceOf<T extends string>(name: string, value: T | undefined, choices: readonly T[], absent: T): T {
+  checkOneOf(name, value, choices);
+  return value ?? absent;
+}
+
 /** @throws PoolTypeError or PoolRangeError unless `header` is absent, a boolean or text of one byte per character. */
-export function checkHeader(header: boolean | string | undefined): string {
+export function headerOf(header: boolean | string | undefined): string {
   if (header === undefined || header === false) return "";
   if (header === true) return DRPC_HEADER;
-  if (typeof header !== "string") throw new PoolTypeError(`Expected \`header\` to be a string, got ${typeof header}`);
-  if (!/^[\0-\xff]{1,64}$/.test(header))
-    throw new PoolRangeError("Expected `header` to be 1 to 64 one-byte characters");
+  checkString("header", header);
+  if (!/^[\0-\xff]{1,64}$/.test(header)) {
+    throw new PoolRangeError("expected `header` to be 1 to 64 one-byte characters");
+  }
   return header;
 }

@@ -2,12 +2,20 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+import { checkFunction, checkOptions, checkString, checkTime, show } from "../argument.ts";
 import { PoolClosedError, PoolTypeError } from "../errors.ts";
-import { checkHeader, checkLimits, type DrpcLimits, limitNames } from "./limits.ts";
-import { checkCount, checkDuplex, checkFunction, checkMs, checkNames } from "./option.ts";
-import { startsWith } from "./prefix.ts";
-import type { DrpcHandlers, DrpcMethod, DrpcService, ServedMethod } from "./service.ts";
-import { Session, type SessionSettings } from "./session.ts";
+import { longestDelayMs } from "../runtime/clock.ts";
+import { outcome } from "../runtime/guard.ts";
+import { type DrpcLimits, delayOf, headerOf, limitNames, limitsOf, sizeOf } from "./limits.ts";
+import {
+  type DrpcHandlers,
+  type DrpcMethod,
+  type DrpcService,
+  type ServedMethod,
+  ServerConn,
+  type ServerConnSettings,
+} from "./server-conn.ts";
+import { checkDuplex } from "./transport.ts";
 
 /** Options of a `DrpcServer`. All are optional; unknown names are refused. */
 export interface DrpcServerOptions extends DrpcLimits {
@@ -16,11 +24,22 @@ export interface DrpcServerOptions extends DrpcLimits {
    * each RPC's end; then its connection is closed. Default 0: for ever, as in Go. Negative: refused.
    */
   inactivityTimeoutMs?: number | undefined;
-  /** Connections at once; more are closed as they come. Default 0: no limit. Negative: refused. */
+  /**
+   * Milliseconds that a request may take to come, from its first byte until its handler can run: a frame, the `header`
+   * of a shared port, the one request of an RPC; also for a TLS handshake, unless `handshakeTimeout` of `tls` says
+   * otherwise. Then its connection is closed. What comes while the handler runs is the handler's to wait for. Default
+   * 60,000. 0: for ever. Negative: refused.
+   */
+  requestTimeoutMs?: number | undefined;
+  /**
+   * Connections at once; more are closed as they come. In a TLS handshake they count for the place that the server
+   * listens in, unless that has an `otherwise`. Default 0: no limit. Negative: refused.
+   */
   maxConns?: number | undefined;
   /**
    * Told what no caller can be told: errors of a connection or of a handshake, of clients that break the protocol.
-   * What handlers throw goes to their clients instead. Default: nobody is told.
+   * What handlers throw goes to their clients instead. What it throws itself becomes a warning of the process. Default:
+   * nobody is told.
    */
   onError?: ((error: unknown) => void) | undefined;
 }
@@ -47,6 +66,8 @@ export interface DrpcListenOptions {
   otherwise?: ((socket: Socket) => void) | undefined;
 }
 
+const serverOptionNames = ["inactivityTimeoutMs", "requestTimeoutMs", "maxConns", "onError"];
+
 /** As Go's net.ListenConfig. */
 const KEEP_ALIVE_MS = 15_000;
 
@@ -55,34 +76,46 @@ const KEEP_ALIVE_MS = 15_000;
  * Each connection runs one handler at a time; what one client does wrong ends its own connection only.
  */
 export class DrpcServer implements AsyncDisposable {
-  readonly #settings: SessionSettings;
+  readonly #settings: ServerConnSettings;
   readonly #maxConns: number;
   readonly #onError: (error: unknown) => void;
   readonly #methods = new Map<string, ServedMethod>();
   readonly #listeners = new Set<Server>();
   /** Connections, also while it is not known yet what they speak. */
-  readonly #conns = new Map<Duplex, Session | undefined>();
+  readonly #conns = new Map<Duplex, ServerConn | undefined>();
   #closed = false;
 
   /** @throws PoolTypeError or PoolRangeError for wrong options. */
   constructor(options: DrpcServerOptions = {}) {
-    checkNames(options, [...limitNames, "inactivityTimeoutMs", "maxConns", "onError"]);
-    const inactivityTimeoutMs = checkMs("inactivityTimeoutMs", options.inactivityTimeoutMs, 0);
-    this.#settings = { ...checkLimits(options), inactivityTimeoutMs, header: "" };
-    this.#maxConns = checkCount("maxConns", options.maxConns, 0);
-    this.#onError = checkFunction("onError", options.onError) ?? (() => {});
+    checkOptions("DrpcServer's options", options, [...limitNames, ...serverOptionNames]);
+    this.#settings = {
+      ...limitsOf(options),
+      inactivityTimeoutMs: delayOf("inactivityTimeoutMs", options.inactivityTimeoutMs, 0),
+      requestTimeoutMs: delayOf("requestTimeoutMs", options.requestTimeoutMs, 60_000),
+      header: "",
+    };
+    this.#maxConns = sizeOf("maxConns", options.maxConns, 0);
+    checkFunction("onError", options.onError);
+    const { onError } = options;
+    this.#onError = (error) => {
+      if (onError !== undefined) tell(onError, error);
+    };
   }
 
   /**
    * Serves the RPCs of `service`. A service that is added again is replaced.
    *
-   * @throws PoolTypeError for a method without a handler.
+   * @throws PoolTypeError for what is no method, and for a method without a handler. What every object inherits
+   * (`toString`) is no handler.
    */
   add<S extends DrpcService<S>>(service: S, handlers: DrpcHandlers<S>): this {
+    checkObject("service", service);
+    checkObject("handlers", handlers);
     for (const [name, method] of Object.entries<DrpcMethod<unknown, unknown>>(service)) {
+      checkMethod(name, method);
       const handler: unknown = Reflect.get(handlers, name);
-      if (typeof handler !== "function") {
-        throw new PoolTypeError(`Expected a handler for \`${name}\` to be a function, got ${typeof handler}`);
+      if (typeof handler !== "function" || handler === Reflect.get(Object.prototype, name)) {
+        throw new PoolTypeError(`expected a handler for \`${name}\`, a function, got ${show(handler)}`);
       }
       const handle = (...args: unknown[]): unknown => Reflect.apply(handler, handlers, args);
       this.#methods.set(method.path, { method, handle });
@@ -98,9 +131,9 @@ export class DrpcServer implements AsyncDisposable {
    * cannot listen there.
    */
   async listen(options: DrpcListenOptions = {}): Promise<string> {
-    checkNames(options, ["port", "host", "path", "tls", "header", "otherwise"]);
+    checkOptions("listen's options", options, ["port", "host", "path", "tls", "header", "otherwise"]);
     const { port = 0, host, path, tls, otherwise } = options;
-    const header = checkHeader(options.header);
+    const header = headerOf(options.header);
     checkFunction("otherwise", otherwise);
     if (otherwise !== undefined && header === "") throw new PoolTypeError("`otherwise` needs `header`");
     if (this.#closed) throw new PoolClosedError("the server is closed");
@@ -109,8 +142,15 @@ export class DrpcServer implements AsyncDisposable {
       else void this.#sort(socket, header, otherwise);
     };
     const tcp = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
-    const listener = tls === undefined ? createServer(tcp, accept) : createTlsServer({ ...tcp, ...tls }, accept);
-    listener.on("tlsClientError", (error) => this.#onError(error));
+    const handshakeTimeout = this.#settings.requestTimeoutMs;
+    const listener =
+      tls === undefined ? createServer(tcp, accept) : createTlsServer({ ...tcp, handshakeTimeout, ...tls }, accept);
+    // Connections that somebody else takes over do not count, and Node counts those too.
+    if (this.#maxConns > 0 && otherwise === undefined) listener.maxConnections = this.#maxConns;
+    listener.on("tlsClientError", (error: Error, socket: Socket) => {
+      socket.destroy(); // Node leaves a connection open whose handshake took too long
+      this.#onError(error);
+    });
     listener.listen(path === undefined ? { port, host } : { path });
     this.#listeners.add(listener);
     try {
@@ -132,53 +172,64 @@ export class DrpcServer implements AsyncDisposable {
    */
   serve(duplex: Duplex): void {
     checkDuplex(duplex);
-    if (this.#admit(duplex)) this.#conns.set(duplex, new Session(duplex, this.#settings, this.#methods, this.#onError));
+    if (!this.#admit(duplex)) return;
+    try {
+      this.#conns.set(duplex, new ServerConn(duplex, this.#settings, this.#methods, this.#onError));
+    } catch (error) {
+      this.#conns.delete(duplex); // nothing has begun on it: it is still its owner's
+      throw error;
+    }
   }
 
   /**
    * Closes the server: it listens no more, connections without an RPC are closed, RPCs may finish and their clients
    * read the replies, and after `graceMs` the rest is cut, with the handlers' signals aborted. Default 30,000. 0: at
-   * once. Negative: refused. Handlers that ignore their signal are not waited for. Idempotent.
+   * once. `Infinity`: nothing is cut. Negative: refused. Handlers that ignore their signal are not waited for.
+   * Idempotent: a second call can shorten the first one's grace.
    */
   async close(options: { graceMs?: number | undefined } = {}): Promise<void> {
-    checkNames(options, ["graceMs"]);
-    const graceMs = checkMs("graceMs", options.graceMs, 30_000);
+    checkOptions("close's options", options, ["graceMs"]);
+    const { graceMs = 30_000 } = options;
+    const cuts = graceMs !== Number.POSITIVE_INFINITY;
+    if (cuts) checkTime("graceMs", graceMs);
     this.#closed = true;
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
     const closed = [...this.#conns.keys()].map((duplex) => new Promise((resolve) => duplex.once("close", resolve)));
-    for (const [duplex, session] of this.#conns) {
-      if (session === undefined) duplex.destroy();
-      else if (graceMs > 0) session.drain();
+    for (const [duplex, conn] of this.#conns) {
+      if (conn === undefined) duplex.destroy();
+      else if (graceMs > 0) conn.drain();
     }
-    const cut = (): void => {
-      for (const session of this.#conns.values()) session?.destroy(new PoolClosedError("the server was closed"));
-    };
-    const timer = graceMs > 0 ? setTimeout(cut, graceMs) : cut();
+    if (graceMs === 0) this.#cut();
+    const timer = cuts && graceMs > 0 ? setTimeout(() => this.#cut(), Math.min(graceMs, longestDelayMs)) : undefined;
     await Promise.all(closed);
-    clearTimeout(timer ?? undefined);
+    clearTimeout(timer);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
+  #cut(): void {
+    for (const conn of this.#conns.values()) conn?.destroy(new PoolClosedError("the server was closed"));
+  }
+
   /** Gives a connection to whom its first bytes name. */
   async #sort(socket: Socket, header: string, otherwise: ((socket: Socket) => void) | undefined): Promise<void> {
     if (!this.#admit(socket)) return;
-    const { inactivityTimeoutMs } = this.#settings;
-    const timer = inactivityTimeoutMs > 0 ? setTimeout(() => socket.destroy(), inactivityTimeoutMs).unref() : undefined;
     socket.on("error", this.#onError);
-    const ours = await startsWith(socket, header);
-    clearTimeout(timer);
+    const ours = await startsWith(socket, header, this.#settings);
+    socket.off("error", this.#onError);
     this.#conns.delete(socket);
     if (ours === true) {
       this.serve(socket);
     } else if (ours === false && otherwise !== undefined && !this.#closed) {
-      socket.off("error", this.#onError);
-      otherwise(socket);
+      const failed = await outcome(() => otherwise(socket));
+      if (failed === undefined) return;
+      socket.on("error", () => {}).destroy();
+      this.#onError(failed.error);
     } else {
-      socket.destroy();
+      socket.on("error", () => {}).destroy();
     }
   }
 
@@ -194,7 +245,67 @@ export class DrpcServer implements AsyncDisposable {
   }
 }
 
+function checkObject(what: string, value: unknown): void {
+  if (typeof value !== "object" || value === null) {
+    throw new PoolTypeError(`expected ${what} to be an object, got ${show(value)}`);
+  }
+}
+
+function checkMethod(name: string, method: DrpcMethod<unknown, unknown>): void {
+  checkObject(`the method \`${name}\``, method);
+  checkString(`${name}.path`, method.path ?? null);
+  for (const part of ["requestDeserialize", "responseSerialize"]) {
+    checkFunction(`${name}.${part}`, Reflect.get(method, part) ?? null);
+  }
+}
+
 function keyOf(address: AddressInfo | string): string {
   if (typeof address === "string") return `unix:${address}`;
   return `${isIPv6(address.address) ? `[${address.address}]` : address.address}:${address.port}`;
+}
+
+/** Calls a listener of the user's, which may throw or be async. */
+function tell(listener: (error: unknown) => unknown, error: unknown): void {
+  void outcome(() => listener(error)).then((failed) => {
+    if (failed !== undefined) process.emitWarning(failed.error instanceof Error ? failed.error : show(failed.error));
+  });
+}
+
+/**
+ * Reads whether a connection begins with `header`, and takes that away; anything else it puts back. `undefined`: the
+ * connection has ended before it said so much, or has taken too long.
+ */
+function startsWith(
+  socket: Socket,
+  header: string,
+  { inactivityTimeoutMs, requestTimeoutMs }: ServerConnSettings,
+): Promise<boolean | undefined> {
+  return new Promise((resolve) => {
+    let timer: NodeJS.Timeout | undefined;
+    const expect = (ms: number): void => {
+      clearTimeout(timer);
+      timer = ms > 0 ? setTimeout(ended, ms).unref() : undefined;
+    };
+    const done = (answer: boolean | undefined): void => {
+      clearTimeout(timer);
+      socket.off("readable", read).off("end", ended).off("close", ended);
+      resolve(answer);
+    };
+    const ended = (): void => done(undefined);
+    let begun = false;
+    const read = (): void => {
+      if (!begun && socket.readableLength > 0) {
+        begun = true;
+        expect(requestTimeoutMs);
+      }
+      const bytes: Buffer | null = socket.read(header.length);
+      if (bytes === null) return;
+      const matches = bytes.toString("latin1") === header;
+      if (!matches) socket.unshift(bytes);
+      done(matches);
+    };
+    expect(inactivityTimeoutMs);
+    socket.on("readable", read).on("end", ended).on("close", ended);
+    read();
+  });
 }

@@ -1,13 +1,17 @@
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
+import { show } from "../argument.ts";
 import { PoolTypeError } from "../errors.ts";
-import { encodePackets, type Packet } from "./frame.ts";
-import { checkDuplex } from "./option.ts";
-import { PacketReader, type ReceivedPacket } from "./packet.ts";
+import type { Limits } from "./limits.ts";
+import { encodePackets, type Packet, PacketReader, type ReceivedPacket } from "./wire.ts";
 
-/** Who a transport tells what happens. */
-export interface TransportOwner {
+/** What a transport tells its conn. */
+export interface TransportEvents {
   /** What this throws ends the transport, as its cause. */
   onPacket(packet: ReceivedPacket): void;
+  /** All packets of a read have been given to `onPacket`. */
+  onRead?(): void;
   /** The duplex takes bytes again. */
   onRoom(): void;
   /** The duplex is dead: called once, unless `destroy` came first. `cause` is its error, where there is one. */
@@ -15,43 +19,53 @@ export interface TransportOwner {
 }
 
 /** Why nothing is read for now. The duplex flows while there is no reason against it. */
-export const Hold = { inbox: 1, replies: 2 } as const;
+export const Hold = { queue: 1, replies: 2 } as const;
 export type Hold = (typeof Hold)[keyof typeof Hold];
 
-export interface TransportOptions {
-  readonly maxPacketBytes: number;
-  readonly splitBytes: number;
+export interface TransportOptions extends Limits {
   /** Written in front of the first bytes. */
   readonly header: string;
 }
+
+/**
+ * Turns of the event loop that a duplex which hands on later may take before what it has not handed on speaks against
+ * it: TLS reports each write a turn later, and the next one waits for that.
+ */
+const FLUSH_TURNS = 2;
 
 const NOTHING = Buffer.alloc(0);
 
 /** Packets over a duplex: one socket write for what is written together, and a pause that stops the peer. */
 export class Transport {
   readonly duplex: Duplex;
-  readonly #owner: TransportOwner;
+  readonly #events: TransportEvents;
   readonly #splitBytes: number;
   readonly #reader: PacketReader;
   #header: string;
   #holds = 0;
   #corked = false;
   #dead = false;
+  #bytesRead = 0;
+  /** A TCP or Unix socket writes at once all that the system takes. */
+  readonly #writesAtOnce: boolean;
+  /** How many turns are left to what was written last, on a duplex that hands on later. */
+  #flushTurns = 0;
 
-  constructor(duplex: Duplex, owner: TransportOwner, options: TransportOptions) {
+  constructor(duplex: Duplex, events: TransportEvents, options: TransportOptions) {
     checkDuplex(duplex);
     if (duplex.readableObjectMode || duplex.writableObjectMode || duplex.readableEncoding !== null) {
-      throw new PoolTypeError("Expected a duplex of bytes, got one of objects or strings");
+      throw new PoolTypeError("expected a duplex of bytes, got one of objects or strings");
     }
     this.duplex = duplex;
-    this.#owner = owner;
+    this.#writesAtOnce = duplex instanceof Socket && !(duplex instanceof TLSSocket);
+    this.#events = events;
     this.#splitBytes = options.splitBytes;
     this.#header = options.header;
     this.#reader = new PacketReader(options.maxPacketBytes, (packet) => {
-      if (!this.#dead) owner.onPacket(packet);
+      if (!this.#dead) events.onPacket(packet);
     });
     duplex.on("data", this.#onData);
-    duplex.on("drain", () => owner.onRoom());
+    duplex.on("drain", () => events.onRoom());
     duplex.on("end", () => this.#die(undefined));
     duplex.on("close", () => this.#die(undefined));
     // Stays when the transport is dead: an error nobody listens to would end the process.
@@ -72,6 +86,21 @@ export class Transport {
   /** Whether what was written has left for the system. */
   get flushed(): boolean {
     return this.duplex.writableLength === 0;
+  }
+
+  /** Whether what was written does not leave, so that whatever follows would wait behind it. */
+  get stuck(): boolean {
+    return !this.flushed && (this.full || this.#flushTurns === 0);
+  }
+
+  /** Whether a packet from the peer has begun to come. */
+  get partial(): boolean {
+    return this.#reader.partial;
+  }
+
+  /** Grows with every byte from the peer. */
+  get bytesRead(): number {
+    return this.#bytesRead;
   }
 
   /** Whether a sender had better wait for `onRoom`. */
@@ -131,16 +160,31 @@ export class Transport {
     this.duplex.destroy();
   }
 
+  /** Writes a copy: what the packets carry is its sender's again at once, however slowly the peer reads. */
   #push(packets: readonly Packet[]): void {
     const buffers = encodePackets(packets, this.#splitBytes);
     if (this.#header !== "") {
       buffers.unshift(Buffer.from(this.#header, "latin1"));
       this.#header = "";
     }
-    if (buffers.length > 1) this.duplex.cork();
-    for (const buffer of buffers) this.duplex.write(buffer);
-    if (buffers.length > 1) this.duplex.uncork();
+    const [first] = buffers;
+    if (!this.#writesAtOnce && this.flushed) this.#startFlush();
+    try {
+      this.duplex.write(buffers.length === 1 ? first : Buffer.concat(buffers));
+    } catch (error) {
+      this.#die(error); // a duplex of somebody else's may throw
+    }
   }
+
+  #startFlush(): void {
+    if (this.#flushTurns === 0) setImmediate(this.#onTurn);
+    this.#flushTurns = FLUSH_TURNS;
+  }
+
+  readonly #onTurn = (): void => {
+    this.#flushTurns = this.flushed ? 0 : this.#flushTurns - 1;
+    if (this.#flushTurns > 0) setImmediate(this.#onTurn);
+  };
 
   #uncork(): void {
     if (!this.#corked) return;
@@ -149,9 +193,11 @@ export class Transport {
   }
 
   readonly #onData = (chunk: Buffer): void => {
+    this.#bytesRead += chunk.length;
     if (this.#dead) return;
     try {
       this.#reader.push(chunk);
+      if (!this.#dead) this.#events.onRead?.();
     } catch (error) {
       this.#die(error);
     }
@@ -160,7 +206,14 @@ export class Transport {
   #die(cause: unknown): void {
     if (this.#dead) return;
     this.#dead = true;
-    this.#owner.onDeath(cause);
+    this.#events.onDeath(cause);
     this.duplex.destroy();
   }
+}
+
+/** @throws PoolTypeError for what is no stream of Node's. */
+export function checkDuplex(duplex: unknown): void {
+  if (typeof duplex === "object" && duplex !== null && "destroy" in duplex && "write" in duplex && "on" in duplex)
+    return;
+  throw new PoolTypeError(`expected a duplex, got ${show(duplex)}`);
 }

@@ -8,6 +8,10 @@ import { longestDelayMs } from "../runtime/clock.ts";
 const transitions: readonly Parameters<Pool["on"]>[0][] = [
   "waiting",
   "timedOut",
+  "refused",
+  "aborted",
+  "failed",
+  "abandoned",
   "dialed",
   "dialFailed",
   "evicted",

@@ -28,12 +28,23 @@ export interface GrpcDialOptions {
 }
 
 /**
+ * How much a peer may send of one stream before it is read. With Node's own 64 KiB a 1 MiB message takes 1.6 times as long
+ * over a link of 20 ms.
+ */
+const windowBytes = 1 << 20;
+
+/**
  * A dial function for gRPC peers: the keys are grpc-js targets (`host:port`, `dns:host:port`, `unix:path`).
  *
  * It resolves when the connection is READY. The first failure to connect (grpc-js would try for ever) rejects with
  * a `GrpcError` that names the cause, and an abort of the dial's signal with the signal's reason. Each conn has a TCP
  * connection of its own, so `grpc.use_local_subchannel_pool` is 1 whatever `channelOptions` say; unless they set
  * `grpc.client_idle_timeout_ms`, grpc-js leaves it to the pool to close idle conns.
+ *
+ * `grpc-node.flow_control_window` is 1 MiB, unless `channelOptions` say otherwise: how many bytes of a stream a peer may send
+ * before they are read, and so what a stream that nobody reads holds. More is faster over long links (4 MiB: 1.3 times the
+ * speed of 1 MiB for large messages over 20 ms), less saves memory where many streams lag. `grpc.enable_channelz: 0` makes
+ * calls 1.0 to 1.05 times as fast, and hides the conns from channelz; it is left to you.
  *
  * Throws a `PoolTypeError` or `PoolRangeError` for wrong arguments. The dial rejects with a `PoolTypeError` or
  * `PoolRangeError` for a key that is no target; its `final` is true, so that no pool dials that key again by itself.
@@ -52,6 +63,7 @@ export function dialGrpc(
     throw new PoolTypeError(`expected the channel options to be an object, got ${show(channelOptions)}`);
   }
   const ownOptions: ChannelOptions = {
+    "grpc-node.flow_control_window": windowBytes,
     "grpc.client_idle_timeout_ms": longestDelayMs,
     ...channelOptions,
     "grpc.use_local_subchannel_pool": 1,

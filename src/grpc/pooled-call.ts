@@ -1,5 +1,4 @@
 import { type CallCredentials, Metadata, propagate, type StatusObject, status } from "@grpc/grpc-js";
-import type { Lease } from "../contract.ts";
 import { isPoolError } from "../errors.ts";
 import { statusOfPoolError } from "../net/rpc-status.ts";
 import type { CallHost, CreateCall, GrpcCall, GrpcListener, HostedCall } from "./call.ts";
@@ -18,34 +17,44 @@ export interface LeaseOptions {
   readonly waitForReady: boolean;
 }
 
+/** A conn, as a call needs it. */
+export interface CallConn extends CallHost {
+  readonly draining: boolean;
+}
+
 /** A slot on a conn. */
-export interface CallLease extends Pick<Lease<CallHost & { readonly draining: boolean }>, "conn"> {
+export interface CallLease<C> {
+  readonly conn: C;
   /** `unanswered`: the call was given up before any answer came, which makes a silent conn suspect. */
   release(how?: { readonly unanswered?: boolean | undefined }): void;
 }
 
 /** What a call needs of the channel that made it. */
-export interface CallOwner {
+export interface CallOwner<C extends CallConn> {
   readonly retryUnsent: boolean;
   getTarget(): string;
   /** A lease as soon as the pool gives one. The slot is taken in the same tick, if one is free. */
-  lease(options: LeaseOptions): Promise<CallLease>;
-  begin(waiting: PooledCall): void;
-  end(waiting: PooledCall): void;
+  lease(options: LeaseOptions): Promise<CallLease<C>>;
+  /** The call is to run on this conn. Throws for one that must not be used. */
+  accept(conn: C): void;
+  /** The call got no conn. */
+  refused(error: unknown): void;
+  begin(waiting: PooledCall<C>): void;
+  end(waiting: PooledCall<C>): void;
 }
 
 /**
  * A grpc-js call whose connection is chosen when it starts. Until it has one it keeps what it is told, and tells it
  * to the real call then. It takes one slot at `start()`, and gives it back before the caller gets the status.
  */
-export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
+export class PooledCall<C extends CallConn> implements GrpcCall, GrpcListener, HostedCall {
   place = -1;
-  readonly #owner: CallOwner;
+  readonly #owner: CallOwner<C>;
   readonly #arguments: CreateCall;
   #credentials: CallCredentials | undefined;
   #metadata: Metadata = none;
   #listener: GrpcListener | undefined;
-  #lease: CallLease | undefined;
+  #lease: CallLease<C> | undefined;
   #real: GrpcCall | undefined;
   #waiting: AbortController | undefined;
   #reading = false;
@@ -59,7 +68,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
   /** Whether all that was sent is still kept, to be sent again. */
   #repeatable: boolean;
 
-  constructor(owner: CallOwner, args: CreateCall) {
+  constructor(owner: CallOwner<C>, args: CreateCall) {
     this.#owner = owner;
     this.#arguments = args;
     this.#repeatable = owner.retryUnsent;
@@ -156,7 +165,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     void this.#wait();
   }
 
-  #run(lease: CallLease): void {
+  #run(lease: CallLease<C>): void {
     this.#lease = lease;
     try {
       const real = lease.conn.channel.createCall(...this.#arguments);
@@ -184,7 +193,7 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
     const parentDeadline = inherited & propagate.DEADLINE ? parent?.getDeadline() : undefined;
     const deadline = Math.min(Number(ownDeadline), Number(parentDeadline ?? Number.POSITIVE_INFINITY));
     const waitForReady = this.#metadata.getOptions().waitForReady ?? false;
-    let lease: CallLease | undefined;
+    let lease: CallLease<C> | undefined;
     try {
       // A conn may begin to leave in the tick in which the pool hands it out: nothing is sent on such a one.
       for (;;) {
@@ -192,8 +201,11 @@ export class PooledCall implements GrpcCall, GrpcListener, HostedCall {
         if (!lease.conn.draining || this.#over) break;
         lease.release();
       }
+      if (!this.#over) this.#owner.accept(lease.conn);
     } catch (error) {
+      lease?.release();
       lease = undefined;
+      this.#owner.refused(error);
       this.#finish(statusOf(error));
     }
     parent?.off("cancelled", onCancelled);

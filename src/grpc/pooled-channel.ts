@@ -80,12 +80,12 @@ export function checkChannelOptions(options: PooledChannelOptions): { retryUnsen
  * One client's view of a key. By inheritance it is a grpc-js `Channel`, as nice-grpc wants; the channel that it inherits
  * never connects.
  */
-export class PooledChannel<K, C extends ChannelConn> extends Channel implements CallOwner {
+export class PooledChannel<K, C extends ChannelConn> extends Channel implements CallOwner<C> {
   readonly retryUnsent: boolean;
   readonly #pool: Pool<K, C>;
   readonly #key: K;
   readonly #check: (conn: C) => void;
-  readonly #waiting = new CallSet<PooledCall>();
+  readonly #waiting = new CallSet<PooledCall<C>>();
   readonly #connectivity: Connectivity<K, C>;
   #last: C | undefined;
   #closed = false;
@@ -100,7 +100,7 @@ export class PooledChannel<K, C extends ChannelConn> extends Channel implements 
     this.#connectivity = new Connectivity(pool, key);
   }
 
-  override createCall(...args: CreateCall): PooledCall {
+  override createCall(...args: CreateCall): PooledCall<C> {
     const [method, deadline] = args;
     if (typeof method !== "string") throw new PoolTypeError("Channel#createCall: method must be a string");
     // grpc-js would throw for NaN where nobody can catch it.
@@ -141,34 +141,31 @@ export class PooledChannel<K, C extends ChannelConn> extends Channel implements 
     return this.#last?.channel.getChannelzRef() ?? super.getChannelzRef();
   }
 
-  async lease({ signal, deadline, waitForReady }: LeaseOptions): Promise<CallLease> {
-    const bounded = deadline !== Number.POSITIVE_INFINITY;
-    const begun = bounded ? Date.now() : 0;
-    const timeoutMs = bounded ? deadline - begun : undefined;
-    if (timeoutMs !== undefined && timeoutMs <= 0) throw exceeded(begun, "waiting for a connection");
-    try {
-      const lease = await this.#pool.acquire(this.#key, { signal, timeoutMs, waitForReady });
-      try {
-        this.#check(lease.conn);
-      } catch (error) {
-        lease.release();
-        throw error;
-      }
-      this.#last = lease.conn;
-      return lease;
-    } catch (error) {
-      this.#connectivity.failed(error);
-      if (bounded && isPoolError(error) && error.code === "ERR_POOL_WAIT_TIMEOUT")
-        throw exceeded(begun, error.message, error);
-      throw error;
-    }
+  lease({ signal, deadline, waitForReady }: LeaseOptions): Promise<CallLease<C>> {
+    if (deadline === Number.POSITIVE_INFINITY) return this.#pool.acquire(this.#key, { signal, waitForReady });
+    const begun = Date.now();
+    if (deadline <= begun) return Promise.reject(exceeded(begun, "waiting for a connection"));
+    const lease = this.#pool.acquire(this.#key, { signal, waitForReady, timeoutMs: deadline - begun });
+    return lease.catch((error: unknown) => {
+      const late = isPoolError(error) && error.code === "ERR_POOL_WAIT_TIMEOUT";
+      throw late ? exceeded(begun, error.message, error) : error;
+    });
   }
 
-  begin(waiting: PooledCall): void {
+  accept(conn: C): void {
+    this.#check(conn);
+    this.#last = conn;
+  }
+
+  refused(error: unknown): void {
+    this.#connectivity.failed(error);
+  }
+
+  begin(waiting: PooledCall<C>): void {
     this.#waiting.add(waiting);
   }
 
-  end(waiting: PooledCall): void {
+  end(waiting: PooledCall<C>): void {
     this.#waiting.delete(waiting);
   }
 }

@@ -32,9 +32,10 @@ export class Capacity<K, C extends PoolConn> {
     return key.usable + key.pending.dials.size < key.rules.maxKeyConns;
   }
 
-  /** Whether `maxConns` allows one more. */
+  /** Whether `maxConns` allows one more. A conn that is being closed counts until its socket is gone. */
   get hasRoom(): boolean {
-    return this.#core.entries.open + this.#core.dialer.inFlight < this.#core.keys.rules.maxConns;
+    const { entries, dialer, keys } = this.#core;
+    return entries.open + entries.closing + dialer.inFlight < keys.rules.maxConns;
   }
 
   /** Whether `maxDials` allows one more. */
@@ -68,13 +69,14 @@ export class Capacity<K, C extends PoolConn> {
     const turn = pending.turn ?? pending.waiters.head?.seq ?? this.#core.queue.nextSeq();
     const { next } = this;
     const isFirst = next === undefined || next === key || (next.pending.turn ?? turn) >= turn;
-    if (isFirst && this.#makeRoomByEviction(key)) return true;
+    if (isFirst && this.hasRoom) return true;
     const own = key.ownPending();
     own.turn = turn;
     if (own.index < 0) {
       own.rank = turn;
       this.#line.add(own);
     }
+    if (isFirst) this.#evictFor(key);
     return false;
   }
 
@@ -151,18 +153,18 @@ export class Capacity<K, C extends PoolConn> {
     return true;
   }
 
-  /** Makes room under `maxConns`, if idle conns of other keys allow it: the oldest go first. */
-  #makeRoomByEviction(key: KeyPool<K, C>): boolean {
-    while (!this.hasRoom) {
-      const victim = this.#victimFor(key);
-      if (victim === undefined) return false;
-      this.#core.entries.drain(victim, "evicted");
-    }
-    return true;
+  /** Evicts an idle conn of another key, the oldest, unless a place is on its way for each key in line. */
+  #evictFor(key: KeyPool<K, C>): void {
+    const victim = this.#lacksPlaces ? this.#victimFor(key) : undefined;
+    if (victim !== undefined) this.#core.entries.drain(victim, "evicted");
+  }
+
+  get #lacksPlaces(): boolean {
+    return !this.hasRoom && this.#core.entries.closing < this.#line.size;
   }
 
   #hasPlaceFor({ key }: Pending<K, C>): boolean {
-    return this.hasRoom || this.#victimFor(key) !== undefined;
+    return this.hasRoom || (this.#lacksPlaces && this.#victimFor(key) !== undefined);
   }
 
   #victimFor(key: KeyPool<K, C> | undefined): Entry<K, C> | undefined {

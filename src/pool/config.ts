@@ -6,12 +6,13 @@ import {
   checkFunction,
   checkOneOf,
   checkOptions,
+  checkPause,
   checkSignal,
   checkString,
   checkTime,
-  checkTimeout,
 } from "../argument.ts";
-import type { PoolConn } from "../contract.ts";
+import type { CallOptions, PoolConn } from "../contract.ts";
+import { PoolTypeError } from "../errors.ts";
 import type { AcquireOptions, Backoff, KeyLimits, Limits, PoolOptions, Selection } from "../options.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 
@@ -110,8 +111,8 @@ function backoffRule(backoff: Backoff | boolean): BackoffRule | undefined {
   const given = backoff === true ? {} : backoff;
   checkOptions("backoff", given, ["baseMs", "maxMs", "maxAttempts"]);
   const { baseMs = 100, maxMs = 10_000, maxAttempts = 0 } = given;
-  checkTimeout("backoff.baseMs", baseMs);
-  checkTimeout("backoff.maxMs", maxMs);
+  checkPause("backoff.baseMs", baseMs);
+  checkPause("backoff.maxMs", maxMs);
   checkCount("backoff.maxAttempts", maxAttempts);
   return { baseMs, maxMs: Math.max(baseMs, maxMs), maxAttempts: Math.max(count(maxAttempts), 1) };
 }
@@ -139,6 +140,12 @@ export function withLimits(rules: Rules, limits: Limits): Rules {
 export function keyChanges(limits: KeyLimits, what: string): Partial<KeyRules> {
   checkOptions(what, limits, keyLimitNames);
   return changes(limits, keyRows);
+}
+
+/** What is kept ready is dialed by the pool itself. */
+export function checkMinIdle({ minIdle }: Partial<KeyRules>, dial: unknown): void {
+  if (minIdle === undefined || minIdle === 0 || dial !== undefined) return;
+  throw new PoolTypeError("`minIdle` needs the pool's `dial` option: conns that nobody waits for are dialed with it");
 }
 
 /** The rules as the options would say them. */
@@ -182,18 +189,36 @@ export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Con
   checkClock(clock);
   checkTime("leakAfterMs", leakAfterMs);
   const rules = withLimits(defaultRules, rest);
+  checkMinIdle(rules, dial);
   return { dial, hashKey, limits, validate, reset, selection, name, clock, leakAfterMs, rules };
 }
 
-const acquireOptionNames = ["dial", "signal", "timeoutMs", "filter", "waitForReady"];
+const acquireOptionNames = ["dial", "signal", "timeoutMs", "deadline", "filter", "waitForReady"];
 
 /** Whether `options`, of the method `what`, say how to get a lease. Throws the reason of a signal that has aborted. */
-export function checkAcquire<K, C extends PoolConn>(what: string, options: AcquireOptions<K, C>): void {
-  checkOptions(`${what}'s options`, options, acquireOptionNames);
+export function checkAcquire<K, C extends PoolConn>(
+  what: string,
+  options: AcquireOptions<K, C>,
+  furtherNames: readonly string[] = [],
+): void {
+  checkOptions(`${what}'s options`, options, [...acquireOptionNames, ...furtherNames]);
   checkRequest(options);
   checkFunction("dial", options.dial);
-  if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
   options.signal?.throwIfAborted();
+}
+
+const callOptionNames = ["signal", "timeoutMs", "deadline", "metadata", "onHeader", "onTrailer", "waitForReady"];
+const callOptions: ReadonlySet<string> = new Set(callOptionNames);
+
+/** The options of one RPC, at each call: names and metadata alone, the rest is checked where it is used. */
+export function checkCallOptions(options: CallOptions): void {
+  for (const name in options) if (!callOptions.has(name)) checkOptions("a call's options", options, callOptionNames);
+  const { metadata } = options;
+  if (metadata !== undefined && typeof metadata === "object" && typeof metadata["getMap"] === "function") {
+    throw new PoolTypeError(
+      "expected `metadata` to be a plain object, got a Metadata of grpc-js: give metadata.getMap(), or the plain object",
+    );
+  }
 }
 
 export function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {

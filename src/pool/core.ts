@@ -1,5 +1,5 @@
 import type { PoolConn } from "../contract.ts";
-import type { DialError } from "../errors.ts";
+import { type DialError, WaitTimeoutError } from "../errors.ts";
 import type { Filter } from "../options.ts";
 import type { Failure } from "../runtime/guard.ts";
 import { Timers } from "../runtime/timers.ts";
@@ -122,7 +122,7 @@ export class Core<K, C extends PoolConn> {
     if (result === "steady") return;
     if (result === "again") this.#toServe.add(key);
     if (!key.isResting) this.#settle(key);
-    if (key.isEmpty && !this.minIdle.isWarming(key)) this.#emptied(key);
+    if (key.isEmpty && !this.minIdle.needs(key)) this.#emptied(key);
     const next = this.capacity.next ?? this.minIdle.next;
     if (next !== undefined) this.#toServe.add(next);
   }
@@ -146,7 +146,7 @@ export class Core<K, C extends PoolConn> {
   }
 
   /** Gives a place that has become free to the key that stands first in line for one. */
-  #feed(): void {
+  placeFreed(): void {
     const next = this.capacity.next ?? this.minIdle.next;
     if (next !== undefined) this.serve(next);
   }
@@ -211,6 +211,17 @@ export class Core<K, C extends PoolConn> {
     return dial !== undefined && !this.#isServing && this.#dispatcher.isSteady(key);
   }
 
+  /** The time of a caller was over before it asked. */
+  wasLate({ key, name, counters }: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
+    const error = new WaitTimeoutError(
+      `no lease for ${name} in time: the time limit was over when it was asked for (${Math.round(timeoutMs)} ms were left)`,
+    );
+    counters.misses++;
+    counters.timeouts++;
+    this.events.timedOut.emit(() => ({ key, error, ms: 0 }));
+    return error;
+  }
+
   lease(entry: Entry<K, C>): void {
     if (entry.key.hasHooks) this.leaseHooked(entry);
     else this.entries.lease(entry);
@@ -237,7 +248,7 @@ export class Core<K, C extends PoolConn> {
     }
     this.available(entry.key);
     this.capacity.settle(entry);
-    this.#feed();
+    this.placeFreed();
   }
 
   /** A caller says that the conn is broken. The caller releases it then. */
@@ -257,7 +268,7 @@ export class Core<K, C extends PoolConn> {
   freed(key: KeyPool<K, C>): void {
     if (!key.isResting) key.pending.mustRecheck = true;
     this.serve(key);
-    this.#feed();
+    this.placeFreed();
   }
 
   /** A conn has gone, or takes no streams any more. */
@@ -281,12 +292,13 @@ export class Core<K, C extends PoolConn> {
   #admitted(entry: Entry<K, C>, key: KeyPool<K, C>): void {
     this.serve(key);
     this.capacity.settle(entry);
-    this.#feed();
+    this.placeFreed();
   }
 
   dialed(dial: PendingDial<K, C>, entry: Entry<K, C>): void {
     const { key } = dial;
     this.backoffs.end(key);
+    entry.isDialed = true;
     this.entries.add(entry, key);
     this.minIdle.dialed(dial, entry);
     key.ownPending().arrived = { entry, dial };
@@ -312,12 +324,12 @@ export class Core<K, C extends PoolConn> {
     else if (isBack && entry.isIdle) entry.holdProcess(false);
     this.serve(key);
     if (isBack) this.capacity.settle(entry);
-    this.#feed();
+    this.placeFreed();
   }
 
   #expired(entry: Entry<K, C>): void {
     if (!entry.isIdle) return;
-    if (this.minIdle.keeps(entry)) entry.key.idleQueue?.touch(entry);
+    if (entry.peerStreams > 0 || this.minIdle.keeps(entry)) entry.key.idleQueue?.touch(entry);
     else this.entries.drain(entry, "expired");
   }
 

@@ -1,7 +1,7 @@
 import { checkConn, show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
-import { attempt, outcome } from "../runtime/guard.ts";
+import { attempt, inNoContext, outcome } from "../runtime/guard.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
@@ -34,7 +34,8 @@ export class Dialer<K, C extends PoolConn> {
     if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#timers.arm(started, dialTimeoutMs);
     const { generation } = this.#core.transfer;
     // A dial function that throws at once fails like one that rejects.
-    new Promise<C>((resolve) => resolve(dial(key.key, { signal: started.signal }))).then(
+    const arrival = inNoContext(() => new Promise<C>((resolve) => resolve(dial(key.key, { signal: started.signal }))));
+    arrival.then(
       (conn) => this.#core.enter(() => this.#arrived(started, conn, generation)),
       (error: unknown) => this.#core.enter(() => this.#failed(started, error)),
     );
@@ -43,11 +44,11 @@ export class Dialer<K, C extends PoolConn> {
   /** Nobody wants it any more: it stops counting at once, and what it still brings is closed. */
   abandon(dial: PendingDial<K, C>, reason: string): void {
     if (!dial.isInFlight) return;
-    const { key } = dial.key;
+    const { key, name } = dial.key;
     this.#uncount(dial);
     dial.key.counters.abandoned++;
     this.#events.abandoned.emit(() => ({ key, why: reason, ms: this.#tookMs(dial) }));
-    dial.abort(new DialError(`the dial of ${show(key)} was abandoned: ${reason}`));
+    dial.abort(new DialError(`the dial of ${name} was abandoned: ${reason}`));
   }
 
   abandonAll(key: KeyPool<K, C>, reason: string): void {
@@ -58,12 +59,11 @@ export class Dialer<K, C extends PoolConn> {
   timedOut(dial: PendingDial<K, C>): void {
     this.#core.enter(() => {
       if (!dial.isInFlight) return;
-      const { key, rules } = dial.key;
+      const { name, rules } = dial.key;
       const error = new DialTimeoutError(
-        `the dial of ${show(key)} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
+        `the dial of ${name} was not done within dialTimeoutMs (${rules.dialTimeoutMs} ms)`,
       );
-      this.#fail(dial, error);
-      dial.abort(error);
+      this.#fail(dial, error, true);
     });
   }
 
@@ -114,12 +114,13 @@ export class Dialer<K, C extends PoolConn> {
   #failed(dial: PendingDial<K, C>, cause: unknown): void {
     if (!dial.isInFlight) return;
     const { why, final } = explain(cause);
-    this.#fail(dial, new DialError(`the dial of ${show(dial.key.key)} failed: ${why}`, { cause, final }));
+    this.#fail(dial, new DialError(`the dial of ${dial.key.name} failed: ${why}`, { cause, final }));
   }
 
-  #fail(dial: PendingDial<K, C>, error: DialError): void {
+  #fail(dial: PendingDial<K, C>, error: DialError, isCut = false): void {
     const waiters = dial.key.pending.waitersOf(dial);
     this.#uncount(dial);
+    if (isCut) dial.abort(error); // before another is dialed in its place
     dial.key.counters.dialErrors++;
     this.#events.dialFailed.emit(() => ({ key: dial.key.key, error, ms: this.#tookMs(dial) }));
     this.#core.dialFailed(dial, error, waiters);

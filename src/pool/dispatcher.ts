@@ -1,4 +1,3 @@
-import { show } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { NoConnError, NoMatchError, type PoolError, QueueFullError } from "../errors.ts";
 import type { Core } from "./core.ts";
@@ -25,6 +24,7 @@ export class Dispatcher<K, C extends PoolConn> {
     if (this.isSteady(key)) return "steady"; // what follows would find nothing to do
     if (key.hasHooks) this.#core.health.serve(key);
     this.#judgeArrival(key);
+    this.#judgeNewcomers(key);
     if (!key.isResting) {
       this.#startDials(key);
       this.#abandonDials(key);
@@ -88,6 +88,19 @@ export class Dispatcher<K, C extends PoolConn> {
       if (waiter.request.dial !== dial.dial || this.#core.selector.suits(entry, filter)) continue;
       this.#core.queue.markTried(waiter);
       if (filter !== undefined) entry.extras.failedFilter = filter;
+    }
+  }
+
+  /** A conn that was dialed for the same filter and does not pass it speaks for all that would be dialed. */
+  #judgeNewcomers(key: KeyPool<K, C>): void {
+    for (let waiter = key.pending.waiters.tail; waiter?.isNew; waiter = waiter.prev) {
+      const { filter, dial } = waiter.request;
+      if (filter === undefined || dial === undefined) continue;
+      for (let entry = key.oldest; entry !== undefined; entry = entry.younger) {
+        if (!entry.isReady || entry.someExtras?.failedFilter !== filter) continue;
+        if (!this.#core.selector.passes(entry, filter)) this.#core.queue.markTried(waiter);
+        break; // the filter may have changed what is walked here
+      }
     }
   }
 
@@ -164,9 +177,7 @@ export class Dispatcher<K, C extends PoolConn> {
     }
     const heldBack = pending.waiters.size - Math.min(pending.promised(), pending.wanting);
     if (heldBack <= maxWaiters) return undefined;
-    return new QueueFullError(
-      `${heldBack - 1} callers wait for ${show(key.key)} already, and maxWaiters is ${maxWaiters}`,
-    );
+    return new QueueFullError(`${heldBack - 1} callers wait for ${key.name} already, and maxWaiters is ${maxWaiters}`);
   }
 
   /** Why no conn can ever come to a waiter that is not worth a dial; `undefined`: one may. */
@@ -177,7 +188,7 @@ export class Dispatcher<K, C extends PoolConn> {
     if (waiter.wantsDial || (filter === undefined && key.usable > 0)) return undefined;
     const entries = key.entries().filter((entry) => entry.isReady);
     if (entries.some((entry) => selector.passes(entry, filter))) return undefined;
-    const name = show(key.key);
+    const { name } = key;
     const lastError = key.pending.backoff?.error;
     if (filter !== undefined && (isTried || entries.length > 0)) {
       const thrown = selector.thrownBy(filter);

@@ -4,11 +4,9 @@ import { processAnchor } from "../runtime/clock.ts";
 import type { Failure } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
+import { closePatienceMs } from "./entries.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
-
-/** A conn whose `close()` takes longer counts as failed: one that hangs must not hold up the pool's close. */
-const patienceMs = 5_000;
 
 /** What is done to the conns of many keys at once, oldest first: `clear`, `configure` and the close of the pool. */
 export class Drain<K, C extends PoolConn> {
@@ -165,9 +163,9 @@ class Shutdown {
       this.#finish();
     };
     const patience = timer(() =>
-      settle({ error: new Error(`close() of a conn was still pending after ${patienceMs} ms`) }),
+      settle({ error: new Error(`close() of a conn was still pending after ${closePatienceMs} ms`) }),
     );
-    this.#timers.arm(patience, patienceMs);
+    this.#timers.arm(patience, closePatienceMs);
     void closing.then(settle);
   }
 

@@ -1,6 +1,7 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
-import type { Timers } from "../runtime/timers.ts";
+import { type Timers, timer } from "../runtime/timers.ts";
+import { unlimited } from "./config.ts";
 import type { Core } from "./core.ts";
 import { Entry } from "./entry.ts";
 import { ConnEvents, type Events } from "./events.ts";
@@ -14,6 +15,9 @@ function told<T>(tell: (bound: T) => void): (this: T) => void {
   };
 }
 
+/** A conn whose `close()` takes longer does not count any more: one that hangs must not hold up others for ever. */
+export const closePatienceMs = 5_000;
+
 /**
  * The conns that the pool holds: how they come, carry streams, and leave. The one place that moves an entry through its
  * table of states, and the one writer of every counter that a limit reads.
@@ -25,6 +29,8 @@ export class Entries<K, C extends PoolConn> {
   draining = 0;
   /** Of those that drain, the ones that make way for another key. */
   yielding = 0;
+  /** Conns whose `close()` has been called and that are not closed yet. Kept where `maxConns` counts them. */
+  readonly #closing = new Set<Entry<K, C>>();
   readonly #timers: Timers;
   readonly #conns: ConnEvents<K, C>;
   /** Asked at each call. */
@@ -47,6 +53,11 @@ export class Entries<K, C extends PoolConn> {
     this.onLease = events.leased;
     this.onRelease = events.released;
     this.core = core;
+  }
+
+  /** Conns that are being closed: their sockets are still there. */
+  get closing(): number {
+    return this.#closing.size;
   }
 
   find(conn: C): Entry<K, C> | undefined {
@@ -189,7 +200,7 @@ export class Entries<K, C extends PoolConn> {
     extras.blockedAtUses = uses;
     this.hold(
       entry,
-      () => settled,
+      () => this.core.health.limit(entry, settled),
       "blocked",
       () => this.core.available(entry.key),
     );
@@ -238,7 +249,7 @@ export class Entries<K, C extends PoolConn> {
       else if (entry.isTaken) {
         entry.destroy("died");
         this.drop(entry);
-      }
+      } else this.#gone(entry);
     });
   }
 
@@ -292,10 +303,32 @@ export class Entries<K, C extends PoolConn> {
   }
 
   #close(entry: Entry<K, C>): void {
-    this.#closed(
-      entry,
-      outcome(() => entry.conn.close()),
-    );
+    let isAsync = false;
+    const closing = outcome(() => {
+      const closed: unknown = entry.conn.close();
+      isAsync = isThenable(closed);
+      return closed;
+    });
+    if (this.core.keys.rules.maxConns < unlimited) this.#countClosing(entry, closing, isAsync);
+    this.#closed(entry, closing);
+  }
+
+  /** Counts a conn until its `closed` settles, or its `close()`, where that is async; in any case not for ever. */
+  #countClosing(entry: Entry<K, C>, closing: Promise<unknown>, isAsync: boolean): void {
+    this.#closing.add(entry);
+    const patience = timer(() => this.core.enter(() => this.#gone(entry)));
+    this.#timers.arm(patience, closePatienceMs);
+    const gone = () => {
+      this.#timers.disarm(patience);
+      this.core.enter(() => this.#gone(entry));
+    };
+    void outcome(() => entry.conn.closed).then(gone);
+    if (isAsync) void closing.then(gone);
+  }
+
+  /** The socket of a conn is not there any more. */
+  #gone(entry: Entry<K, C>): void {
+    if (this.#closing.delete(entry)) this.core.placeFreed();
   }
 
   /** `closing` is what its `close()` brings; it never rejects. Absent: the conn died. */

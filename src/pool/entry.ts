@@ -80,6 +80,8 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   slots = 0;
   /** Streams begun, those of the pool's own not counted. */
   uses = 0;
+  /** The pool dialed it. False: it was put in. */
+  isDialed = false;
   /** `unblocked()` is worth asking: a stream has ended since the conn came, or it has been in other hands. */
   mustAskUnblocked = false;
   /** What it is skipped for: a pending `unblocked()`, its `reset`, its validation. Written by `Entries`. */
@@ -226,6 +228,11 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   askUnblocked(): PromiseLike<unknown> | undefined {
     const until: unknown = this.conn.unblocked?.();
     return isThenable(until) ? until : undefined;
+  }
+
+  /** Streams that the peer runs on the conn. */
+  get peerStreams(): number {
+    return attempt(() => this.conn.peerStreams) ?? 0;
   }
 
   /** Milliseconds that the conn may live, where it says so. */

@@ -1,7 +1,8 @@
 import { type Channel, channel } from "node:diagnostics_channel";
+import { show } from "../argument.ts";
 import type { CloseReason, PoolConn } from "../contract.ts";
 import type { DialError, WaitTimeoutError } from "../errors.ts";
-import { type Failure, isThenable } from "../runtime/guard.ts";
+import { type Failure, inNoContext, isThenable } from "../runtime/guard.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { Entry } from "./entry.ts";
 
@@ -18,6 +19,8 @@ interface EndEvent<K, C> extends ConnEvent<K, C> {
   readonly ageMs: number;
   /** Streams that it carried. */
   readonly uses: number;
+  /** With the reason `discarded`: what was given to `discard`. */
+  readonly cause?: unknown;
 }
 
 /** The transitions of a pool, by name. Times are in milliseconds. */
@@ -62,14 +65,23 @@ export type PoolEventName = keyof PoolEvents<unknown, unknown>;
 /** An event as listeners get it: with the name of its pool. */
 export type Named<E> = E & { readonly pool: string };
 
+/** Called with each event of one name. */
+export type Listener<E> = Listening<E>["hear"];
+
+/** A method's parameters are compared both ways, so that a `Pool<K, GrpcConn>` is a `Pool<K, Conn>`. */
+interface Listening<E> {
+  hear(event: Named<E>): void;
+}
+
 /**
  * One kind of event, for the pool's own listeners and for `node:diagnostics_channel`. Delivered in order, in a
- * microtask: a listener may do with the pool what it likes. One that throws or rejects raises a warning.
+ * microtask and in no caller's async context: a listener may do with the pool what it likes. One that throws or rejects
+ * raises a warning.
  */
 export class Topic<E extends object> {
   readonly #pool: string;
   readonly #channel: Channel;
-  readonly #listeners = new Set<(event: Named<E>) => void>();
+  readonly #listeners = new Set<Listener<E>>();
   #heard = false;
 
   constructor(pool: string, name: PoolEventName) {
@@ -83,7 +95,7 @@ export class Topic<E extends object> {
   }
 
   /** Returns what stops the listening. */
-  listen(listener: (event: Named<E>) => void): () => void {
+  listen(listener: Listener<E>): () => void {
     this.#listeners.add(listener);
     this.#heard = true;
     return () => {
@@ -96,12 +108,13 @@ export class Topic<E extends object> {
   emit(make: () => E): void {
     if (!this.isActive) return;
     const event: Named<E> = { ...make(), pool: this.#pool };
-    queueMicrotask(() => this.#deliver(event));
+    inNoContext(() => queueMicrotask(() => this.#deliver(event)));
   }
 
   #deliver(event: Named<E>): void {
     this.#channel.publish(event);
-    for (const listener of this.#listeners) {
+    for (const listener of [...this.#listeners]) {
+      // one that replaces itself is called once
       try {
         const result: unknown = listener(event);
         if (isThenable(result)) Promise.resolve(result).catch(warn);
@@ -113,7 +126,7 @@ export class Topic<E extends object> {
 }
 
 function warn(error: unknown): void {
-  process.emitWarning(error instanceof Error ? error : new Error(String(error)));
+  process.emitWarning(error instanceof Error ? error : new Error(`a listener of the pool threw ${show(error)}`));
 }
 
 /** All topics of a pool. */
@@ -178,7 +191,8 @@ export class ConnEvents<K, C extends PoolConn> {
     }
   }
 
-  #end({ key: { key }, conn, reason, openedAt, uses }: Entry<K, C>): PoolEvents<K, C>["evicted"] {
-    return { key, conn, reason, ageMs: Math.max(this.#timers.now() - openedAt, 0), uses };
+  #end({ key: { key }, conn, reason, openedAt, uses, someExtras }: Entry<K, C>): PoolEvents<K, C>["evicted"] {
+    const end = { key, conn, reason, ageMs: Math.max(this.#timers.now() - openedAt, 0), uses };
+    return someExtras?.cause === undefined ? end : { ...end, cause: someExtras.cause };
   }
 }

@@ -1,7 +1,9 @@
-import { checkTimeout } from "../argument.ts";
+import { timeLimit } from "../argument.ts";
 import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError, isPoolError, PoolTypeError } from "../errors.ts";
 import type { Filter, GetOptions } from "../options.ts";
+import { wallNow } from "../runtime/clock.ts";
+import { checkCallOptions } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { CallSettlers, Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
@@ -107,10 +109,20 @@ export class Handle<K, C extends PoolConn> implements Conn {
       signal?.throwIfAborted();
       return { signal };
     }
-    if (options.timeoutMs !== undefined) checkTimeout("timeoutMs", options.timeoutMs);
+    checkCallOptions(options);
     const call = signal === undefined || options.signal !== undefined ? options : { ...options, signal };
     if (call.signal?.aborted) throw call.signal.reason;
-    return call;
+    return call.timeoutMs === undefined && call.deadline === undefined ? call : this.#inTime(call);
+  }
+
+  /** The same with one time limit, which is not over. */
+  #inTime({ deadline, ...options }: CallOptions): CallOptions {
+    const timeoutMs = timeLimit({ deadline, timeoutMs: options.timeoutMs }, () => wallNow(this.core.timers.clock));
+    if (timeoutMs === undefined || timeoutMs > 0) return { ...options, timeoutMs };
+    const key = this.#home();
+    const error = this.core.wasLate(key, timeoutMs);
+    this.core.serve(key); // nothing may be left of it
+    throw error;
   }
 
   private leaseFirst(): Entry<K, C> | undefined {

@@ -17,8 +17,8 @@ export class Health<K, C extends PoolConn> {
   readonly #reset: Reset<C> | undefined;
   readonly #timers: Timers;
   readonly #core: Core<K, C>;
-  /** What ends the question that is being asked about a conn. */
-  readonly #asking = new Map<Entry<K, C>, () => void>();
+  /** What ends each question that is being asked about a conn. */
+  readonly #asking = new Map<Entry<K, C>, Set<() => void>>();
 
   constructor(
     options: { readonly validate?: Validate<C> | undefined; readonly reset?: Reset<C> | undefined },
@@ -105,7 +105,7 @@ export class Health<K, C extends PoolConn> {
 
   /** The conn leaves: whatever is being asked about it, the answer is not waited for. */
   stop(entry: Entry<K, C>): void {
-    this.#asking.get(entry)?.();
+    for (const stop of this.#asking.get(entry) ?? []) stop();
   }
 
   /** The conn is skipped until there is an answer; one that does not come within `dialTimeoutMs` is a failure. */
@@ -118,12 +118,13 @@ export class Health<K, C extends PoolConn> {
   ): void {
     const limited = () => {
       const answer = ask();
-      return isThenable(answer) ? this.#limit(entry, answer, controller) : answer;
+      return isThenable(answer) ? this.limit(entry, answer, controller) : answer;
     };
     this.#core.entries.hold(entry, limited, reason, done);
   }
 
-  #limit(entry: Entry<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
+  /** What `answer` brings, or a rejection where that takes longer than `dialTimeoutMs`, or the conn leaves. */
+  limit(entry: Entry<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
     const { dialTimeoutMs } = entry.key.rules;
     let stop = () => {};
     const over = new Promise<never>((_, reject) => {
@@ -132,11 +133,12 @@ export class Health<K, C extends PoolConn> {
         controller?.abort();
       };
     });
-    this.#asking.set(entry, stop);
+    const asking = this.#asking.get(entry) ?? new Set();
+    this.#asking.set(entry, asking.add(stop));
     const timeout = timer(stop);
     if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#timers.arm(timeout, dialTimeoutMs);
     return Promise.race([answer, over]).finally(() => {
-      this.#asking.delete(entry);
+      if (asking.delete(stop) && asking.size === 0) this.#asking.delete(entry);
       this.#timers.disarm(timeout);
     });
   }

@@ -1,3 +1,4 @@
+import { showKey } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { List } from "../runtime/list.ts";
 import type { KeyRules } from "./config.ts";
@@ -63,6 +64,11 @@ export class KeyPool<K, C extends PoolConn> {
     this.since = Math.floor(since);
     this.pending = resting;
     this.#resting = resting;
+  }
+
+  /** How messages call it. */
+  get name(): string {
+    return showKey(this.key, this.hash);
   }
 
   get counters(): Counters {

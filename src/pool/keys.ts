@@ -2,7 +2,7 @@ import type { PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
 import type { Limits } from "../options.ts";
 import type { Timers } from "../runtime/timers.ts";
-import { type Config, type KeyRules, keyChanges, type Rules, withLimits } from "./config.ts";
+import { type Config, checkMinIdle, type KeyRules, keyChanges, type Rules, withLimits } from "./config.ts";
 import type { Core } from "./core.ts";
 import { KeyPool } from "./key-pool.ts";
 import { Counters } from "./stats.ts";
@@ -11,6 +11,7 @@ import { Counters } from "./stats.ts";
 export class KeyTable<K, C extends PoolConn> {
   /** Of the pool, and of each key that nothing else was said of. */
   rules: Rules;
+  #objectKeys = 0;
   /** What the keys counted that are gone. */
   readonly gone: Counters = new Counters();
   readonly #config: Config<K, C>;
@@ -52,10 +53,12 @@ export class KeyTable<K, C extends PoolConn> {
     if (known !== undefined) return known;
     const own = this.#config.limits?.(key);
     const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
+    if (limits !== undefined) checkMinIdle(limits, this.#config.dial);
     const meanwhile = this.#keys.get(hash); // `limits` may have used the pool
     if (meanwhile !== undefined) return meanwhile;
     const opened = new KeyPool(key, hash, this.#rulesOf(limits, hash), this.#timers.now(), this.#core.resting);
     if (limits !== undefined) this.#limits.set(hash, limits);
+    this.#warnOfIdentity(key);
     this.#core.ruled(opened);
     this.#keys.set(hash, opened);
     return opened;
@@ -71,9 +74,27 @@ export class KeyTable<K, C extends PoolConn> {
 
   /** New limits for all keys, or for one; checked before anything changes. */
   configure(limits: Limits, hash: unknown): void {
-    if (hash === undefined) this.rules = withLimits(this.rules, limits);
-    else this.#configured.set(hash, { ...this.#configured.get(hash), ...keyChanges(limits, "the limits of a key") });
+    const { dial } = this.#config;
+    if (hash === undefined) {
+      const rules = withLimits(this.rules, limits);
+      checkMinIdle(rules, dial);
+      this.rules = rules;
+    } else {
+      const changes = keyChanges(limits, "the limits of a key");
+      checkMinIdle(changes, dial);
+      this.#configured.set(hash, { ...this.#configured.get(hash), ...changes });
+    }
     for (const key of this) key.rules = this.#rulesOf(this.#limits.get(key.hash), key.hash);
+  }
+
+  /** Objects made anew for each call would get a conn each, without a word. */
+  #warnOfIdentity(key: K): void {
+    if (this.#config.hashKey !== undefined || typeof key !== "object" || key === null) return;
+    if (++this.#objectKeys !== 2) return; // one object may be the only peer, and kept
+    process.emitWarning(
+      "keys that are objects are told apart by identity: two that look alike get conns of their own. Say with `hashKey` what tells them apart",
+      { code: "RPC_CONN_POOL_OBJECT_KEY" },
+    );
   }
 
   #rulesOf(limits: Partial<KeyRules> | undefined, hash: unknown): KeyRules {

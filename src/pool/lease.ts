@@ -1,4 +1,3 @@
-import { show } from "../argument.ts";
 import type { Lease, PoolConn } from "../contract.ts";
 import type { Timer, Timers } from "../runtime/timers.ts";
 import { timer } from "../runtime/timers.ts";
@@ -111,10 +110,10 @@ export class LeakDetector<K, C extends PoolConn> {
   }
 
   #report({ entry, since, stack }: LeaseTicket<K, C>, collected: boolean): void {
-    const { key } = entry.key;
+    const { key, name } = entry.key;
     const ms = this.#timers.now() - since;
     const how = collected ? "was collected as garbage, and never released" : "has not been released";
-    process.emitWarning(`a lease for ${show(key)}, taken ${Math.round(ms)} ms ago, ${how}. It was taken\n${stack}`, {
+    process.emitWarning(`a lease for ${name}, taken ${Math.round(ms)} ms ago, ${how}. It was taken\n${stack}`, {
       code: "RPC_CONN_POOL_LEAK",
     });
     this.#events.leaked.emit(() => ({ key, conn: entry.conn, ms, collected, stack }));

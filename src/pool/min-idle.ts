@@ -1,4 +1,3 @@
-import { show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { type DialError, NoConnError, NoMatchError } from "../errors.ts";
 import { type Timer, timer } from "../runtime/timers.ts";
@@ -127,7 +126,7 @@ export class MinIdle<K, C extends PoolConn> {
     const { key } = dial;
     for (const warm of this.#warming.get(key) ?? []) {
       if (warm.request.dial !== dial.dial || this.#core.selector.passes(entry, warm.request.filter)) continue;
-      warm.reject(new NoMatchError(`a conn dialed for ${show(key.key)} does not pass the filter`));
+      warm.reject(new NoMatchError(`a conn dialed for ${key.name} does not pass the filter`));
     }
   }
 
@@ -143,9 +142,9 @@ export class MinIdle<K, C extends PoolConn> {
     return this.#warming.has(key) || (key.pending.backoff !== undefined && this.#kept.has(key));
   }
 
-  /** Whether somebody waits for the key's conns to be ready. */
-  isWarming(key: KeyPool<K, C>): boolean {
-    return this.#warming.has(key);
+  /** Whether a key that has nothing is needed all the same: it is warmed, or a place for its next conn is on its way. */
+  needs(key: KeyPool<K, C>): boolean {
+    return this.#warming.has(key) || (this.#heldBack.has(key) && this.#core.entries.closing > 0);
   }
 
   /** Resolves when the key has so many conns. The caller serves the key then. */
@@ -156,7 +155,7 @@ export class MinIdle<K, C extends PoolConn> {
       warm.reject(request.signal.reason); // by `hashKey` or `limits`, just now
     else if (this.#lacking(key, warm) > 0) {
       if (request.dial === undefined) {
-        warm.reject(new NoConnError(`there is no dial function to warm ${show(key.key)} with`));
+        warm.reject(new NoConnError(`there is no dial function to warm ${key.name} with`));
       } else if (this.#core.backoffs.holdsNewcomers(key) && !request.waitForReady) {
         warm.reject(key.pending.backoff?.error);
       }

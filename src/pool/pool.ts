@@ -6,14 +6,16 @@ import {
   checkOneOf,
   checkOptions,
   checkTime,
+  timeLimit,
 } from "../argument.ts";
 import type { Conn, Dial, Lease, PoolConn } from "../contract.ts";
-import { PoolClosedError } from "../errors.ts";
-import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions } from "../options.ts";
+import { PoolClosedError, PoolTypeError, type WaitTimeoutError } from "../errors.ts";
+import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions, PutOptions, UseOptions } from "../options.ts";
+import { wallNow } from "../runtime/clock.ts";
 import { checkAcquire, checkRequest, configOf, limitNames, limitsOf } from "./config.ts";
 import { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
-import type { Named, PoolEventName, PoolEvents } from "./events.ts";
+import type { Listener, PoolEventName, PoolEvents } from "./events.ts";
 import { Handle, type HandlePool } from "./handle.ts";
 import type { KeyPool } from "./key-pool.ts";
 import { LeakDetector, PoolLease, WatchedLease } from "./lease.ts";
@@ -74,13 +76,15 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    */
   acquire(key: K, options?: AcquireOptions<K, C>): Promise<Lease<C>> {
     try {
-      const hash = this.#prepare(key, options);
+      const hash = this.#prepare("acquire", key, options);
       const where = this.#leaks && LeakDetector.where();
       const found = this.#keyPool(key, hash);
+      const timeoutMs = options === undefined ? undefined : this.#timeLimit(options);
+      if (timeoutMs !== undefined && timeoutMs <= 0) throw this.#late(found, timeoutMs);
       const entry = this.#core.tryLease(found, options?.filter);
       if (entry !== undefined) return Promise.resolve(this.#grant(entry, where));
       const give = where === undefined ? this.#give : (waited: Entry<K, C>) => this.#grant(waited, where);
-      return this.#wait(found, options, give);
+      return this.#wait(found, options, timeoutMs, give);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -105,15 +109,24 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     return undefined;
   }
 
-  /** Runs `fn` on a leased conn, and gives the slot back whichever way it ends. */
-  async use<T>(key: K, fn: (conn: C) => Promise<T>, options?: AcquireOptions<K, C>): Promise<T> {
+  /**
+   * Runs `fn` on a leased conn, and gives the slot back whichever way it ends; with `discardOnError`, a conn on which it
+   * rejected is closed instead. Rejects like `acquire`, or with what `fn` rejects with.
+   */
+  async use<T>(key: K, fn: (conn: C) => Promise<T>, options?: UseOptions<K, C>): Promise<T> {
     checkFunction("fn", fn ?? null);
-    const hash = this.#prepare(key, options);
+    const hash = this.#prepare("use", key, options, ["discardOnError"]);
+    checkBoolean("discardOnError", options?.discardOnError);
     const found = this.#keyPool(key, hash);
+    const timeoutMs = options === undefined ? undefined : this.#timeLimit(options);
+    if (timeoutMs !== undefined && timeoutMs <= 0) throw this.#late(found, timeoutMs);
     const free = this.#core.tryLease(found, options?.filter);
-    const entry = free ?? (await this.#wait(found, options, (waited) => waited));
+    const entry = free ?? (await this.#wait(found, options, timeoutMs, (waited) => waited));
     try {
       return await fn(entry.conn);
+    } catch (error) {
+      if (options?.discardOnError) this.#core.discard(entry, error);
+      throw error;
     } finally {
       this.#core.release(entry);
     }
@@ -125,11 +138,13 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * is closed. Returns whether the pool holds it. Throws (`ERR_POOL_ARGUMENT`) for what is no conn, and for a conn that
    * it holds already.
    */
-  put(key: K, conn: C): boolean {
+  put(key: K, conn: C, options: PutOptions = {}): boolean {
     checkConn("what is put", conn);
+    checkOptions("put's options", options, ["prefer"]);
+    checkOneOf("prefer", options.prefer, ["this", "dialed"]);
     const hash = this.#core.keys.hash(key);
     this.#core.transfer.checkNew(conn);
-    return this.#core.transfer.put(() => this.#open(key, hash), conn);
+    return this.#core.transfer.put(() => this.#open(key, hash), conn, options.prefer);
   }
 
   /** Removes an idle conn that is not blocked, and hands it to the caller, who owns it from now on. */
@@ -148,7 +163,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkCount("count", count);
     checkAcquire("warm", options);
     const found = this.#keyPool(key, this.#core.keys.hash(key));
-    const { dial = this.#dial, timeoutMs = found.rules.waitTimeoutMs } = options;
+    const { dial = this.#dial } = options;
+    const timeoutMs = this.#timeLimit(options) ?? found.rules.waitTimeoutMs;
     const warm = this.#core.minIdle.warm(found, count, { ...options, dial, timeoutMs });
     this.#core.serve(found);
     await warm.finally(() => this.#core.serve(found)); // nothing may be left of its key
@@ -158,7 +174,14 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * Every conn dialed so far drains, of one key or of all, and backoffs end; waiters stay and are dialed anew. For
    * use after an outage, a failover, a rotation of credentials.
    */
-  clear(key?: K): void {
+  clear(...keys: [key?: K]): void {
+    if (keys.length > 0 && keys[0] === undefined) {
+      throw new PoolTypeError("expected a key, got undefined: clear() without arguments clears all keys");
+    }
+    this.#clear(keys[0]);
+  }
+
+  #clear(key: K | undefined): void {
     const { keys, transfer, drain, events } = this.#core;
     const hash = key === undefined ? undefined : keys.hash(key);
     const found = keys.find(hash);
@@ -182,7 +205,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * Calls `listener` for each event of that name, in a microtask; what it returns stops that. The same events go to
    * `node:diagnostics_channel` under `rpc-conn-pool:<name>`, for all pools.
    */
-  on<N extends PoolEventName>(name: N, listener: (event: Named<PoolEvents<K, C>[N]>) => void): () => void {
+  on<N extends PoolEventName>(name: N, listener: Listener<PoolEvents<K, C>[N]>): () => void {
     checkOneOf("name", name ?? null, Object.keys(this.#core.events));
     checkFunction("listener", listener ?? null);
     return this.#core.events[name].listen(listener);
@@ -228,14 +251,26 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     return this.close();
   }
 
-  #prepare(key: K, options: AcquireOptions<K, C> | undefined): unknown {
-    if (options !== undefined) checkAcquire("acquire", options);
+  #prepare(what: string, key: K, options: AcquireOptions<K, C> | undefined, furtherNames?: readonly string[]): unknown {
+    if (options !== undefined) checkAcquire(what, options, furtherNames);
     return this.#core.keys.hash(key);
+  }
+
+  #timeLimit(options: AcquireOptions<K, C>): number | undefined {
+    return timeLimit(options, () => wallNow(this.#core.timers.clock));
+  }
+
+  /** The caller's time was over before it asked; nothing may be left of the key that it opened. */
+  #late(found: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
+    const error = this.#core.wasLate(found, timeoutMs);
+    this.#core.serve(found);
+    return error;
   }
 
   #wait<R>(
     found: KeyPool<K, C>,
     options: AcquireOptions<K, C> | undefined,
+    limitMs: number | undefined,
     give: (entry: Entry<K, C>) => R,
   ): Promise<R> {
     const key = found.isAlive ? found : this.#keyPool(found.key, found.hash); // its last conn has gone just now
@@ -243,7 +278,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     if (options === undefined && waitTimeoutMs === Number.POSITIVE_INFINITY) {
       return this.#core.wait(key, this.#request, give);
     }
-    const { dial = this.#dial, timeoutMs = waitTimeoutMs, filter, signal, waitForReady } = options ?? {};
+    const { dial = this.#dial, filter, signal, waitForReady } = options ?? {};
+    const timeoutMs = limitMs ?? waitTimeoutMs;
     return this.#core.wait(key, { dial, timeoutMs, filter, signal, waitForReady }, give);
   }
 

@@ -1,5 +1,6 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
+import type { PutOptions } from "../options.ts";
 import { outcome } from "../runtime/guard.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
@@ -30,9 +31,9 @@ export class Transfer<K, C extends PoolConn> {
 
   /**
    * `conn` is not held. False, and it is closed: there is no place, a `clear` came while it was out, its lifetime is over, or
-   * it drains. `open` gives the record of its key; none once the pool is closed.
+   * it drains, or `prefer` says so. `open` gives the record of its key; none once the pool is closed.
    */
-  put(open: () => KeyPool<K, C> | undefined, conn: C): boolean {
+  put(open: () => KeyPool<K, C> | undefined, conn: C, prefer: PutOptions["prefer"]): boolean {
     const { entries } = this.#core;
     const known = entries.find(conn);
     if (known !== undefined && !known.isTaken) return false; // it has died meanwhile
@@ -46,6 +47,12 @@ export class Transfer<K, C extends PoolConn> {
     try {
       entry ??= entries.enlist(conn, key, this.generation);
       entry.mustAskUnblocked = true;
+      entry.isDialed = false;
+      if (prefer === "dialed" && this.#isDialed(key)) {
+        entries.refuse(entry, key, "evicted");
+        return false;
+      }
+      if (prefer === "this") this.#replaceDialed(key);
       const hasRoom = this.#objection(entry, key) === undefined && this.#core.capacity.makeRoomForPut(key);
       // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
       if (!entry.isTaken) return entry.isOpen;
@@ -58,6 +65,17 @@ export class Transfer<K, C extends PoolConn> {
       if (entry?.isTaken) entries.drop(entry); // `limits` threw: nothing may be left of the conn
       this.#core.serve(key);
     }
+  }
+
+  /** The pool dials the key, or holds a conn that it dialed. */
+  #isDialed(key: KeyPool<K, C>): boolean {
+    return key.pending.dials.size > 0 || key.entries().some((entry) => entry.isReady && entry.isDialed);
+  }
+
+  #replaceDialed(key: KeyPool<K, C>): void {
+    this.#core.dialer.abandonAll(key, "a conn was put in instead");
+    const dialed = key.entries().filter((entry) => entry.isDialed);
+    this.#core.entries.drainAll(dialed, "evicted");
   }
 
   /** Why a conn is not wanted (back), whatever place there is. */

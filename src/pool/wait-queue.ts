@@ -1,4 +1,3 @@
-import { show } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { WaitTimeoutError } from "../errors.ts";
 import { processAnchor } from "../runtime/clock.ts";
@@ -103,7 +102,7 @@ export class WaitQueue<K, C extends PoolConn> {
       const ms = waitedMs(waiter, now);
       const dialed = Math.round(key.pending.dialedFor(now) - waiter.dialedBefore);
       const message =
-        `no lease for ${show(key.key)} in time: waited ${Math.round(ms)} ms, ${dialed} ms of it dialing; conns of this key: ` +
+        `no lease for ${key.name} in time: waited ${Math.round(ms)} ms, ${dialed} ms of it dialing; conns of this key: ` +
         `${key.open} open, ${key.idleCount} idle, ${key.leasedCount} leased; waiting: ${key.pending.waiters.size}`;
       const cause = key.pending.backoff?.error;
       const error = new WaitTimeoutError(message, cause === undefined ? {} : { cause });

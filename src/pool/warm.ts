@@ -1,4 +1,3 @@
-import { show } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { WaitTimeoutError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
@@ -38,9 +37,9 @@ export class WarmRequest<K, C extends PoolConn> implements Timer, AbortWatcher {
 
   run(): void {
     this.#core.enter(() => {
-      const { key, open, pending } = this.#key;
+      const { name, open, pending } = this.#key;
       const cause = pending.backoff?.error;
-      const message = `${show(key)} was not warm in time: ${this.count} conns wanted, ${open} open, ${pending.dials.size} dialing`;
+      const message = `${name} was not warm in time: ${this.count} conns wanted, ${open} open, ${pending.dials.size} dialing`;
       this.reject(new WaitTimeoutError(message, cause === undefined ? {} : { cause }));
       this.#core.freed(this.#key);
     });

@@ -1,4 +1,5 @@
 import { performance } from "node:perf_hooks"; // as a global it is a getter, which costs more than the reading
+import * as timers from "node:timers";
 
 /** Where the pool gets its time. The default is the machine's monotonic clock; tests pass a clock of their own. */
 export interface Clock {
@@ -7,10 +8,31 @@ export interface Clock {
   /** Calls `callback` once, after `ms`. What it returns may have an `unref()`. */
   setTimeout(callback: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
+  /** Milliseconds since the epoch, which deadlines are compared with. Default: `Date.now`. */
+  wallNow?(): number;
 }
 
+/** Milliseconds since the epoch, as `clock` says, or as the machine does. */
+export function wallNow(clock: Clock): number {
+  return clock.wallNow === undefined ? Date.now() : clock.wallNow();
+}
+
+// Kept from the start, as fake timers replace them in the module too.
+const { setInterval: machineInterval, setTimeout: machineTimeout } = timers;
+const machineDate = Date;
+
+/**
+ * The time where the global `setTimeout` is not the machine's. Vitest, Jest and Sinon replace `performance` too, unless
+ * told otherwise; `node:test` replaces `Date` and never `performance`.
+ */
+function mockedNow(): number {
+  if (globalThis.performance !== performance) return globalThis.performance.now();
+  return Date === machineDate ? performance.now() : Date.now();
+}
+
+/** Reads the globals at each call, so that a test runner's fake timers are this clock's as well. */
 export const systemClock: Clock = {
-  now: () => performance.now(),
+  now: () => (setTimeout === machineTimeout ? performance.now() : mockedNow()),
   setTimeout: (callback, ms) => setTimeout(callback, ms),
   clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout), // only ever what setTimeout above returned
 };
@@ -24,7 +46,8 @@ export const longestDelayMs: number = 2 ** 31 - 1;
  */
 class Anchor {
   #holders = 0;
-  readonly #timer: NodeJS.Timeout = setInterval(() => {}, longestDelayMs).unref();
+  // Always the machine's interval: fake timers that run until none is left would run this one for ever.
+  readonly #timer: NodeJS.Timeout = machineInterval(() => {}, longestDelayMs).unref();
 
   hold(): void {
     if (this.#holders++ === 0) this.#timer.ref();

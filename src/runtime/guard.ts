@@ -1,3 +1,5 @@
+import { AsyncResource } from "node:async_hooks";
+
 /** Whether `value` may be waited for: a callback may or may not be async. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (typeof value === "object" || typeof value === "function") && value !== null && "then" in value;
@@ -23,4 +25,12 @@ export function outcome(action: () => unknown): Promise<Failure | undefined> {
     () => undefined,
     (error: unknown) => ({ error }),
   );
+}
+
+/** The context of whoever loaded this module: nobody's request. */
+const outside = new AsyncResource("rpc-conn-pool");
+
+/** Runs `action` in no caller's async context: what it does is done for many, or lives longer than the caller. */
+export function inNoContext<T>(action: () => T): T {
+  return outside.runInAsyncScope(action);
 }

@@ -6,8 +6,8 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { dialHttp2, type Http2Conn, pooledSession } from "../../src/connect/index.ts";
 import type { PoolOptions } from "../../src/options.ts";
 import { Pool } from "../../src/pool/pool.ts";
+import { until } from "../support/clock.ts";
 import { echoDescriptors } from "../support/echo-descriptor.ts";
-import { until } from "../support/echo-service.ts";
 import {
   dataAfterEnd,
   garbage,

@@ -10,9 +10,10 @@ import { dialHttp2, type Http2Conn, type Http2Peer, http2Peers, pooledSession } 
 import { isPoolError } from "../../src/errors.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { ca, localhost, other } from "../support/certs.ts";
+import { until } from "../support/clock.ts";
 import { echoDescriptors, ProtobufEcho } from "../support/echo-descriptor.ts";
-import { type EchoServer, rejection, startEcho, until } from "../support/echo-service.ts";
-import { local } from "../support/grpc-certs.ts";
+import { type EchoServer, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { startRaw } from "../support/raw-grpc.ts";
 
 interface Text extends JsonObject {
@@ -46,7 +47,7 @@ async function* asks(): AsyncGenerator<Text> {
 }
 
 const tls = ServerCredentials.createSsl(null, [
-  { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) },
+  { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) },
 ]);
 
 describe("a Connect transport over the pool", () => {
@@ -57,7 +58,7 @@ describe("a Connect transport over the pool", () => {
     const options = { "grpc.max_concurrent_streams": 7 };
     plain = await startEcho(undefined, options, ProtobufEcho.service);
     encrypted = await startEcho(tls, options, ProtobufEcho.service);
-    pool = new Pool({ dial: dialHttp2({ tls: { ca: local.certificate } }) });
+    pool = new Pool({ dial: dialHttp2({ tls: { ca } }) });
   });
   after(async () => {
     await pool.close();
@@ -195,7 +196,7 @@ describe("a Connect transport over the pool", () => {
           return slow;
         },
       ],
-      ["ERR_POOL_NO_CONN", Code.FailedPrecondition, async () => new Pool<string, Http2Conn>()],
+      ["ERR_POOL_NO_CONN", Code.Unavailable, async () => new Pool<string, Http2Conn>()],
       [
         "ERR_POOL_CLOSED",
         Code.Unavailable,

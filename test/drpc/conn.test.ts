@@ -3,8 +3,10 @@ import type { Duplex } from "node:stream";
 import { test } from "node:test";
 import { DrpcBusyError, DrpcConn, DrpcProtocolError } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
+import { turns } from "../support/clock.ts";
+import { reasonOf, rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
-import { connect, Far, packet, rejection, turns } from "../support/wire.ts";
+import { connect, Far, packet, wire } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
@@ -37,7 +39,7 @@ test("the header stands in front of the first write, and of no other", async () 
   }
 });
 
-test("row 4: the conn takes the next RPC before the last one's caller hears of its end", async () => {
+test("the conn takes the next RPC before the last one's caller hears of its end", async () => {
   const { far, conn } = connect();
   const order: string[] = [];
   const response = conn
@@ -83,7 +85,7 @@ test("a unary RPC has exactly one response", async () => {
   assert.equal((await response).toString(), "kept", "a close ends the RPC, too");
 });
 
-test("row 6: an idle conn notices the peer's end at once, and its error", async () => {
+test("an idle conn notices the peer's end at once, and its error", async () => {
   for (const end of [(far: Far) => far.end(), (far: Far) => far.near.destroy(new Error("ECONNRESET"))]) {
     const { far, conn } = connect();
     end(far);
@@ -192,4 +194,76 @@ test("options are checked at once, and unknown names refused", () => {
   for (const duplex of [undefined, null, 42, {}] as unknown as Duplex[]) {
     assert.throws(() => new DrpcConn(duplex), { name: "PoolTypeError" });
   }
+});
+
+test("bytesRead grows with every byte from the peer, between RPCs too", async () => {
+  const { far, conn } = connect();
+  assert.equal(conn.bytesRead, 0);
+  const response = conn.invoke(peer.echo, hello);
+  const bytes = wire(packet("message", 1, 1, "hi"), packet("closeSend", 1, 2));
+  far.near.push(bytes.subarray(0, 3));
+  await turns();
+  assert.equal(conn.bytesRead, 3);
+  far.near.push(bytes.subarray(3));
+  await response;
+  assert.equal(conn.bytesRead, bytes.length);
+  far.send({ ...packet(42, 1, 9), control: true });
+  await turns();
+  assert.equal(conn.bytesRead, bytes.length + 4);
+});
+
+test("draining is true from the moment that the conn's end has begun, whoever begins it", async () => {
+  const endings: [string, (far: Far, conn: DrpcConn) => unknown][] = [
+    ["close()", (_, conn) => conn.close()],
+    ["its user destroys the duplex", (_, conn) => conn.duplex.destroy()],
+    ["its user ends the duplex", (_, conn) => conn.duplex.end()],
+    ["an error", (far) => far.near.destroy(new Error("reset"))],
+  ];
+  for (const [what, end] of endings) {
+    const { far, conn } = connect();
+    assert.equal(conn.draining, false);
+    end(far, conn);
+    assert.equal(conn.draining, true, what);
+    const error = await rejection(conn.invoke(peer.echo, hello));
+    assert(error instanceof ConnClosedError && !error.sent, what);
+  }
+  const { far, conn } = connect();
+  let seen: boolean | undefined;
+  void conn.closed.then(() => {
+    seen = conn.draining;
+  });
+  far.end();
+  await conn.closed;
+  assert.equal(seen, true);
+  const hard = connect({ cancel: "hard" }).conn;
+  const controller = new AbortController();
+  const call = hard.invoke(peer.echo, hello, { signal: controller.signal });
+  controller.abort("enough");
+  assert.equal(hard.draining, true);
+  assert.equal(await reasonOf(call), "enough");
+});
+
+test("a duplex whose write throws is closed, and its RPC rejects with what it threw", async () => {
+  const { far, conn } = connect();
+  far.near.write = () => {
+    throw new Error("no writing");
+  };
+  for (const call of [() => conn.invoke(peer.echo, hello), () => conn.newStream(peer.chat)]) {
+    const error = await rejection(call());
+    assert(error instanceof ConnClosedError, String(error));
+  }
+  assert.equal(conn.unblocked(), undefined);
+  await conn.closed;
+});
+
+test("a name or metadata that every peer would refuse is refused before it is sent", async () => {
+  const { far, conn } = connect();
+  const big = "x".repeat(65_537);
+  await assert.rejects(conn.invoke({ ...peer.echo, path: big }, hello), { code: "ERR_POOL_ARGUMENT" });
+  await assert.rejects(conn.newStream(peer.echo, { metadata: { big } }), { code: "ERR_POOL_ARGUMENT" });
+  const grpcMetadata = { getMap: () => ({}) } as unknown as Record<string, string>;
+  await assert.rejects(conn.invoke(peer.echo, hello, { metadata: grpcMetadata }), { message: /getMap/ });
+  await turns();
+  assert.deepEqual(far.packets, []);
+  assert.equal(conn.unblocked(), undefined);
 });

@@ -8,8 +8,8 @@ import type { TLSSocket } from "node:tls";
 import { type DialDrpcOptions, type DrpcConn, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { ConnClosedError, isPoolError } from "../../src/errors.ts";
 import { ca, localhost, other, stranger } from "../support/certs.ts";
+import { reasonOf, rejection } from "../support/outcome.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
-import { rejection } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 const { signal: never } = new AbortController();
@@ -105,7 +105,7 @@ describe("dialDrpc", () => {
     await assert.rejects(open("unix:/nowhere/at/all.sock"), { code: "ENOENT" });
   });
 
-  test("row 28: TLS checks the name of the key's host, or the one that is asked for", async () => {
+  test("TLS checks the name of the key's host, or the one that is asked for", async () => {
     const port = await listen({ tls: localhost });
     const conn = await tryOut(`localhost:${port}`, { tls: { ca } });
     assert.equal((conn.duplex as TLSSocket).servername, "localhost");
@@ -126,25 +126,25 @@ describe("dialDrpc", () => {
     await assert.rejects(refused.invoke(peer.echo, hello), { code: "ERR_POOL_CONN_CLOSED" });
   });
 
-  test("row 27: a peer that accepts and says nothing ends in a DialTimeoutError, its socket closed", async () => {
+  test("a peer that accepts and says nothing ends in a DialTimeoutError, its socket closed", async () => {
     await using silent = await Silent.start();
     const error = await rejection(open(silent.key, { tls: true, connectTimeoutMs: 30 }));
     assert(isPoolError(error) && error.code === "ERR_POOL_DIAL_TIMEOUT");
     await silent.gone();
   });
 
-  test("row 2: the signal ends a dial with its reason, and closes the socket", async () => {
+  test("the signal ends a dial with its reason, and closes the socket", async () => {
     await using silent = await Silent.start();
     const controller = new AbortController();
     const dialing = open(silent.key, { tls: true }, controller.signal);
     await silent.here();
     controller.abort("enough");
-    assert.equal(await rejection(dialing), "enough");
+    assert.equal(await reasonOf(dialing), "enough");
     await silent.gone();
-    assert.equal(await rejection(open(silent.key, {}, AbortSignal.abort("before"))), "before");
+    assert.equal(await reasonOf(open(silent.key, {}, AbortSignal.abort("before"))), "before");
   });
 
-  test("row 13a: checkPeer sees the certificate, and what it throws is the dial's error", async () => {
+  test("checkPeer sees the certificate, and what it throws is the dial's error", async () => {
     const key = `localhost:${await listen({ tls: stranger })}`;
     const tls = { rejectUnauthorized: false };
     const seen: string[] = [];
@@ -185,7 +185,7 @@ describe("dialDrpc", () => {
     });
   });
 
-  test("hazard 15: a peer that resets the connection under an RPC: the cause is the reset, and the request may be there", async () => {
+  test("a peer that resets the connection under an RPC: the cause is the reset, and the request may be there", async () => {
     const rude = createServer((socket) => socket.once("data", () => socket.resetAndDestroy()));
     await new Promise<void>((resolve) => rude.listen(0, "127.0.0.1", resolve));
     const conn = await open(`127.0.0.1:${(rude.address() as AddressInfo).port}`);
@@ -216,7 +216,7 @@ describe("dialDrpc", () => {
     assert.throws(() => dialDrpc({ tls: { cert: "no certificate" } }));
   });
 
-  test("row 45: a conn without an RPC does not keep the process alive, one with an RPC does", async () => {
+  test("a conn without an RPC does not keep the process alive, one with an RPC does", async () => {
     for (const [tls, port] of [
       [false, await listen()],
       [true, await listen({ tls: localhost })],

@@ -15,8 +15,9 @@ import {
   PacketReader,
 } from "../../src/drpc/index.ts";
 import { isPoolError } from "../../src/errors.ts";
+import { turns } from "../support/clock.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
-import { Far, packet, turns } from "../support/wire.ts";
+import { Far, packet } from "../support/wire.ts";
 
 const { DRPC_FUZZ_RUNS = 9000, DRPC_FUZZ_SEED = Date.now() % 2 ** 31 } = process.env;
 const seed = Number(DRPC_FUZZ_SEED);
@@ -107,7 +108,7 @@ async function fuzz(
   }
 }
 
-test(`hazard 15: fuzzing the reader (seed ${seed}, ${each} inputs)`, async () => {
+test(`fuzzing the reader (seed ${seed}, ${each} inputs)`, async () => {
   await fuzz("reader", (made) => {
     const reader = new PacketReader(maxPacketBytes, ({ data }) => assert(data.length <= maxPacketBytes));
     try {
@@ -118,7 +119,7 @@ test(`hazard 15: fuzzing the reader (seed ${seed}, ${each} inputs)`, async () =>
   });
 });
 
-test(`hazard 15: fuzzing a conn that runs RPCs (seed ${seed}, ${each} inputs)`, async () => {
+test(`fuzzing a conn that runs RPCs (seed ${seed}, ${each} inputs)`, async () => {
   let streaming = false;
   await fuzz("conn", async (made) => {
     const far = new Far();
@@ -140,7 +141,7 @@ async function iterate(conn: DrpcConn): Promise<void> {
   await stream.closed;
 }
 
-test(`hazard 15: fuzzing a server, which serves others all the time (seed ${seed}, ${each} inputs)`, async () => {
+test(`fuzzing a server, which serves others all the time (seed ${seed}, ${each} inputs)`, async () => {
   const { count, ...others } = peerHandlers();
   const server = new DrpcServer({ maxPacketBytes }).add(peer, {
     ...others,

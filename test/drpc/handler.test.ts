@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DrpcError, DrpcServer } from "../../src/drpc/index.ts";
+import { DrpcError, type DrpcHandlers, DrpcServer } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
+import { turns } from "../support/clock.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { Place, tryAll, tryEcho } from "../support/place.ts";
-import { Far, packet, turns } from "../support/wire.ts";
+import { Far, packet } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
@@ -141,4 +142,101 @@ test("a handler that throws, returns nonsense or cannot be serialized fails its 
   const empty = await conn.newStream(peer.echo);
   await empty.closeSend();
   await assert.rejects(empty[Symbol.asyncIterator]().next(), { message: /no request/ });
+});
+
+/** Values whose every use throws. */
+const untouchable = new Proxy(
+  {},
+  {
+    get: () => {
+      throw new Error("touched");
+    },
+    has: () => {
+      throw new Error("touched");
+    },
+    getPrototypeOf: () => {
+      throw new Error("touched");
+    },
+  },
+);
+
+test("whatever a handler throws fails its RPC only, and the conn serves the next", async () => {
+  const trap = (name: string): Error =>
+    Object.defineProperty(new Error("trap"), name, {
+      get: () => {
+        throw new Error("touched");
+      },
+    });
+  const thrown: [unknown, RegExp, number][] = [
+    [Object.assign(new Error(), { message: 42 }), /^42$/, 0],
+    [Object.assign(new Error(), { message: undefined }), /^Error$/, 0],
+    [Object.assign(new Error(), { message: Symbol("s"), code: 7 }), /Symbol\(s\)/, 7],
+    [Object.assign(new Error(), { message: Object.create(null) }), /without a text/, 0],
+    [Object.create(null), /without a text/, 0],
+    [Object.assign(Object.create(null), { message: "plain", code: 9 }), /^plain$/, 9],
+    [{ toString: () => Object.create(null) }, /without a text/, 0],
+    [trap("message"), /without a text/, 0],
+    [trap("code"), /^trap$/, 0],
+    [untouchable, /without a text/, 0],
+    [undefined, /undefined/, 0],
+    [null, /null/, 0],
+    [Symbol("why"), /Symbol\(why\)/, 0],
+    ["", /^$/, 0],
+  ];
+  let error: unknown;
+  const fail = (): never => {
+    throw error;
+  };
+  await using place = await new Place(undefined, {
+    echo: fail,
+    metadata: async () => fail(),
+    count: async function* () {
+      yield hello;
+      fail();
+    },
+    collect: () => untouchable as Buffer,
+    cancelled: () => Promise.resolve(42 as unknown as Buffer),
+    hang: () => untouchable as unknown as AsyncIterable<Buffer>,
+  }).listen();
+  const conn = await place.dial();
+  for (const [what, message, code] of thrown) {
+    error = what;
+    await assert.rejects(conn.invoke(peer.echo, hello), { message, code });
+    await assert.rejects(conn.invoke(peer.metadata, hello), { message, code });
+    const count = await conn.newStream(peer.count);
+    await count.closeSend(hello);
+    const messages = count[Symbol.asyncIterator]();
+    assert.equal((await messages.next()).value?.toString(), "hello");
+    await assert.rejects(messages.next(), { message, code });
+  }
+  await assert.rejects(conn.invoke(peer.collect, hello), { message: /touched/ });
+  await assert.rejects(conn.invoke(peer.cancelled, hello), { message: /serialize to bytes, got 42/ });
+  await assert.rejects(conn.invoke(peer.hang, hello), { message: /touched/ });
+  await assert.rejects(conn.invoke({ ...peer.echo, path: "/no/Such" }, hello), { code: 12 });
+});
+
+test("a method whose definition is no method, or whose handler is no function, is refused when it is added", () => {
+  const bad: [unknown, unknown][] = [
+    [undefined, {}],
+    [{ toString: peer.echo }, {}],
+    [{ echo: peer.echo }, {}],
+    [{ echo: peer.echo }, undefined],
+    [{ echo: peer.echo }, { echo: 1 }],
+    [{ echo: null }, { echo: () => hello }],
+    [{ echo: { ...peer.echo, path: 1 } }, { echo: () => hello }],
+    [{ echo: { ...peer.echo, responseSerialize: undefined } }, { echo: () => hello }],
+    [{ echo: { ...peer.echo, requestDeserialize: undefined } }, { echo: () => hello }],
+  ];
+  for (const [service, handlers] of bad) {
+    const server = new DrpcServer();
+    assert.throws(() => server.add(service as typeof peer, handlers as DrpcHandlers<typeof peer>), {
+      code: "ERR_POOL_ARGUMENT",
+    });
+  }
+  class Handlers {
+    echo(request: Buffer): Buffer {
+      return request;
+    }
+  }
+  new DrpcServer().add({ echo: peer.echo }, new Handlers());
 });

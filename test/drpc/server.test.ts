@@ -1,21 +1,23 @@
 import assert from "node:assert/strict";
 import { createServer as createHttpServer, get } from "node:http";
+import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
-import { duplexPair } from "node:stream";
+import { Duplex, duplexPair } from "node:stream";
 import { test } from "node:test";
 import { DrpcConn, type DrpcHandlers, DrpcServer, dialDrpc } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
 import { ca, localhost } from "../support/certs.ts";
+import { turns } from "../support/clock.ts";
+import { rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
 import { Place, tryAll } from "../support/place.ts";
-import { holding, rejection } from "../support/wire.ts";
+import { Far, holding, packet } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 const { signal: never } = new AbortController();
 
-test("row 44: all kinds of RPC over TCP", async () => {
+test("all kinds of RPC over TCP", async () => {
   await using place = await new Place().listen();
   await tryAll(await place.dial());
 });
@@ -65,7 +67,7 @@ test("who does not begin with the header is closed when nobody else takes it", a
   await tryAll(slow);
 });
 
-test("row 38: close() lets RPCs finish and closes idle conns at once", async () => {
+test("close() lets RPCs finish and closes idle conns at once", async () => {
   let started: () => void = () => {};
   let finish: () => void = () => {};
   const running = new Promise<void>((resolve) => {
@@ -93,6 +95,31 @@ test("row 38: close() lets RPCs finish and closes idle conns at once", async () 
   assert.equal((await response).length, 1 << 20);
   await holding(busy.closed);
   await closing;
+});
+
+test("close({ graceMs: Infinity }) cuts nothing, and a second close() can", async () => {
+  const place = await new Place().listen();
+  const [patient, stubborn] = [await place.dial(), await place.dial()];
+  const chat = await patient.newStream(peer.chat);
+  const hang = await stubborn.newStream(peer.hang);
+  await hang.closeSend(hello);
+  const hanging = hang[Symbol.asyncIterator]();
+  await hanging.next();
+  const replies = chat[Symbol.asyncIterator]();
+  await chat.send(hello);
+  await replies.next();
+  const closing = place.server.close({ graceMs: Number.POSITIVE_INFINITY });
+  for (let i = 0; i < 5; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    await chat.send(Buffer.from(`${i}`));
+    assert.equal((await replies.next()).value?.toString(), `${i}`);
+  }
+  await chat.closeSend();
+  assert.equal((await replies.next()).done, true);
+  await holding(patient.closed);
+  await place.server.close({ graceMs: 0 });
+  await closing;
+  assert((await rejection(hanging.next())) instanceof ConnClosedError);
 });
 
 test("close() cuts what takes longer than graceMs, and aborts the handlers", async () => {
@@ -126,4 +153,43 @@ test("what is no duplex is refused at once, and the server goes on", async () =>
     assert.throws(() => place.server.serve(duplex), { name: "PoolTypeError" });
   }
   await place.server.close();
+});
+
+test("a duplex that cannot be served is refused and not counted", async () => {
+  await using place = new Place({ maxConns: 1 });
+  const objects = new Duplex({ objectMode: true, read() {}, write() {} });
+  assert.throws(() => place.server.serve(objects), { code: "ERR_POOL_ARGUMENT" });
+  await place.listen();
+  await tryAll(await place.dial());
+});
+
+test("an onError or otherwise that throws or rejects takes nothing down", async () => {
+  const warnings: string[] = [];
+  const warned = (warning: Error): void => void warnings.push(warning.message);
+  process.on("warning", warned);
+  const failing: (() => void)[] = [
+    (): never => {
+      throw new Error("from a listener");
+    },
+    (() => Promise.reject(new Error("from a listener"))) as () => void,
+    (): never => {
+      throw Object.create(null);
+    },
+  ];
+  for (const fail of failing) {
+    await using place = new Place({ onError: fail });
+    await place.listen({ header: true, otherwise: fail });
+    const rude = connectTcp(Number(place.key.split(":")[1]), "127.0.0.1").on("error", () => {});
+    rude.end("GET / HTTP/1.1");
+    await new Promise((resolve) => rude.resume().once("close", resolve));
+    const bad = new Far();
+    place.server.serve(bad.near);
+    bad.send(packet("message", 1, 1));
+    await turns();
+    assert(bad.near.destroyed);
+    await tryAll(await place.dial({ header: true }));
+  }
+  process.off("warning", warned);
+  assert.equal(warnings.filter((text) => text === "from a listener").length, 4);
+  assert.equal(warnings.length, 6);
 });

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DrpcError } from "../../src/drpc/index.ts";
+import { turns } from "../support/clock.ts";
+import { rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
-import { connect, Far, packet, rejection, turns } from "../support/wire.ts";
+import { connect, Far, packet } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
@@ -75,7 +77,7 @@ test("send waits for room in the socket", async () => {
   await sent;
 });
 
-test("hazard 15: past the high-water mark the peer is stopped, and goes on when the consumer has caught up", async () => {
+test("past the high-water mark the peer is stopped, and goes on when the consumer has caught up", async () => {
   const { far, conn } = connect({ highWaterBytes: 10_000 }, new Far({ highWaterMark: 1000 }));
   const stream = await conn.newStream(peer.count);
   let sent = 0;

@@ -11,8 +11,9 @@ import {
 import { dialGrpc, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { behaviours } from "../support/behaviours.ts";
-import { type EchoServer, startEcho, until } from "../support/echo-service.ts";
-import { local } from "../support/grpc-certs.ts";
+import { ca, localhost } from "../support/certs.ts";
+import { until } from "../support/clock.ts";
+import { type EchoServer, startEcho } from "../support/echo-service.ts";
 import type { Behaviour, Bench } from "../support/logged.ts";
 
 const retry = {
@@ -40,9 +41,9 @@ for (const [kind, server, client] of [
   [
     "TLS",
     ServerCredentials.createSsl(null, [
-      { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) },
+      { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) },
     ]),
-    credentials.createSsl(Buffer.from(local.certificate)),
+    credentials.createSsl(Buffer.from(ca)),
   ],
 ] as const) {
   describe(`a pooled channel behaves as a plain one over ${kind}`, () => {

@@ -7,8 +7,9 @@ import { ServiceType, stackIntercept } from "@protobuf-ts/runtime-rpc";
 import { createClient } from "nice-grpc";
 import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
+import { until } from "../support/clock.ts";
 import { ProtobufEcho } from "../support/echo-descriptor.ts";
-import { type EchoServer, echoService, startEcho, until } from "../support/echo-service.ts";
+import { type EchoServer, echoService, startEcho } from "../support/echo-service.ts";
 
 const insecure = credentials.createInsecure();
 const unused = "not used:1";

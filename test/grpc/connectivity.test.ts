@@ -6,7 +6,9 @@ import { runInNewContext } from "node:vm";
 import { type Channel, Client, connectivityState, credentials, Server, ServerCredentials } from "@grpc/grpc-js";
 import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { rejection, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { startRaw } from "../support/raw-grpc.ts";
 
 const insecure = credentials.createInsecure();

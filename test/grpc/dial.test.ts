@@ -4,8 +4,11 @@ import { describe, test } from "node:test";
 import { Channel, type ChannelCredentials, credentials, ServerCredentials, status } from "@grpc/grpc-js";
 import { dialGrpc } from "../../src/grpc/index.ts";
 import { DialError, Pool } from "../../src/index.ts";
-import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
-import { elsewhere, local } from "../support/grpc-certs.ts";
+import { ca, type Identity, localhost, other, stranger } from "../support/certs.ts";
+import { until } from "../support/clock.ts";
+import { echoService, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
+import { startRaw } from "../support/raw-grpc.ts";
 
 const insecure = credentials.createInsecure();
 const dial = dialGrpc(insecure);
@@ -30,9 +33,11 @@ async function startSilent() {
   };
 }
 
-const tls = ServerCredentials.createSsl(null, [
-  { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) },
-]);
+function serverTls({ key, cert }: Identity): ServerCredentials {
+  return ServerCredentials.createSsl(null, [{ private_key: Buffer.from(key), cert_chain: Buffer.from(cert) }]);
+}
+
+const tls = serverTls(localhost);
 
 describe("dialing a gRPC peer", () => {
   test("gives a conn that is ready, with the real channel", async () => {
@@ -65,18 +70,31 @@ describe("dialing a gRPC peer", () => {
     await conn.close();
   });
 
+  test("lets the peer send a MiB of a stream ahead, unless the channel options say otherwise", async () => {
+    await using raw = await startRaw(() => {});
+    for (const [options, expected] of [
+      [{}, 1 << 20],
+      [{ "grpc-node.flow_control_window": 1 << 17 }, 1 << 17],
+    ] as const) {
+      const conn = await dialGrpc(insecure, options)(raw.address, { signal: never });
+      const sessions = (): boolean =>
+        [...raw.sessions].some((each) => each.remoteSettings.initialWindowSize === expected);
+      await until(sessions, `${expected} bytes`);
+      await conn.close();
+    }
+  });
+
   test("speaks TLS, and resolves names", async () => {
     await using echo = await startEcho(tls);
-    const secure = dialGrpc(credentials.createSsl(Buffer.from(local.certificate)));
+    const secure = dialGrpc(credentials.createSsl(Buffer.from(ca)));
     const conn = await secure(`localhost:${echo.port}`, { signal: never });
     assert.deepEqual(await conn.invoke(echoService.unary, { text: "tls" }), { text: "tls" });
     await conn.close();
   });
 
   test("a TLS name that does not match is a clear error", async () => {
-    const wrong = { private_key: Buffer.from(elsewhere.key), cert_chain: Buffer.from(elsewhere.certificate) };
-    await using echo = await startEcho(ServerCredentials.createSsl(null, [wrong]));
-    const secure = dialGrpc(credentials.createSsl(Buffer.from(elsewhere.certificate)));
+    await using echo = await startEcho(serverTls(other));
+    const secure = dialGrpc(credentials.createSsl(Buffer.from(ca)));
     await assert.rejects(async () => secure(`localhost:${echo.port}`, { signal: never }), {
       name: "GrpcError",
       code: status.UNAVAILABLE,
@@ -85,7 +103,7 @@ describe("dialing a gRPC peer", () => {
   });
 
   test("a certificate that nobody vouches for is a clear error", async () => {
-    await using echo = await startEcho(tls);
+    await using echo = await startEcho(serverTls(stranger));
     const secure = dialGrpc(credentials.createSsl());
     await assert.rejects(async () => secure(`localhost:${echo.port}`, { signal: never }), {
       message: /self-signed certificate/,

@@ -9,7 +9,9 @@ import { credentials, status } from "@grpc/grpc-js";
 import { ConnClosedError } from "../../src/errors.ts";
 import { dialGrpc, type GrpcConn } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { echoService, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { answer, startRaw } from "../support/raw-grpc.ts";
 
 const dial = dialGrpc(credentials.createInsecure());

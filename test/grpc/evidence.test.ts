@@ -4,8 +4,10 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import { credentials, ServerCredentials } from "@grpc/grpc-js";
 import { dialGrpc, type GrpcConn } from "../../src/grpc/index.ts";
-import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
-import { local } from "../support/grpc-certs.ts";
+import { ca, localhost } from "../support/certs.ts";
+import { until } from "../support/clock.ts";
+import { echoService, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { startRaw } from "../support/raw-grpc.ts";
 
 const insecure = credentials.createInsecure();
@@ -57,10 +59,10 @@ function ping(conn: GrpcConn, options = { signal }): PromiseLike<unknown> {
 }
 
 describe("signs of life of a gRPC conn", () => {
-  const pair = { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) };
+  const pair = { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) };
   for (const [kind, server, client] of [
     ["plain text", undefined, insecure],
-    ["TLS", ServerCredentials.createSsl(null, [pair]), credentials.createSsl(Buffer.from(local.certificate))],
+    ["TLS", ServerCredentials.createSsl(null, [pair]), credentials.createSsl(Buffer.from(ca))],
   ] as const) {
     test(`bytesRead grows with what comes, and with nothing else, over ${kind}`, async () => {
       await using echo = await startEcho(server);

@@ -3,7 +3,8 @@ import { describe, test } from "node:test";
 import { type CallOptions, Client, credentials } from "@grpc/grpc-js";
 import { connectionScaling, dialGrpc, grpcPeers, pooledChannel, pooledChannels } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { type EchoServer, echoService, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { type EchoServer, echoService, startEcho } from "../support/echo-service.ts";
 
 const insecure = credentials.createInsecure();
 

@@ -4,7 +4,9 @@ import { after, before, describe, test } from "node:test";
 import { credentials, status } from "@grpc/grpc-js";
 import type { Metadata } from "../../src/contract.ts";
 import { dialGrpc, type GrpcConn, GrpcError } from "../../src/grpc/index.ts";
-import { type EchoServer, echoService, rejection, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { type EchoServer, echoService, startEcho } from "../support/echo-service.ts";
+import { reasonOf, rejection } from "../support/outcome.ts";
 import { answer, startRaw } from "../support/raw-grpc.ts";
 
 const dial = dialGrpc(credentials.createInsecure());
@@ -164,7 +166,7 @@ describe("invoke on a gRPC conn", () => {
     const call = conn.invoke(echoService.unary, { text: "x", delayMs: -1 }, { signal: controller.signal });
     await until(() => echo.running === running + 1, "the call arrives");
     controller.abort(reason);
-    assert.equal(await rejection(call), reason);
+    assert.equal(await reasonOf(call), reason);
     await until(() => echo.cancelled === before + 1, "the server sees the cancel");
   });
 
@@ -172,7 +174,7 @@ describe("invoke on a gRPC conn", () => {
     const handled = echo.handled;
     const reason = new Error("no");
     const call = conn.invoke(echoService.unary, { text: "x" }, { signal: AbortSignal.abort(reason) });
-    assert.equal(await rejection(call), reason);
+    assert.equal(await reasonOf(call), reason);
     assert.equal(echo.handled, handled);
   });
 
@@ -225,7 +227,7 @@ describe("invoke on a gRPC conn", () => {
     const options = [{ onHeader: callback, metadata: { "x-a": "1" } }, { onTrailer: callback }];
     for (const each of options) {
       const call = conn.invoke(echoService.unary, { text: "x" }, each);
-      assert.equal(await rejection(call), thrown);
+      assert.equal(await reasonOf(call), thrown);
     }
     assert.deepEqual(await other, { text: "other" });
   });

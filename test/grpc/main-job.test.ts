@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
 
 const script = fileURLToPath(new URL("../../examples/main-job/main.js", import.meta.url));
 

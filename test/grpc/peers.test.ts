@@ -3,8 +3,8 @@ import { describe, test } from "node:test";
 import { ChannelCredentials, type ChannelOptions, Client, credentials, ServerCredentials, status } from "@grpc/grpc-js";
 import { type GrpcPeer, grpcPeers, pooledChannels } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
+import { ca, localhost } from "../support/certs.ts";
 import { type Answer, echoService, startEcho } from "../support/echo-service.ts";
-import { local } from "../support/grpc-certs.ts";
 
 const { path, requestSerialize, responseDeserialize } = echoService.unary;
 
@@ -17,7 +17,7 @@ function call(client: Client): Promise<Answer | undefined> {
 }
 
 const tls = ServerCredentials.createSsl(null, [
-  { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) },
+  { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) },
 ]);
 
 describe("pooledChannels", () => {
@@ -38,7 +38,7 @@ describe("pooledChannels", () => {
     await using echo = await startEcho(tls);
     await using pool = new Pool(grpcPeers());
     const channelFactoryOverride = pooledChannels(pool);
-    const root = Buffer.from(local.certificate);
+    const root = Buffer.from(ca);
     const clients: [ChannelCredentials, object][] = [
       [credentials.createSsl(root), {}],
       [credentials.createSsl(root), {}],
@@ -57,7 +57,7 @@ describe("pooledChannels", () => {
     await using pool = new Pool({ dial, hashKey: (peer: GrpcPeer) => peer.address });
     const channelFactoryOverride = pooledChannels(pool);
     const address = `localhost:${echo.port}`;
-    const root = Buffer.from(local.certificate);
+    const root = Buffer.from(ca);
     await call(new Client(address, credentials.createSsl(root), { channelFactoryOverride }));
     await assert.rejects(call(new Client(address, credentials.createSsl(root), { channelFactoryOverride })), {
       code: status.FAILED_PRECONDITION,

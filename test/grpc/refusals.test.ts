@@ -4,7 +4,9 @@ import { type CallOptions, Client, credentials, type ServiceError, status } from
 import { dialGrpc, type GrpcConn, pooledChannel, statusOfPoolError } from "../../src/grpc/index.ts";
 import { isPoolError, type Lease } from "../../src/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { type Answer, type Ask, echoService, rejection, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { type Answer, type Ask, echoService, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 
 const insecure = credentials.createInsecure();
 const { path, requestSerialize, responseDeserialize } = echoService.unary;

@@ -3,7 +3,9 @@ import { describe, test } from "node:test";
 import { type CallOptions, Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { dialGrpc, type GrpcConn, pooledChannel, pooledChannels } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { type Answer, type Ask, echoService, rejection, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { type Answer, type Ask, echoService, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { answer, startRaw } from "../support/raw-grpc.ts";
 
 const insecure = credentials.createInsecure();

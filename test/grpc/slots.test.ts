@@ -7,7 +7,8 @@ import { type CallOptions, Client, credentials, Metadata, type StatusObject, sta
 import type { Conn } from "../../src/contract.ts";
 import { dialGrpc, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { type Answer, type Ask, echoService, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { type Answer, type Ask, echoService, startEcho } from "../support/echo-service.ts";
 
 const insecure = credentials.createInsecure();
 const { unary, chat, repeat } = echoService;

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { credentials, status } from "@grpc/grpc-js";
 import { dialGrpc, type GrpcConn, GrpcError } from "../../src/grpc/index.ts";
-import { type Answer, type EchoServer, echoService, rejection, startEcho, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
+import { type Answer, type EchoServer, echoService, startEcho } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { frame, startRaw } from "../support/raw-grpc.ts";
 
 const dial = dialGrpc(credentials.createInsecure());

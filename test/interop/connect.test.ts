@@ -6,8 +6,8 @@ import { type CallOptions, Code, ConnectError, createClient } from "@connectrpc/
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { dialHttp2, type PooledSession, pooledSession } from "../../src/connect/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
+import { until } from "../support/clock.ts";
 import { echoDescriptor } from "../support/echo-descriptor.ts";
-import { until } from "../support/echo-service.ts";
 import { GoGrpcPeer, noGo } from "./grpcpeer.ts";
 
 interface Text extends JsonObject {

@@ -30,7 +30,7 @@ describe("DRPC against Go", { skip: noGo }, () => {
     go[Symbol.dispose]();
   });
 
-  test("row 44: unary calls, a hundred in a row on one conn", async () => {
+  test("unary calls, a hundred in a row on one conn", async () => {
     for (let i = 0; i < 100; i++) assert.equal(text(await conn.invoke(peer.echo, Buffer.from(`${i}`))), `${i}`);
   });
 
@@ -103,7 +103,7 @@ describe("DRPC against Go", { skip: noGo }, () => {
     assert.equal(text(await conn.invoke(peer.cancelled, Buffer.alloc(0))), "20");
   });
 
-  test("hazard 15: a stream that nobody reads stops the Go server, and memory stays bounded", async () => {
+  test("a stream that nobody reads stops the Go server, and memory stays bounded", async () => {
     const stream = await conn.newStream(peer.count);
     await stream.closeSend(Buffer.from("100000000"));
     const socket = conn.duplex as Socket;

@@ -8,10 +8,9 @@ import { describe, type TestContext, test } from "node:test";
 import { dialHttp2, type Http2Conn, type Http2DialOptions } from "../../src/http2/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { ca, localhost } from "../support/certs.ts";
-import { until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
 import { ErrorCode, FrameType, type HostileConn, HostileHttp2, type Manners } from "../support/hostile-http2.ts";
-import { nothingUnheard } from "../support/outcome.ts";
-import { rejection } from "../support/pooled.ts";
+import { nothingUnheard, rejection } from "../support/outcome.ts";
 
 nothingUnheard();
 

@@ -11,8 +11,7 @@ import { type SocketConn, socketConn } from "../../src/net/socket.ts";
 import type { PoolOptions } from "../../src/options.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { ca, localhost, other } from "../support/certs.ts";
-import { nothingUnheard } from "../support/outcome.ts";
-import { rejection } from "../support/pooled.ts";
+import { nothingUnheard, rejection } from "../support/outcome.ts";
 
 nothingUnheard();
 

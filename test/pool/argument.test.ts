@@ -2,17 +2,13 @@ import assert from "node:assert/strict";
 import { Socket } from "node:net";
 import { test } from "node:test";
 import type { Conn, Dial } from "../../src/contract.ts";
-import { isPoolError } from "../../src/errors.ts";
+import { DialError, isPoolError } from "../../src/errors.ts";
 import type { AcquireOptions, GetOptions, PoolOptions } from "../../src/options.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { call, pooled, rejection } from "../support/pooled.ts";
-
-/** What must be refused, where TypeScript does not refuse it already. */
-function untyped<T>(value: unknown): T {
-  return value as T;
-}
+import { rejection } from "../support/outcome.ts";
+import { call, pooled } from "../support/pool.ts";
 
 const counts = [
   "capacity",
@@ -25,7 +21,14 @@ const counts = [
   "maxUses",
   "minIdle",
 ];
+
 const times = ["expirationMs", "waitTimeoutMs", "dialTimeoutMs", "maxLifetimeMs", "validateAfterMs"];
+
+/** What must be refused, where TypeScript does not refuse it already. */
+function untyped<T>(value: unknown): T {
+  return value as T;
+}
+
 const numbers = [1.5, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0.5];
 const strangers = ["1", true, null, {}, [], 1n, () => 1];
 
@@ -56,7 +59,7 @@ const wrongOptions: [name: string, value: unknown, error: "RangeError" | "TypeEr
   ["timeout", 5, "TypeError"],
 ];
 
-test("bad input: wrong options are refused at once, each with a clear typed error that names it", () => {
+test("wrong options are refused at once, each with a clear typed error that names it", () => {
   for (const [name, value, kind] of wrongOptions) {
     const options = untyped<PoolOptions<string, Conn>>({ [name]: value });
     assert.throws(
@@ -73,7 +76,7 @@ test("bad input: wrong options are refused at once, each with a clear typed erro
   }
 });
 
-test("bad input: options that are no object are refused; undefined ones are absent", (t) => {
+test("options that are no object are refused; undefined ones are absent", (t) => {
   for (const options of [null, 5, "x", [], () => {}]) {
     assert.throws(() => new Pool(untyped<PoolOptions<string, Conn>>(options)), { code: "ERR_POOL_ARGUMENT" });
   }
@@ -81,7 +84,7 @@ test("bad input: options that are no object are refused; undefined ones are abse
   pooled(t, untyped<PoolOptions<string, ScriptedConn>>(absent));
 });
 
-test("bad input: what the limits option returns is checked too, when the key appears", async (t) => {
+test("what the limits option returns is checked too, when the key appears", async (t) => {
   const { pool } = pooled(t, { limits: (key) => untyped(key === "bad" ? { maxKeyConns: 1.5 } : undefined) });
   const dial = scriptedDial();
   const error = await rejection(pool.acquire("bad", { dial }));
@@ -90,7 +93,7 @@ test("bad input: what the limits option returns is checked too, when the key app
   assert.deepEqual([...pool.keys()], ["good"]);
 });
 
-test("bad input: options of get, acquire, use, tryAcquire and close", async (t) => {
+test("the options of get, acquire, use, tryAcquire and close are checked", async (t) => {
   const { pool } = pooled<Conn>(t);
   const dial = scriptedDial();
   const wrong: object[] = [
@@ -121,7 +124,19 @@ test("bad input: options of get, acquire, use, tryAcquire and close", async (t) 
   assert.equal((await pool.acquire("k", { dial })).conn, dial.conns[0]); // the pool goes on
 });
 
-test("bad input: a missing dial is NoConnError at the first call; one that is no function is refused by get", async (t) => {
+test("a timeout that is NaN or infinite is refused", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const dial = scriptedDial();
+  for (const timeoutMs of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+    for (const refused of [call(pool.get("k", dial), { timeoutMs }), pool.acquire("k", { dial, timeoutMs })]) {
+      const error = await rejection(refused);
+      assert.equal("code" in error && error.code, "ERR_POOL_ARGUMENT");
+    }
+  }
+  assert.equal(dial.count, 0);
+});
+
+test("a missing dial is NoConnError at the first call; one that is no function is refused by get", async (t) => {
   const { pool } = pooled<Conn>(t);
   for (const refused of [call(pool.get("k")), pool.acquire("k"), pool.use("k", async () => {})]) {
     const error = await rejection(refused);
@@ -133,7 +148,7 @@ test("bad input: a missing dial is NoConnError at the first call; one that is no
   assert.deepEqual([...pool.keys()], []);
 });
 
-test("bad input: a dial that returns what is no conn fails with a DialError that says what it got", async (t) => {
+test("a dial that returns what is no conn fails with a DialError that says what it got", async (t) => {
   const { pool } = pooled<Conn>(t);
   const socket = new Socket();
   const results: [unknown, RegExp][] = [
@@ -144,20 +159,26 @@ test("bad input: a dial that returns what is no conn fails with a DialError that
     [{ close: () => {} }, /closed/],
     [{ close: () => {}, closed: true }, /socketConn/],
     [socket, /socketConn/],
+    ["conn", /conn/],
+    [{ closed: Promise.resolve() }, /close\(\)/],
+    [{ closed: false, close: () => {}, destroy: () => {} }, /socketConn/],
   ];
-  for (const [result, message] of results) {
-    const error = await rejection(pool.acquire("k", { dial: async () => untyped<Conn>(result) }));
+  const dialsOf = (result: unknown) => [() => untyped<Conn>(result), async () => untyped<Conn>(result)];
+  const dials = results.flatMap(([result, message]) => dialsOf(result).map((dial) => ({ dial, message })));
+  for (const { dial, message } of dials) {
+    const error = await rejection(pool.acquire("k", { dial }));
+    assert.ok(error instanceof DialError && error.cause instanceof TypeError);
     assert.equal(error.name, "DialError");
     assert.match(error.message, message);
-    assert.ok(error.cause instanceof TypeError);
+    assert.deepEqual([...pool.keys()], []);
   }
   await settle();
   assert.equal(socket.destroyed, true); // nothing is left open
-  assert.deepEqual([pool.stats().dialErrors, pool.stats().open, [...pool.keys()]], [results.length, 0, []]);
+  assert.deepEqual([pool.stats().dialErrors, pool.stats().open, [...pool.keys()]], [dials.length, 0, []]);
   assert.equal(await call(pool.get("k", scriptedDial({ answer: () => "world" }))), "world");
 });
 
-test("bad input: put refuses what is no conn, and a dial must not return a conn that is held already", async (t) => {
+test("put refuses what is no conn, and a dial must not return a conn that is held already", async (t) => {
   const { pool } = pooled<Conn>(t);
   for (const value of [undefined, null, {}, { close: () => {} }, { close: () => {}, closed: true }, new Socket()]) {
     assert.throws(() => pool.put("k", untyped<Conn>(value)), { code: "ERR_POOL_ARGUMENT" });
@@ -170,7 +191,7 @@ test("bad input: put refuses what is no conn, and a dial must not return a conn 
   assert.equal(conn.closes, 0); // it serves the first key
 });
 
-test("bad input: a dial that throws at once, rejects with nothing or never settles harms nobody else", async (t) => {
+test("a dial that throws at once, rejects with nothing or never settles harms nobody else", async (t) => {
   const { pool, clock } = pooled<Conn>(t, { dialTimeoutMs: 100 });
   const dials: Dial<string, Conn>[] = [
     () => {
@@ -188,7 +209,7 @@ test("bad input: a dial that throws at once, rejects with nothing or never settl
   assert.deepEqual([...pool.keys()], ["good"]);
 });
 
-test("bad input: messages show no contents of objects, which may hold credentials", () => {
+test("messages show no contents of objects, which may hold credentials", () => {
   const secret = { password: "hunter2", toString: () => "hunter2" };
   assert.throws(
     () => new Pool(untyped<PoolOptions<string, Conn>>({ capacity: secret })),

@@ -1,43 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { settle } from "../support/clock.ts";
-import { deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { testPool } from "../support/pool.ts";
-import { pooled } from "../support/pooled.ts";
-
-for (const limits of [{ capacity: -1 }, { keyCapacity: -1 }, { capacity: -5, keyCapacity: 3 }]) {
-  test(`row 8: with ${JSON.stringify(limits)}, a conn given back that no waiter takes is closed at once`, async (t) => {
-    const { pool, lease } = pooled(t, limits);
-    const dial = scriptedDial();
-    for (const expected of [1, 2, 3]) {
-      const held = await lease("k", dial);
-      assert.equal(dial.count, expected); // nothing was cached
-      held.release();
-      assert.equal(dial.conns.at(-1)?.closes, 1);
-      assert.equal(pool.stats().open, 0);
-    }
-    assert.equal(pool.stats().closed.evicted, 3);
-  });
-
-  test(`row 8: with ${JSON.stringify(limits)}, a waiter still takes what is given back`, async (t) => {
-    const { pool, lease } = pooled(t, { ...limits, maxConns: 1 });
-    const dial = scriptedDial();
-    const held = await lease("k", dial);
-    const waiting = lease("k", dial);
-    held.release();
-    assert.equal((await waiting).conn, held.conn);
-    assert.deepEqual([dial.count, pool.stats().closed.evicted], [1, 0]);
-  });
-}
-
-test("row 8: zero is unlimited", async (t) => {
-  const { pool, lease } = pooled(t, { capacity: 0, keyCapacity: 0 });
-  const dial = scriptedDial();
-  const held = await Promise.all(Array.from({ length: 200 }, (_, i) => lease(`k${i % 2}`, dial)));
-  for (const one of held) one.release();
-  assert.deepEqual([dial.count, pool.stats().idle], [200, 200]);
-});
+import { ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { pooled } from "../support/pool.ts";
+import { questions } from "../support/questions.ts";
 
 /** A pool with idle conns, put in this order; `check` says which are closed, in the order of their closing. */
 function filled(t: Parameters<typeof pooled>[0], limits: { capacity?: number; keyCapacity?: number }) {
@@ -58,7 +24,40 @@ function filled(t: Parameters<typeof pooled>[0], limits: { capacity?: number; ke
   return { pool, put, use, check, conns };
 }
 
-test("row 9: at the key cap the oldest idle conn of that key is closed first", (t) => {
+for (const limits of [{ capacity: -1 }, { keyCapacity: -1 }, { capacity: -5, keyCapacity: 3 }]) {
+  test(`with ${JSON.stringify(limits)}, a conn given back that no waiter takes is closed at once`, async (t) => {
+    const { pool, lease } = pooled(t, limits);
+    const dial = scriptedDial();
+    for (const expected of [1, 2, 3]) {
+      const held = await lease("k", dial);
+      assert.equal(dial.count, expected); // nothing was cached
+      held.release();
+      assert.equal(dial.conns.at(-1)?.closes, 1);
+      assert.equal(pool.stats().open, 0);
+    }
+    assert.equal(pool.stats().closed.evicted, 3);
+  });
+
+  test(`with ${JSON.stringify(limits)}, a waiter still takes what is given back`, async (t) => {
+    const { pool, lease } = pooled(t, { ...limits, maxConns: 1 });
+    const dial = scriptedDial();
+    const held = await lease("k", dial);
+    const waiting = lease("k", dial);
+    held.release();
+    assert.equal((await waiting).conn, held.conn);
+    assert.deepEqual([dial.count, pool.stats().closed.evicted], [1, 0]);
+  });
+}
+
+test("a capacity of zero is unlimited", async (t) => {
+  const { pool, lease } = pooled(t, { capacity: 0, keyCapacity: 0 });
+  const dial = scriptedDial();
+  const held = await Promise.all(Array.from({ length: 200 }, (_, i) => lease(`k${i % 2}`, dial)));
+  for (const one of held) one.release();
+  assert.deepEqual([dial.count, pool.stats().idle], [200, 200]);
+});
+
+test("at the key cap the oldest idle conn of that key is closed first", (t) => {
   const { put, check, pool } = filled(t, { keyCapacity: 2 });
   put("x", "x1");
   put("y", "y1");
@@ -72,7 +71,7 @@ test("row 9: at the key cap the oldest idle conn of that key is closed first", (
   assert.equal(pool.stats().idle, 4);
 });
 
-test("row 9: then, at the total cap, the oldest given back of any key is closed", (t) => {
+test("after the key cap comes the total cap, which closes the oldest given back of any key", (t) => {
   const { put, check, pool } = filled(t, { capacity: 3, keyCapacity: 2 });
   put("x", "x1");
   put("y", "y1");
@@ -86,7 +85,7 @@ test("row 9: then, at the total cap, the oldest given back of any key is closed"
   assert.deepEqual([...pool.keys()], ["y", "z"]); // x has left no trace
 });
 
-test("row 9: the oldest of any key, also where keys have expirations of their own", (t) => {
+test("the total cap closes the oldest of any key, also where keys have expirations of their own", (t) => {
   const { pool } = pooled(t, { capacity: 3, limits: (key) => ({ expirationMs: Number(key) }) });
   const closed: string[] = [];
   for (const key of ["20", "0", "10", "20", "10", "0"]) {
@@ -95,7 +94,7 @@ test("row 9: the oldest of any key, also where keys have expirations of their ow
   assert.deepEqual(closed, ["20", "0", "10"]);
 });
 
-test("row 9: blocked idle conns count, and can be evicted", async (t) => {
+test("blocked idle conns count, and can be evicted", async (t) => {
   const { put, use, check, conns, pool } = filled(t, { keyCapacity: 2 });
   put("x", "x1");
   put("x", "x2");
@@ -113,7 +112,7 @@ test("row 9: blocked idle conns count, and can be evicted", async (t) => {
   assert.deepEqual([pool.stats().blocked, pool.stats().idle], [0, 2]);
 });
 
-test("row 9: blocked idle conns count towards the total as well", (t) => {
+test("blocked idle conns count towards the total as well", (t) => {
   const { put, use, check, conns, pool } = filled(t, { capacity: 2 });
   put("x", "x1");
   use("x", "x1");
@@ -126,7 +125,7 @@ test("row 9: blocked idle conns count towards the total as well", (t) => {
   check("x1", "the oldest, blocked or not");
 });
 
-test("row 9: a conn that runs streams is never evicted, and one that runs none is, multiplexed or not", async (t) => {
+test("a conn that runs streams is never evicted, and one that runs none is, multiplexed or not", async (t) => {
   const { pool, lease } = pooled(t, { capacity: 1 });
   const dial = scriptedDial({ maxStreams: 4 });
   const [a, b, c] = [await lease("a", dial), await lease("b", dial), await lease("c", dial)];
@@ -150,7 +149,7 @@ test("row 9: a conn that runs streams is never evicted, and one that runs none i
   );
 });
 
-test("row 10: giving back refreshes age in the total order: k1, k2, k1, k3 at capacity 2 closes k2's", (t) => {
+test("giving back refreshes age in the total order: k1, k2, k1, k3 at capacity 2 closes k2's", (t) => {
   const { put, use, check } = filled(t, { capacity: 2 });
   put("k1", "k1's");
   put("k2", "k2's");
@@ -159,7 +158,7 @@ test("row 10: giving back refreshes age in the total order: k1, k2, k1, k3 at ca
   check("k2's", "k1's was given back after it");
 });
 
-test("row 10: giving back refreshes age in the key's order: a, b, a, c at key capacity 2 closes b", (t) => {
+test("giving back refreshes age in the key's order: a, b, a, c at key capacity 2 closes b", (t) => {
   const { put, use, check } = filled(t, { keyCapacity: 2 });
   put("k", "a");
   put("k", "b");
@@ -168,7 +167,7 @@ test("row 10: giving back refreshes age in the key's order: a, b, a, c at key ca
   check("b", "a was given back after it");
 });
 
-test("row 10: a give-back of one of several streams refreshes nothing: the conn was not idle", (t) => {
+test("a give-back of one of several streams refreshes nothing: the conn was not idle", (t) => {
   const { pool } = pooled(t, { capacity: 2 });
   const [shared, other, third] = [1, 2, 3].map(() => new ScriptedConn({ maxStreams: 2 }));
   assert.ok(shared !== undefined && other !== undefined && third !== undefined);
@@ -181,7 +180,7 @@ test("row 10: a give-back of one of several streams refreshes nothing: the conn 
   assert.deepEqual([shared.closes, other.closes, third.closes], [1, 0, 0]);
 });
 
-test("row 13, defects: at capacity 1, giving back a second conn of the same key closes the first and orphans none", async (t) => {
+test("at capacity 1, giving back a second conn of the same key closes the first and orphans none", async (t) => {
   const { pool, lease } = pooled(t, { capacity: 1 });
   const dial = scriptedDial();
   const [one, two] = [await lease("k", dial), await lease("k", dial)];
@@ -199,35 +198,11 @@ test("row 13, defects: at capacity 1, giving back a second conn of the same key 
   assert.deepEqual([dial.count, pool.stats().open], [2, 1]);
 });
 
-test("row 13, defects: emptied keys do not stay in the map", async (t) => {
-  const { pool, lease } = pooled(t, { capacity: 10 });
-  const dial = scriptedDial();
-  for (let i = 0; i < 1000; i++) (await lease(`k${i}`, dial)).release();
-  assert.equal(pool.stats().keys, 10);
-  assert.equal([...pool.keys()].length, 10);
-  assert.equal(pool.stats().dials, 1000); // what the forgotten ones counted is kept
-  for (const conn of dial.conns) conn.die();
-  await settle();
-  assert.equal(pool.stats().keys, 0);
-});
-
-test("row 13, defects: a slow close() blocks no key, its own included", async (t) => {
-  const never = deferred();
-  const { lease } = pooled(t, { capacity: 1 });
-  const dial = scriptedDial({ close: () => never.promise });
-  (await lease("slow", dial)).release();
-  (await lease("other", dial)).release(); // evicts the slow one, whose close hangs
-  assert.equal(dial.conns[0]?.closes, 1);
-  assert.equal((await lease("third", dial)).conn, dial.conns[2]);
-  assert.equal((await lease("slow", dial)).conn, dial.conns[3]);
-  never.resolve();
-});
-
-test("row 10: among hundreds of keys in use, those evicted are the ones given back longest ago", () => {
+test("among hundreds of keys in use, those evicted are the ones given back longest ago", (t) => {
   const key = fc.integer({ min: 0, max: 599 });
   fc.assert(
     fc.property(fc.array(key, { maxLength: 2000 }), fc.integer({ min: 1, max: 599 }), (uses, capacity) => {
-      const pool = testPool({ expirationMs: 1e6 });
+      const { pool } = pooled(t, { expirationMs: 1e6 });
       const order = new Set<number>();
       for (let k = 0; k < 600; k++) {
         pool.put(String(k), new ScriptedConn());
@@ -243,5 +218,33 @@ test("row 10: among hundreds of keys in use, those evicted are the ones given ba
       assert.deepEqual([...pool.keys()].toSorted(), youngest.toSorted());
     }),
     { numRuns: 20 },
+  );
+});
+
+test('with selection "fastest", too, the oldest given back is evicted at the key cap', (t) => {
+  const { pool } = pooled(t, { selection: "fastest", keyCapacity: 20 });
+  const conns = Array.from({ length: 22 }, () => new ScriptedConn());
+  for (const conn of conns.slice(0, 20)) pool.put("k", conn);
+  const lease = pool.tryAcquire("k"); // some are compared, and go behind
+  lease?.release();
+  for (const conn of conns.slice(20)) pool.put("k", conn);
+  const closed = conns.filter(({ closes }) => closes > 0);
+  assert.deepEqual(closed, conns.filter((conn) => conn !== lease?.conn).slice(0, 2));
+});
+
+test("at the key cap the oldest conn goes, though a search had set it aside as due for validation", async (t) => {
+  const { validate } = questions(true);
+  const { pool, clock } = pooled(t, { validate, keyCapacity: 3 });
+  const conns = Array.from({ length: 6 }, () => new ScriptedConn());
+  for (const conn of conns.slice(0, 3)) {
+    pool.put("k", conn);
+    await clock.advance(10);
+  }
+  await clock.advance(500);
+  assert.equal(pool.tryAcquire("k"), undefined); // all three are due
+  for (const conn of conns.slice(3)) pool.put("k", conn);
+  assert.deepEqual(
+    conns.map(({ closes }) => closes),
+    [1, 1, 1, 0, 0, 0],
   );
 });

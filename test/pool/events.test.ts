@@ -5,8 +5,8 @@ import type { PoolEventName } from "../../src/pool/events.ts";
 import type { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { nothingUnheard } from "../support/outcome.ts";
-import { pooled, rejection } from "../support/pooled.ts";
+import { nothingUnheard, rejection, soon } from "../support/outcome.ts";
+import { pooled } from "../support/pool.ts";
 
 nothingUnheard();
 
@@ -39,7 +39,7 @@ function record<C extends ScriptedConn>(pool: Pool<string, C>) {
   return { take, names: async () => (await take()).map(([name]) => name), stops };
 }
 
-test("row 28: dialed, leased, released, waiting and served, with key, conn and durations, in order", async (t) => {
+test("dialed, leased, released, waiting and served come in order, with key, conn and durations", async (t) => {
   const { pool, clock } = pooled(t, { name: "mine", maxKeyConns: 1 });
   const { take } = record(pool);
   const dial = scriptedDial({}, { manual: true });
@@ -66,7 +66,7 @@ test("row 28: dialed, leased, released, waiting and served, with key, conn and d
   ]);
 });
 
-test("row 28: dialFailed and timedOut carry the caller's error and how long it took", async (t) => {
+test("dialFailed and timedOut carry the caller's error and how long it took", async (t) => {
   const { pool, clock } = pooled(t);
   const { take } = record(pool);
   const dial = scriptedDial({}, { manual: true });
@@ -80,7 +80,7 @@ test("row 28: dialFailed and timedOut carry the caller's error and how long it t
   assert.deepEqual((await take())[1], ["timedOut", { key: "k", error: await late, ms: 50, pool: "pool" }]);
 });
 
-test("row 28: evicted, expired and retired, each before its closed, with reason, age and uses", async (t) => {
+test("evicted, expired and retired each come before their closed, with reason, age and uses", async (t) => {
   const { pool, clock } = pooled(t, { keyCapacity: 1, expirationMs: 1000, maxUses: 2 });
   const [a, b, c] = [new ScriptedConn(), new ScriptedConn(), new ScriptedConn()];
   const ended = async () => (await take()).filter(([name]) => name !== "leased" && name !== "released");
@@ -108,7 +108,7 @@ test("row 28: evicted, expired and retired, each before its closed, with reason,
   assert.deepEqual([expired?.conn, expired?.reason], [c, "expired"]);
 });
 
-test("row 28: drained when the last stream of a draining conn has ended, cleared with its key, closed when close() has settled, with its error", async (t) => {
+test("drained comes when the last stream of a draining conn has ended, cleared with its key, closed with its error when close() has settled", async (t) => {
   const { pool } = pooled(t);
   const error = new Error("ECONNRESET");
   let settled: (error: Error) => void = () => {};
@@ -130,7 +130,18 @@ test("row 28: drained when the last stream of a draining conn has ended, cleared
   assert.deepEqual(await take(), [["cleared", { key: undefined, pool: "pool" }]]);
 });
 
-test("row 28: every reason reaches the listeners, stats and events alike", async (t) => {
+test("an error of closing an evicted conn is not lost: the closed event carries it", async (t) => {
+  const { pool } = pooled(t, { capacity: 1 });
+  const errors: unknown[] = [];
+  pool.on("closed", ({ error }) => errors.push(error));
+  const failed = new Error("no");
+  pool.put("a", new ScriptedConn({ close: () => Promise.reject(failed) }));
+  pool.put("b", new ScriptedConn());
+  await settle();
+  assert.deepEqual(errors, [failed]);
+});
+
+test("every reason reaches the listeners, stats and events alike", async (t) => {
   const { pool } = pooled(t);
   const { take } = record(pool);
   for (const [reason, go] of [
@@ -153,7 +164,7 @@ test("row 28: every reason reaches the listeners, stats and events alike", async
   }
 });
 
-test("row 28: the same events go to node:diagnostics_channel, of all pools, by name", async (t) => {
+test("the same events go to node:diagnostics_channel, of all pools, by name", async (t) => {
   const heard: Event[] = [];
   const hear = (event: unknown) => void heard.push(event as Event);
   subscribe("rpc-conn-pool:leased", hear);
@@ -179,7 +190,7 @@ test("row 28: the same events go to node:diagnostics_channel, of all pools, by n
   assert.equal(heard.length, 2);
 });
 
-test("row 28: listeners that throw, reject or use the pool harm nobody; each is stopped by what on() returned", async (t) => {
+test("listeners that throw, reject or use the pool harm nobody; each is stopped by what on() returned", async (t) => {
   const { pool } = pooled(t, { keyCapacity: 5 });
   const warnings: string[] = [];
   const warn = (warning: Error) => void warnings.push(warning.message);
@@ -207,7 +218,24 @@ test("row 28: listeners that throw, reject or use the pool harm nobody; each is 
   assert.throws(() => pool.on("leased", undefined as never), { code: "ERR_POOL_ARGUMENT" });
 });
 
-test("row 28: while nobody listens no event is made, no clock read and no microtask queued", async (t) => {
+test("a listener may clear the pool in the middle of a hand-out", async (t) => {
+  const { pool } = pooled(t, { dial: scriptedDial() });
+  const warnings: Error[] = [];
+  const hear = (warning: Error) => void warnings.push(warning);
+  process.on("warning", hear);
+  pool.on("leased", () => {
+    throw new Error("thrown by a listener");
+  });
+  const off = pool.on("dialed", () => pool.clear());
+  (await soon(pool.acquire("k"))).release();
+  off();
+  (await soon(pool.acquire("k"))).release();
+  await settle();
+  process.off("warning", hear);
+  assert.ok(warnings.some(({ message }) => message.includes("thrown by a listener")));
+});
+
+test("while nobody listens no event is made, no clock read and no microtask queued", async (t) => {
   const { pool, clock } = pooled(t);
   pool.put("k", new ScriptedConn());
   pool.on("leased", () => assert.fail("stopped"))();

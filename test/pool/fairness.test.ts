@@ -1,11 +1,29 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { settle } from "../support/clock.ts";
+import type { Pool } from "../../src/pool/pool.ts";
+import { settle, turns, until } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome } from "../support/outcome.ts";
-import { pooled } from "../support/pooled.ts";
+import { nothingUnheard, outcome } from "../support/outcome.ts";
+import { pooled } from "../support/pool.ts";
 
-test("row 42: under a total limit, another key's idle conn makes way, the oldest given back first", async (t) => {
+nothingUnheard();
+
+/** Callers of one key that take turns on its conns without end; counts what each turn hands off. */
+function crowd(pool: Pool<string, ScriptedConn>, key: string, callers: number): { turns: number; stop: boolean } {
+  const state = { turns: 0, stop: false };
+  const call = async () => {
+    while (!state.stop) {
+      const lease = await pool.acquire(key);
+      state.turns++;
+      await turns(1);
+      lease.release();
+    }
+  };
+  for (let caller = 0; caller < callers; caller++) call().catch(() => {}); // the pool is closed at the end of the test
+  return state;
+}
+
+test("under a total limit, another key's idle conn makes way, the oldest given back first", async (t) => {
   const { pool, lease } = pooled(t, { maxConns: 3 });
   const dial = scriptedDial();
   for (const key of ["a", "b", "c"]) (await lease(key, dial)).release();
@@ -18,7 +36,7 @@ test("row 42: under a total limit, another key's idle conn makes way, the oldest
   assert.deepEqual([pool.stats().open, pool.stats().closed.evicted], [3, 2]);
 });
 
-test("row 42: a conn that runs a stream makes way for nobody", async (t) => {
+test("a conn that runs a stream makes way for nobody", async (t) => {
   const { lease } = pooled(t, { maxConns: 1 });
   const dial = scriptedDial({ maxStreams: 2 });
   const [one, two] = [await lease("a", dial), await lease("a", dial)];
@@ -31,7 +49,38 @@ test("row 42: a conn that runs a stream makes way for nobody", async (t) => {
   assert.deepEqual([other.state, dial.conns[0]?.closes], ["resolved", 1]);
 });
 
-test("row 42: an idle conn of the caller's own key is used, not evicted", async (t) => {
+test("a total limit evicts multiplexed conns that run nothing, and never one that runs a stream", async (t) => {
+  const dial = scriptedDial({ maxStreams: 5 });
+  const { pool } = pooled(t, { dial, maxConns: 2, capacity: 1 });
+  const a = await pool.acquire("a");
+  const more = await pool.acquire("a");
+  const b = await pool.acquire("b");
+  b.release();
+  const c = outcome(pool.acquire("c"));
+  await settle();
+  assert.equal(b.conn.closes, 1);
+  more.release();
+  const d = outcome(pool.acquire("d"));
+  await settle();
+  assert.deepEqual([c.state, d.state, a.conn.closes], ["resolved", "pending", 0]);
+  a.release();
+  await settle();
+  assert.deepEqual([d.state, a.conn.closes], ["resolved", 1]);
+});
+
+test("a blocked idle conn of another key makes way too", async (t) => {
+  const { pool, lease } = pooled(t, { maxConns: 1 });
+  const blocked = new ScriptedConn();
+  pool.put("a", blocked);
+  pool.tryAcquire("a")?.release();
+  blocked.blockedUntil = new Promise(() => {});
+  assert.equal(pool.tryAcquire("a"), undefined);
+  const dial = scriptedDial();
+  assert.equal((await lease("b", dial)).conn, dial.conns[0]);
+  assert.equal(blocked.closes, 1);
+});
+
+test("an idle conn of the caller's own key is used, not evicted", async (t) => {
   const { lease, pool } = pooled(t, { maxConns: 2 });
   const dial = scriptedDial();
   (await lease("a", dial)).release();
@@ -41,7 +90,7 @@ test("row 42: an idle conn of the caller's own key is used, not evicted", async 
   assert.deepEqual([dial.count, pool.stats().closed.evicted], [2, 0]);
 });
 
-test("row 42: dialing and draining conns count: open conns never exceed maxConns", async (t) => {
+test("dialing and draining conns count: open conns never exceed maxConns", async (t) => {
   const { pool, lease } = pooled(t, { maxConns: 2 });
   const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
   const asked = ["a", "b", "c"].map((key) => outcome(lease(key, dial)));
@@ -64,25 +113,29 @@ test("row 42: dialing and draining conns count: open conns never exceed maxConns
   );
 });
 
-test("row 42: the keys that wait get places in the order of their oldest waiters", async (t) => {
+test("the keys that wait get places in the order of their oldest waiters", async (t) => {
   const { pool, lease } = pooled(t, { maxConns: 1 });
   const dial = scriptedDial();
   const held = await lease("a", dial);
   const served: string[] = [];
-  const asked = ["c", "b", "d", "c", "b"].map(async (key) => {
+  const asked = ["c", "b", "d", "c", "b"].map(async (key, number) => {
     const one = await lease(key, dial);
-    served.push(key);
+    served.push(`${key}${number}`);
     await settle();
     one.release();
   });
   held.release();
   await Promise.all(asked);
-  assert.deepEqual([...new Set(served)], ["c", "b", "d"]);
+  assert.equal(served[0], "c0");
+  assert.deepEqual(
+    served.filter((name) => ["c0", "b1", "d2"].includes(name)),
+    ["c0", "b1", "d2"],
+  );
   assert.equal(served.length, 5);
   assert.equal(pool.stats().open, 1);
 });
 
-test("row 42: a busy key yields: the oldest waiter elsewhere has a place after at most 16 hand-offs", async (t) => {
+test("a busy key yields: the oldest waiter elsewhere has a place after at most 16 hand-offs", async (t) => {
   const { pool, lease } = pooled(t, { maxConns: 1 });
   const dial = scriptedDial();
   let current = await lease("busy", dial);
@@ -100,10 +153,47 @@ test("row 42: a busy key yields: the oldest waiter elsewhere has a place after a
   }
   assert.equal(starving.state, "resolved");
   assert.ok(handOffs <= 16, `${handOffs} hand-offs`);
+  assert.ok(handOffs >= 8, "a place is not given up at the first release");
   assert.equal(pool.stats().closed.evicted, 1);
 });
 
-test("row 42: a full pool of one hundred busy keys serves every one of them", async (t) => {
+test("a multiplexed key gives up its place too: its conn drains, and takes no further stream", async (t) => {
+  const dial = scriptedDial({ maxStreams: 4 });
+  const { pool } = pooled(t, { dial, maxConns: 1 });
+  const busy = crowd(pool, "busy", 12);
+  await settle();
+  const before = busy.turns;
+  const waiter = outcome(pool.acquire("other"));
+  await until(() => waiter.state !== "pending", "the waiter is served");
+  assert.equal(waiter.state, "resolved");
+  assert.ok(busy.turns - before <= 16 + 4, `${busy.turns - before} turns of the busy key came first`);
+  assert.equal(dial.conns[0]?.closes, 1);
+  busy.stop = true;
+  waiter.value?.release();
+  await settle();
+});
+
+test("the key that gave up its place goes behind the one that it gave it to, and is served after that", async (t) => {
+  const { pool } = pooled(t, { dial: scriptedDial(), maxConns: 1 });
+  const one = crowd(pool, "one", 3);
+  const two = crowd(pool, "two", 3);
+  await until(() => one.turns + two.turns > 300, "the turns are taken");
+  one.stop = true;
+  two.stop = true;
+  assert.ok(Math.abs(one.turns - two.turns) <= 40, `${one.turns} turns against ${two.turns}`);
+  await until(() => pool.stats().streams === 0, "the crowd leaves");
+});
+
+test("three keys at two places all get on", async (t) => {
+  const { pool } = pooled(t, { dial: scriptedDial(), maxConns: 2 });
+  const keys = ["a", "b", "c"].map((key) => crowd(pool, key, 3));
+  await until(() => keys.reduce((sum, { turns }) => sum + turns, 0) > 600, "the turns are taken");
+  for (const key of keys) key.stop = true;
+  for (const key of keys) assert.ok(key.turns > 100, `turns: ${keys.map(({ turns }) => turns).join(", ")}`);
+  await until(() => pool.stats().streams === 0, "the crowd leaves");
+});
+
+test("a full pool of one hundred busy keys serves every one of them", async (t) => {
   const { pool, lease } = pooled(t, { maxConns: 10 });
   const dial = scriptedDial();
   let most = 0;
@@ -121,14 +211,50 @@ test("row 42: a full pool of one hundred busy keys serves every one of them", as
   assert.deepEqual([pool.stats().waiting, pool.stats().streams], [0, 0]);
 });
 
-test("row 42: a blocked idle conn of another key makes way too", async (t) => {
-  const { pool, lease } = pooled(t, { maxConns: 1 });
-  const blocked = new ScriptedConn();
-  pool.put("a", blocked);
-  pool.tryAcquire("a")?.release();
-  blocked.blockedUntil = new Promise(() => {});
-  assert.equal(pool.tryAcquire("a"), undefined);
+test("whoever waits for a place while nobody else does is not made to share", async (t) => {
   const dial = scriptedDial();
-  assert.equal((await lease("b", dial)).conn, dial.conns[0]);
-  assert.equal(blocked.closes, 1);
+  const { pool } = pooled(t, { dial, maxConns: 1 });
+  const busy = crowd(pool, "busy", 3);
+  await until(() => busy.turns > 100, "the turns are taken");
+  busy.stop = true;
+  assert.equal(dial.count, 1, "no hand-off closes a conn where no other key waits");
+  await until(() => pool.stats().streams === 0, "the crowd leaves");
+});
+
+test("endless streams on conns that drain elsewhere do not make others wait for ever", async (t) => {
+  const { pool } = pooled(t, { dial: scriptedDial(), maxConns: 4, limits: () => ({ maxKeyConns: 3 }) });
+  const endless = await Promise.all([1, 2, 3].map(() => pool.acquire("endless")));
+  pool.clear("endless");
+  assert.equal(pool.stats().draining, 3);
+  const busy = crowd(pool, "busy", 4);
+  await settle();
+  const before = busy.turns;
+  const waiter = outcome(pool.acquire("other"));
+  await until(() => waiter.state !== "pending" || busy.turns - before > 100, "the waiter is served");
+  assert.equal(waiter.state, "resolved", `after ${busy.turns - before} turns of the busy key`);
+  assert.ok(busy.turns - before <= 17);
+  busy.stop = true;
+  waiter.value?.release();
+  for (const lease of endless) lease.release();
+  await settle();
+});
+
+test("a conn that makes way but never ends its last stream does not stand for the place that others wait for", async (t) => {
+  const dial = scriptedDial<string>((key) => ({ maxStreams: key === "shared" ? 2 : 1 }));
+  const { pool } = pooled(t, { dial, maxConns: 2, limits: () => ({ maxKeyConns: 1 }) });
+  const endless = await pool.acquire("shared");
+  const waiter = outcome(pool.acquire("other"));
+  await settle();
+  assert.equal(waiter.state, "resolved", "the second place was free");
+  const next = outcome(pool.acquire("next"));
+  for (let call = 0; call < 20; call++) pool.tryAcquire("shared")?.release();
+  assert.equal(pool.stats("shared").draining, 1, "it made way, but its endless stream runs on");
+  const busy = crowd(pool, "other", 3);
+  waiter.value?.release();
+  await until(() => next.state !== "pending" || busy.turns > 100, "the waiter is served");
+  assert.equal(next.state, "resolved", `after ${busy.turns} turns of the busy key`);
+  busy.stop = true;
+  next.value?.release();
+  endless.release();
+  await settle();
 });

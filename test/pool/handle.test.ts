@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Conn, Rpc, Stream } from "../../src/contract.ts";
+import type { Conn } from "../../src/contract.ts";
+import { isPoolError } from "../../src/errors.ts";
 import { settle } from "../support/clock.ts";
-import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { call, pooled, rejection } from "../support/pooled.ts";
+import { answered, echo, PlainConn, running, ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { nothingUnheard, outcome, rejection } from "../support/outcome.ts";
+import { call, pooled, single } from "../support/pool.ts";
 
-const answered = { answer: () => "world" };
+nothingUnheard();
 
-test("row 1: get dials nothing, the first RPC does, and those after it reuse the conn", async (t) => {
+test("get dials nothing, the first RPC does, and those after it reuse the conn", async (t) => {
   const { pool } = pooled<Conn>(t);
   const dial = scriptedDial(answered);
   const check = async (conn: Conn, dials: number) => {
@@ -28,50 +30,7 @@ test("row 1: get dials nothing, the first RPC does, and those after it reuse the
   await check(pool.get("b", dial), 2);
 });
 
-test("row 1: a dial has a signal of the pool's: the caller that caused it may go, the others are served", async (t) => {
-  const { pool } = pooled<Conn>(t);
-  const dial = scriptedDial(answered, { manual: true, maxStreams: 2 });
-  const caller = new AbortController();
-  const handle = pool.get("a", dial);
-  const first = call(handle, { signal: caller.signal });
-  const second = call(handle);
-  assert.equal(dial.pending.length, 1); // two slots: one dial for both
-  caller.abort(new Error("gone"));
-  assert.equal((await rejection(first)).message, "gone");
-  assert.equal(dial.pending[0]?.signal.aborted, false);
-  dial.pending[0]?.arrive();
-  assert.equal(await second, "world");
-  assert.equal(dial.count, 1);
-});
-
-test("row 1: when all callers of a dial have gone, its signal aborts", async (t) => {
-  const { pool } = pooled<Conn>(t);
-  const dial = scriptedDial(answered, { manual: true, maxStreams: 2 });
-  const caller = new AbortController();
-  const handle = pool.get("a", dial, { signal: caller.signal });
-  const calls = [call(handle), call(handle)];
-  caller.abort(new Error("gone"));
-  for (const one of calls) assert.equal((await rejection(one)).message, "gone");
-  assert.equal(dial.pending[0]?.signal.aborted, true);
-  const late = dial.pending[0]?.arrive();
-  await settle();
-  assert.equal(late?.closes, 1); // what it still brings is closed
-  assert.deepEqual([...pool.keys()], []);
-});
-
-test("row 1: a new dial uses the function of the oldest caller that it is for", async (t) => {
-  const { pool } = pooled<Conn>(t, { maxKeyConns: 1 });
-  const [first, second, third] = [scriptedDial(), scriptedDial(answered), scriptedDial(answered)];
-  const running = call(pool.get("a", first));
-  await settle();
-  const waiting = [call(pool.get("a", second)), call(pool.get("a", third))];
-  first.conns[0]?.die();
-  await rejection(running);
-  assert.deepEqual(await Promise.all(waiting), ["world", "world"]);
-  assert.deepEqual([first.count, second.count, third.count], [1, 1, 0]); // the third shares the second's conn
-});
-
-test("row 2: N concurrent RPCs on exclusive conns cause N dials; the capacities bound the idle ones only", async (t) => {
+test("concurrent RPCs on exclusive conns cause as many dials; the capacities bound the idle conns only", async (t) => {
   const { pool } = pooled<Conn>(t, { capacity: 2, keyCapacity: 2 });
   const dial = scriptedDial();
   const handle = pool.get("a", dial);
@@ -80,7 +39,7 @@ test("row 2: N concurrent RPCs on exclusive conns cause N dials; the capacities 
   assert.equal(dial.count, 5);
   assert.equal(pool.stats().leased, 5); // all at once
   const end = (conns: ScriptedConn[]) => {
-    for (const { calls } of conns) for (const running of calls) running.answer("done");
+    for (const { calls } of conns) for (const one of calls) one.answer("done");
   };
   end(dial.conns.slice(0, 2));
   await settle();
@@ -91,32 +50,22 @@ test("row 2: N concurrent RPCs on exclusive conns cause N dials; the capacities 
   assert.equal(dial.conns.filter((conn) => conn.closes === 1).length, 3);
 });
 
-test("row 2: N concurrent RPCs that a dial function announces as exclusive are dialed for at once", async (t) => {
-  const { pool } = pooled<Conn>(t);
-  const dial = scriptedDial(answered, { manual: true, maxStreams: 1 });
-  const handle = pool.get("a", dial);
-  const calls = Array.from({ length: 5 }, () => call(handle));
-  assert.equal(dial.pending.length, 5);
-  for (const pending of dial.pending) pending.arrive();
-  await Promise.all(calls);
-});
-
-test("row 2: an idle conn is reused before anything is dialed", async (t) => {
+test("an idle conn is reused before anything is dialed", async (t) => {
   const { pool } = pooled<Conn>(t);
   const dial = scriptedDial();
   const handle = pool.get("a", dial);
   const first = call(handle);
   await settle();
-  for (const running of dial.conns[0]?.calls ?? []) running.answer("done");
+  running(dial.conns[0]).answer("done");
   await first;
   const calls = [call(handle), call(handle), call(handle)];
   await settle();
   assert.equal(dial.count, 3); // one reused, two dialed
-  for (const { calls } of dial.conns) for (const running of calls) running.answer("done");
+  for (const { calls } of dial.conns) for (const one of calls) one.answer("done");
   await Promise.all(calls);
 });
 
-test("row 3: an RPC gives its conn back when it settles, success or error", async (t) => {
+test("an RPC gives its conn back when it settles, success or error", async (t) => {
   const { pool } = pooled<Conn>(t);
   let reply = (): string => "world";
   const dial = scriptedDial({ answer: () => reply() });
@@ -137,21 +86,34 @@ test("row 3: an RPC gives its conn back when it settles, success or error", asyn
   check(1, "success after errors");
 });
 
-test("row 3: the conn is back before the caller learns that its RPC has ended", async (t) => {
-  const { pool } = pooled<Conn>(t);
-  const dial = scriptedDial({ answer: (text) => (text === "hello" ? "world" : assert.fail("refused")) });
-  const handle = pool.get("a", dial);
-  await call(handle);
-  const free = () => {
-    const lease = pool.tryAcquire("a");
-    lease?.release();
-    return lease !== undefined;
-  };
-  assert.equal(await call(handle).then(free), true);
-  assert.equal(await handle.invoke(echo, "refuse").then(() => false, free), true);
-});
+for (const end of ["resolves", "rejects"] as const) {
+  test(`the slot is free when invoke ${end}: whoever calls again at that moment dials nothing`, async (t) => {
+    const { pool, conn, dial, handle } = await single(t);
+    const learnt: string[] = [];
+    const learn = (how: string) => {
+      learnt.push(how);
+      const lease = pool.tryAcquire("k");
+      assert.equal(lease?.conn, conn);
+      lease?.release();
+    };
+    const ended = call(handle).then(
+      () => learn("resolves"),
+      () => learn("rejects"),
+    );
+    if (end === "resolves") running(conn).answer("y");
+    else running(conn).fail(new Error("no"));
+    await ended;
+    assert.deepEqual(learnt, [end]);
+    await settle();
+    assert.deepEqual([pool.stats().streams, dial.count, conn.closes], [0, 1, 0]);
+    const again = call(handle);
+    running(conn).answer("y");
+    assert.equal(await again, "y");
+    assert.equal(dial.count, 1);
+  });
+}
 
-test("row 3: an RPC that throws at once, before it has run, gives its conn back too", async (t) => {
+test("an RPC that throws at once, before it has run, gives its conn back too", async (t) => {
   const { pool } = pooled<Conn>(t);
   class Throwing extends ScriptedConn {
     override invoke(): never {
@@ -175,7 +137,56 @@ test("row 3: an RPC that throws at once, before it has run, gives its conn back 
   assert.equal(pool.stats().streams, 0);
 });
 
-test("row 3: a dial error reaches the caller unchanged in cause, and caches nothing", async (t) => {
+for (const method of ["invoke", "newStream"] as const) {
+  test(`a conn whose ${method} throws, or brings what is none, keeps no slot`, async (t) => {
+    const { pool, conn, handle } = await single(t);
+    const misdeeds: (() => unknown)[] = [
+      () => {
+        throw new Error("thrown");
+      },
+      () => undefined,
+      () => Promise.resolve(undefined),
+      () => Promise.resolve({ closed: 1 }),
+    ];
+    for (const misdeed of misdeeds) {
+      Object.assign(conn, { [method]: misdeed });
+      await handle[method](echo, "x" as never).catch(() => {});
+      await settle();
+      assert.equal(pool.stats().streams, 0);
+    }
+  });
+}
+
+test("whatever ends the RPCs, the slots in use are the RPCs in flight, always", async (t) => {
+  const dial = scriptedDial({ maxStreams: 7 });
+  const { pool } = pooled<Conn>(t, { dial });
+  const handle = pool.get("k");
+  const ends = ["answer", "fail", "abort", "answer", "fail"] as const;
+  const aborts: AbortController[] = [];
+  const inFlight = () => dial.conns.reduce((sum, { calls }) => sum + calls.size, 0);
+  for (let round = 0; round < 40; round++) {
+    const abort = new AbortController();
+    aborts.push(abort);
+    outcome(handle.invoke(echo, "x", { signal: abort.signal }));
+    outcome(handle.newStream(echo, { signal: abort.signal }));
+    await settle();
+    assert.equal(pool.stats().streams, inFlight());
+    const end = ends[round % ends.length];
+    if (end === "abort") aborts[round]?.abort();
+    for (const [call] of [dial.conns[0]?.calls ?? []]) {
+      if (end === "answer") call?.answer(undefined);
+      else if (end === "fail") call?.fail(new Error("NOT_FOUND"));
+    }
+    await settle();
+    assert.equal(pool.stats().streams, inFlight());
+  }
+  dial.conns[0]?.die();
+  for (const abort of aborts) abort.abort();
+  await settle();
+  assert.deepEqual([pool.stats().streams, inFlight()], [0, 0]);
+});
+
+test("a dial error reaches the caller unchanged in cause, and caches nothing", async (t) => {
   const { pool } = pooled<Conn>(t);
   const refused = new Error("ECONNREFUSED");
   let dials = 0;
@@ -195,28 +206,61 @@ test("row 3: a dial error reaches the caller unchanged in cause, and caches noth
   assert.equal(await call(pool.get("a", dial)), "world");
 });
 
-test("row 3: a failed newStream gives its conn back before it rejects", async (t) => {
+test("a handle refuses a conn that carries no RPCs with an error that says what to do, and the conn stays", async (t) => {
   const { pool } = pooled<Conn>(t);
-  class NoStreams extends ScriptedConn {
-    override newStream<I, O>(_rpc: Rpc<I, O>): Promise<Stream<I, O>> {
-      return Promise.reject(new Error("no streams"));
-    }
+  const plain = new PlainConn();
+  const handle = pool.get("k", () => plain as unknown as Conn);
+  for (let i = 0; i < 2; i++) {
+    const error = await rejection(call(handle));
+    assert.equal("code" in error && error.code, "ERR_POOL_ARGUMENT");
+    assert.match(error.message, /acquire or use/);
   }
-  const conns: ScriptedConn[] = [];
-  const handle = pool.get("a", () => {
-    const conn = new NoStreams(answered);
-    conns.push(conn);
-    return conn;
-  });
+  assert.deepEqual([pool.stats().idle, pool.stats().streams, plain.closes], [1, 0, 0]);
+});
+
+test("a handle's close stops later calls on it and leaves what runs, other handles and conns alone", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const dial = scriptedDial();
+  const [one, other] = [pool.get("a", dial), pool.get("a", dial)];
+  const first = call(one);
+  await settle();
+  await one.close();
+  await one.close(); // idempotent
+  await one.closed;
+  for (const refused of [call(one), one.newStream(echo)]) {
+    const error = await rejection(refused);
+    assert.ok(isPoolError(error) && "reason" in error && "sent" in error);
+    assert.deepEqual([error.code, error.reason, error.sent], ["ERR_POOL_CONN_CLOSED", "handle", false]);
+  }
+  const conn = dial.conns[0];
+  assert.equal(conn?.closes, 0);
+  running(conn).answer("finished");
+  assert.equal(await first, "finished"); // what ran goes on
+  const again = call(other);
+  await settle();
+  running(conn).answer("other");
+  assert.equal(await again, "other"); // on the same conn
+  assert.equal(dial.count, 1);
+});
+
+test("a call that waits when its handle is closed goes on: it began before", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const dial = scriptedDial(answered, { manual: true });
+  const handle = pool.get("a", dial);
+  const waiting = call(handle);
+  await handle.close();
+  dial.pending[0]?.arrive();
+  assert.equal(await waiting, "world");
+});
+
+test("a handle is never blocked, even where its key's conns are", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const dial = scriptedDial(answered);
+  const handle = pool.get("a", dial);
+  assert.equal(handle.unblocked(), undefined);
   await call(handle);
-  const free = await handle.newStream(echo).catch((error: Error) => {
-    assert.equal(error.message, "no streams");
-    const lease = pool.tryAcquire("a");
-    lease?.release();
-    return lease !== undefined;
-  });
-  assert.equal(free, true);
-  await rejection(handle.newStream(echo));
+  for (const conn of dial.conns) conn.blockedUntil = new Promise(() => {});
   await call(handle);
-  assert.equal(conns.length, 1);
+  assert.equal(dial.count, 2); // the blocked one was skipped
+  assert.equal(handle.unblocked(), undefined);
 });

@@ -1,15 +1,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
+import { Pool } from "../../src/pool/pool.ts";
+import { FakeClock, settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { call, pooled, rejection } from "../support/pooled.ts";
+import { nothingUnheard, outcome, rejection } from "../support/outcome.ts";
+import { call, pooled } from "../support/pool.ts";
+
+nothingUnheard();
 
 interface Target {
   readonly address: string;
   readonly identity?: string;
 }
 
-test("row 13a: keys made of an address and a TLS identity: equal ones share conns, identities never mix", async (t) => {
+test("keys made of an address and a TLS identity: equal ones share conns, identities never mix", async (t) => {
   const { pool } = pooled<Conn, Target>(t, {
     hashKey: ({ address, identity }) => JSON.stringify([address, identity]),
   });
@@ -28,7 +33,27 @@ test("row 13a: keys made of an address and a TLS identity: equal ones share conn
   assert.equal(pool.stats().keys, 5);
 });
 
-test("row 13a: keys() and the dial see the first key of each hash", async (t) => {
+test("with hashKey, a conn dialed for one identity is never handed to another", async () => {
+  interface Peer {
+    readonly address: string;
+    readonly identity: string;
+  }
+  const dial = scriptedDial<Peer>(({ identity }) => ({ tags: { identity } }));
+  const hashKey = ({ address, identity }: Peer) => JSON.stringify([address, identity]);
+  const pool = new Pool<Peer, ScriptedConn>({ dial, hashKey, clock: new FakeClock() });
+  const peers = ["a", "b", 'a","b', "a,b", "__proto__"].flatMap((address) =>
+    ["x", "y", 'x"]', ""].map((identity) => ({ address, identity })),
+  );
+  for (let round = 0; round < 2; round++) {
+    for (const peer of peers) {
+      await pool.use({ ...peer }, async ({ tags }) => assert.equal(tags?.["identity"], peer.identity));
+    }
+  }
+  assert.equal(dial.count, peers.length);
+  assert.equal(pool.stats().keys, peers.length);
+});
+
+test("keys() and the dial see the first key of each hash", async (t) => {
   const { pool } = pooled<ScriptedConn, Target>(t, { hashKey: ({ address }) => address });
   const first = { address: "a:1", identity: "first" };
   const second = { address: "a:1", identity: "second" };
@@ -42,7 +67,7 @@ test("row 13a: keys() and the dial see the first key of each hash", async (t) =>
   assert.deepEqual([...pool.keys()], [first]);
 });
 
-test("row 13a: without hashKey keys are told apart as a Map does", async (t) => {
+test("without hashKey keys are told apart as a Map does, however alike they look", async (t) => {
   const { pool } = pooled<Conn, unknown>(t);
   const object = {};
   const keys = [
@@ -61,6 +86,9 @@ test("row 13a: without hashKey keys are told apart as a Map does", async (t) => 
     0,
     "",
     1n,
+    [],
+    "constructor",
+    Symbol("k"),
   ];
   const dial = scriptedDial<unknown>((key) => ({ answer: () => key }));
   for (const key of keys) await pool.use(key, async (conn) => assert.ok("started" in conn), { dial });
@@ -68,9 +96,11 @@ test("row 13a: without hashKey keys are told apart as a Map does", async (t) => 
   for (const key of [...keys, -0, Number.NaN]) pool.tryAcquire(key)?.release();
   assert.equal(pool.stats().hits, keys.length + 2); // -0 is 0, NaN is NaN
   assert.equal(pool.stats().keys, keys.length);
+  assert.equal(dial.count, keys.length);
+  assert.equal(Object.getPrototypeOf({}), Object.prototype); // "__proto__" is a key like any other
 });
 
-test("row 13a: undefined is no key, given or made by hashKey", async (t) => {
+test("undefined is no key, given or made by hashKey", async (t) => {
   const plain = pooled<Conn, string | undefined>(t);
   const hashed = pooled<Conn>(t, { hashKey: () => undefined });
   const dial = scriptedDial<string | undefined>();
@@ -79,79 +109,15 @@ test("row 13a: undefined is no key, given or made by hashKey", async (t) => {
     assert.throws(() => pool.put(key, new ScriptedConn()), { code: "ERR_POOL_ARGUMENT" });
     assert.throws(() => pool.tryAcquire(key), { code: "ERR_POOL_ARGUMENT" });
     assert.throws(() => pool.take(key), { code: "ERR_POOL_ARGUMENT" });
-    assert.equal((await rejection(pool.acquire(key, { dial }))).name, "PoolTypeError");
+    const error = await rejection(pool.acquire(key, { dial }));
+    assert.ok(error instanceof TypeError);
+    assert.equal(error.name, "PoolTypeError");
   }
   assert.throws(() => hashed.pool.get("k", dial), { code: "ERR_POOL_ARGUMENT" });
   assert.equal(dial.count, 0);
 });
 
-test("row 13d: the peer's state of the conn in use is at hand: lease.conn is what dial returned", async (t) => {
-  const { pool } = pooled(t);
-  const dial = scriptedDial({ tags: { node: 7 } });
-  const lease = await pool.acquire("k", { dial });
-  assert.equal(lease.conn, dial.conns[0]);
-  assert.equal(lease.conn.tags?.["node"], 7);
-  lease.release();
-  assert.equal(await pool.use("k", async (conn) => conn), dial.conns[0]);
-});
-
-test("row 13e: dials and hits are counted, for the pool and for each key", async (t) => {
-  const { pool, lease } = pooled(t, { maxKeyConns: 1 });
-  const dial = scriptedDial();
-  const check = (key: string | undefined, hits: number, misses: number, dials: number, why: string) => {
-    const stats = pool.stats(key);
-    assert.deepEqual([stats.hits, stats.misses, stats.dials], [hits, misses, dials], why);
-  };
-  check(undefined, 0, 0, 0, "nothing has happened");
-  (await lease("a", dial)).release();
-  check("a", 0, 1, 1, "nothing was cached");
-  (await lease("a", dial)).release();
-  pool.tryAcquire("a")?.release();
-  check("a", 2, 1, 1, "two hits");
-  const held = await lease("b", dial);
-  const waiting = lease("b", dial);
-  held.release();
-  (await waiting).release();
-  check("b", 0, 2, 1, "one dialed for, one waited: neither found a conn with room");
-  pool.tryAcquire("nobody");
-  check(undefined, 2, 3, 2, "the pool's are those of all keys; no record of a key that nobody used");
-  pool.clear("a");
-  check("a", 0, 0, 0, "a key's counts are since it last appeared");
-  check(undefined, 2, 3, 2, "the pool's stay");
-  const refused = new Error("refused");
-  await rejection(pool.acquire("c", { dial: () => Promise.reject(refused) }));
-  assert.deepEqual([pool.stats().dials, pool.stats().dialErrors], [3, 1]);
-});
-
-test("row 23: stats(key) lists each conn's state, tags, age, uses and streams; it is a frozen snapshot", async (t) => {
-  const { pool, clock } = pooled(t);
-  const make = (name: string, maxStreams: number) => new ScriptedConn({ tags: { name }, maxStreams });
-  pool.put("k", make("draining", 2));
-  pool.tryAcquire("k");
-  pool.clear("k");
-  await clock.advance(100);
-  pool.put("k", make("leased", 2));
-  pool.tryAcquire("k")?.release();
-  pool.tryAcquire("k");
-  await clock.advance(50);
-  pool.put("k", make("idle", 3));
-  const stats = pool.stats("k");
-  const infos = [...(stats.conns ?? [])].sort((a, b) => b.ageMs - a.ageMs);
-  const base = { blocked: false };
-  assert.deepEqual(infos, [
-    { ...base, state: "draining", streams: 1, maxStreams: 2, tags: { name: "draining" }, ageMs: 150, uses: 1 },
-    { ...base, state: "leased", streams: 1, maxStreams: 2, tags: { name: "leased" }, ageMs: 50, uses: 2 },
-    { ...base, state: "idle", streams: 0, maxStreams: 3, tags: { name: "idle" }, ageMs: 0, uses: 0 },
-  ]);
-  const { open, idle, leased, draining, streams } = stats;
-  assert.deepEqual([open, idle, leased, draining, streams], [3, 1, 1, 1, 2]);
-  for (const part of [stats, stats.closed, stats.conns, infos[0]]) assert.ok(Object.isFrozen(part));
-  pool.clear();
-  assert.equal(stats.idle, 1); // a snapshot
-  assert.equal(pool.stats().conns, undefined); // only with a key
-});
-
-test("row 23: keys are listable, and whether a key has any conn is answerable", async (t) => {
+test("keys are listable, and whether a key has any conn is answerable", async (t) => {
   const { pool, lease } = pooled(t);
   const dial = scriptedDial({}, { manual: true });
   pool.put("idle", new ScriptedConn());
@@ -168,4 +134,67 @@ test("row 23: keys are listable, and whether a key has any conn is answerable", 
   assert.deepEqual([...pool.keys()].sort(), ["dialing", "leased"]);
   dial.pending[0]?.arrive();
   await dialing;
+});
+
+test("emptied keys do not stay in the map", async (t) => {
+  const { pool, lease } = pooled(t, { capacity: 10 });
+  const dial = scriptedDial();
+  for (let i = 0; i < 1000; i++) (await lease(`k${i}`, dial)).release();
+  assert.equal(pool.stats().keys, 10);
+  assert.equal([...pool.keys()].length, 10);
+  assert.equal(pool.stats().dials, 1000); // what the forgotten ones counted is kept
+  for (const conn of dial.conns) conn.die();
+  await settle();
+  assert.equal(pool.stats().keys, 0);
+});
+
+test("emptied keys leave no trace, whichever way they were emptied", async (t) => {
+  const { pool, clock } = pooled(t, { dial: scriptedDial(), expirationMs: 100 });
+  const empty = () => {
+    assert.deepEqual([...pool.keys()], []);
+    assert.equal(pool.stats().keys, 0);
+    assert.equal(clock.timers, 0);
+  };
+  const used = async () => {
+    const lease = await pool.acquire("k");
+    lease.release();
+    return lease.conn;
+  };
+  await used();
+  await clock.advance(130);
+  empty(); // expired
+  (await used()).die();
+  await settle();
+  empty(); // died
+  await used();
+  pool.clear("k");
+  empty(); // cleared
+  await used();
+  pool.take("k");
+  empty(); // taken
+  const conn = await used();
+  Object.assign(conn, { draining: true }).changed();
+  empty(); // gone away
+  await used();
+  pool.configure({ keyCapacity: -1 });
+  empty(); // configured
+  pool.put("k", new ScriptedConn());
+  empty(); // evicted, as nobody may be idle
+  pool.configure({ keyCapacity: 0, maxKeyConns: -1 });
+  assert.equal(pool.put("k", new ScriptedConn()), false);
+  empty(); // refused
+  pool.configure({ maxKeyConns: 0 });
+  const abort = new AbortController();
+  outcome(pool.acquire("k", { signal: abort.signal, dial: () => new Promise(() => {}) }));
+  abort.abort();
+  empty(); // aborted
+  const dead = new ScriptedConn();
+  dead.die();
+  pool.put("k", dead);
+  await settle();
+  empty(); // died before it came
+  assert.equal(pool.tryAcquire("k"), undefined);
+  assert.equal(pool.take("k"), undefined);
+  pool.clear("k");
+  empty(); // asked for
 });

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import type { Named, PoolEvents } from "../../src/pool/events.ts";
 import type { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn } from "../support/conn.ts";
-import { pooled, rejection } from "../support/pooled.ts";
+import { collectGarbage } from "../support/gc.ts";
+import { rejection } from "../support/outcome.ts";
+import { pooled } from "../support/pool.ts";
 
 type Leaked = Named<PoolEvents<string, ScriptedConn>["leaked"]>;
 
@@ -64,10 +64,8 @@ test("a lease that is collected as garbage is reported, though its time is not o
   const { events, warnings } = reports(t, pool);
   pool.put("k", new ScriptedConn());
   takenByTheCulprit(pool);
-  setFlagsFromString("--expose-gc");
-  const gc = runInNewContext("gc") as () => void;
   for (let turn = 0; turn < 50 && events.length === 0; turn++) {
-    gc();
+    collectGarbage();
     await settle();
   }
   assert.deepEqual([events.length, events[0]?.collected], [1, true]);

@@ -1,13 +1,36 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { settle } from "../support/clock.ts";
-import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { pooled } from "../support/pooled.ts";
+import { type TestContext, test } from "node:test";
+import fc from "fast-check";
+import { Pool } from "../../src/pool/pool.ts";
+import { FakeClock, settle } from "../support/clock.ts";
+import { manualDial, ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { nothingUnheard } from "../support/outcome.ts";
+import { pooled, useOnce } from "../support/pool.ts";
+
+nothingUnheard();
 
 /** The jitter: at most so much earlier. */
 const earliest = 0.9;
 
-test("row 13b: the max lifetime is kept on take: an idle conn past it is not handed out", async (t) => {
+/** A pool with one conn, dialed to be ready, whose lifetime ends 9 to 10 seconds from now. */
+async function aging(t: TestContext) {
+  const dial = manualDial();
+  const { pool, clock } = pooled(t, { dial, minIdle: 1, maxLifetimeMs: 10_000, dialTimeoutMs: 0 });
+  const first = new ScriptedConn();
+  pool.put("k", first);
+  await useOnce(pool);
+  first.die();
+  await settle();
+  const old = dial.pending[0]?.arrive();
+  await settle();
+  const started = clock.now();
+  while (dial.count === 1) await clock.advance(1);
+  const ageMs = clock.now() - started;
+  assert.ok(ageMs >= 9000 && ageMs <= 10_000, `replaced after ${ageMs} ms`);
+  return { dial, pool, clock, old };
+}
+
+test("an idle conn past its lifetime is closed and not handed out", async (t) => {
   const { pool, clock, lease } = pooled(t, { maxLifetimeMs: 1000 });
   const dial = scriptedDial();
   (await lease("k", dial)).release();
@@ -21,7 +44,7 @@ test("row 13b: the max lifetime is kept on take: an idle conn past it is not han
   assert.equal(dial.count, 2);
 });
 
-test("row 13b: and on give-back, never cutting a running RPC: the conn drains", async (t) => {
+test("a lifetime that ends never cuts a running RPC: the conn drains", async (t) => {
   const { pool, clock, lease } = pooled(t, { maxLifetimeMs: 1000 });
   const dial = scriptedDial({ maxStreams: 2 });
   const [one, two] = [await lease("k", dial), await lease("k", dial)];
@@ -37,7 +60,44 @@ test("row 13b: and on give-back, never cutting a running RPC: the conn drains", 
   assert.equal(conn?.closes, 1);
 });
 
-test("row 32: the lifetime is jittered, a tenth at most and only earlier, so that conns of one age do not go together", async (t) => {
+test("calls that wait for an expiring conn move to another eligible one, and no call fails", async (t) => {
+  const { pool, clock, lease } = pooled(t, { maxKeyConns: 1, maxLifetimeMs: 1000 });
+  const dial = scriptedDial({ maxStreams: 2 });
+  const held = [await lease("k", dial), await lease("k", dial)];
+  const waiting = [lease("k", dial), lease("k", dial), lease("k", dial)];
+  await settle();
+  await clock.advance(1000);
+  const [first, second] = [await waiting[0], await waiting[1]];
+  assert.deepEqual([first?.conn, second?.conn], [dial.conns[1], dial.conns[1]]);
+  for (const one of held) one.release(); // those on the old one finished there
+  assert.equal(dial.conns[0]?.closes, 1);
+  first?.release();
+  assert.equal((await waiting[2])?.conn, dial.conns[1]);
+  assert.equal(pool.stats().dials, 2);
+});
+
+test("a lifetime is at most a tenth early and a quarter late, and never cuts what runs", async () => {
+  const property = fc.asyncProperty(fc.integer({ min: 1, max: 100_000 }), async (lifeMs) => {
+    const clock = new FakeClock();
+    const pool = new Pool<string, ScriptedConn>({ clock, maxLifetimeMs: lifeMs });
+    const idle = new ScriptedConn();
+    const used = new ScriptedConn();
+    pool.put("idle", idle);
+    pool.put("used", used);
+    const lease = pool.tryAcquire("used");
+    await clock.advance(lifeMs * 0.9 - 0.01);
+    assert.equal(idle.closes, 0);
+    await clock.advance(lifeMs * 0.35 + 1);
+    assert.deepEqual([idle.closes, used.closes], [1, 0]);
+    assert.equal(pool.tryAcquire("used"), undefined, "it drains");
+    lease?.release();
+    assert.equal(used.closes, 1);
+    assert.equal(clock.timers, 0);
+  });
+  await fc.assert(property, { numRuns: 50 });
+});
+
+test("the lifetime is jittered, a tenth at most and only earlier, so that conns of one age do not go together", async (t) => {
   const { pool, clock } = pooled(t, { maxLifetimeMs: 100_000 });
   for (let i = 0; i < 200; i++) pool.put("k", new ScriptedConn());
   const open = () => pool.stats().open;
@@ -49,7 +109,7 @@ test("row 32: the lifetime is jittered, a tenth at most and only earlier, so tha
   assert.equal(open(), 0);
 });
 
-test("row 21: a conn's own maxLifetimeMs overrides the pool's, either way", async (t) => {
+test("a conn's own maxLifetimeMs overrides the pool's, either way", async (t) => {
   const { pool, clock } = pooled(t, { maxLifetimeMs: 1000 });
   const [shorter, pools, longer] = [{ maxLifetimeMs: 100 }, {}, { maxLifetimeMs: 10_000 }].map(
     (script) => new ScriptedConn(script),
@@ -59,17 +119,44 @@ test("row 21: a conn's own maxLifetimeMs overrides the pool's, either way", asyn
   const closes = () => [shorter.closes, pools.closes, longer.closes];
   await clock.advance(89);
   assert.deepEqual(closes(), [0, 0, 0]);
-  await clock.advance(3);
+  await clock.advance(11);
   assert.deepEqual(closes(), [1, 0, 0]);
   await clock.advance(900);
   assert.deepEqual(closes(), [1, 1, 0]);
-  await clock.advance(8000);
+  await clock.advance(7999);
   assert.deepEqual(closes(), [1, 1, 0]);
-  await clock.advance(1000);
+  await clock.advance(1001);
   assert.deepEqual(closes(), [1, 1, 1]);
 });
 
-test("row 27: after maxUses streams a conn drains, and is closed when they have ended", async (t) => {
+test("with minIdle, a conn whose lifetime is over stays until its replacement has come: make before break", async (t) => {
+  const { dial, pool, old } = await aging(t);
+  assert.equal(old?.closes, 0);
+  const fresh = dial.pending[1]?.arrive();
+  await settle();
+  assert.deepEqual([old?.closes, fresh?.closes, pool.stats().idle, pool.stats().closed.retired], [1, 0, 1, 1]);
+  assert.equal(dial.count, 2);
+});
+
+test("a conn whose replacement does not come goes a second after its lifetime", async (t) => {
+  const { dial, clock, old } = await aging(t);
+  await clock.advance(999);
+  assert.equal(old?.closes, 0);
+  await clock.advance(1);
+  assert.deepEqual([old?.closes, dial.count], [1, 2]);
+});
+
+test("a conn goes without a replacement where the limits leave no room for two, and where there is no minIdle", async (t) => {
+  for (const limits of [{ minIdle: 1, maxKeyConns: 1 }, { minIdle: 1, maxConns: 1 }, {}]) {
+    const dial = scriptedDial();
+    const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, ...limits });
+    await useOnce(pool);
+    await clock.advance(10_000);
+    assert.deepEqual([dial.conns[0]?.closes, dial.count], [1, limits.minIdle === undefined ? 1 : 2]);
+  }
+});
+
+test("after maxUses streams a conn drains, and is closed when they have ended", async (t) => {
   const { pool, lease } = pooled(t, { maxUses: 3 });
   const dial = scriptedDial({ maxStreams: 2 });
   const [one, two] = [await lease("k", dial), await lease("k", dial)];
@@ -85,22 +172,4 @@ test("row 27: after maxUses streams a conn drains, and is closed when they have 
   assert.equal(dial.conns[0]?.closes, 1);
   assert.equal(pool.stats().closed.retired, 1);
   four.release();
-});
-
-test("row 21: a conn that died is dialed again for a waiter, and so is one that was retired", async (t) => {
-  const { pool, clock, lease } = pooled(t, { maxKeyConns: 1, maxLifetimeMs: 1000 });
-  const dial = scriptedDial();
-  const first = await lease("k", dial);
-  const second = lease("k", dial);
-  dial.conns[0]?.die();
-  assert.equal((await second).conn, dial.conns[1]); // the dead one's place is free
-  const third = lease("k", dial);
-  await clock.advance(1000);
-  assert.equal((await third).conn, dial.conns[2]); // a draining conn does not count towards maxKeyConns
-  assert.deepEqual([dial.count, dial.conns[1]?.closes], [3, 0]);
-  first.release();
-  (await second).release();
-  await settle();
-  assert.equal(dial.conns[1]?.closes, 1);
-  assert.equal(pool.stats().open, 1);
 });

@@ -4,9 +4,9 @@ import type { Limits } from "../../src/options.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { outcome } from "../support/outcome.ts";
-import { pooled, rejection } from "../support/pooled.ts";
+import { pooled } from "../support/pool.ts";
 
-test("row 27: the limits of each endpoint are its own: open, idle, uses, lifetime, idle time", async (t) => {
+test("the limits of each key are its own: open, idle, uses, lifetime, idle time", async (t) => {
   const own: Record<string, Limits> = {
     open: { maxKeyConns: 1 },
     idle: { keyCapacity: 1 },
@@ -36,7 +36,24 @@ test("row 27: the limits of each endpoint are its own: open, idle, uses, lifetim
   assert.deepEqual(await life("idle time"), [2, 2, 0]);
 });
 
-test("row 27: the limits option is asked once, when a key appears, so that configure cannot fail halfway", async (t) => {
+test("configure with a key sets limits of that key alone; the defaults are for all the others", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial();
+  pool.configure({ maxKeyConns: 3 }, "big");
+  const ask = (key: string) => outcome(pool.acquire(key, { dial }));
+  const states = { big: [1, 2, 3, 4].map(() => ask("big")), small: [1, 2].map(() => ask("small")) };
+  await settle();
+  assert.deepEqual(
+    states.big.map(({ state }) => state),
+    ["resolved", "resolved", "resolved", "pending"],
+  );
+  assert.deepEqual(
+    states.small.map(({ state }) => state),
+    ["resolved", "pending"],
+  );
+});
+
+test("the limits option is asked once, when a key appears, so that configure cannot fail halfway", async (t) => {
   let asked = 0;
   const { pool } = pooled(t, {
     limits: () => {
@@ -51,39 +68,23 @@ test("row 27: the limits option is asked once, when a key appears, so that confi
   assert.equal(pool.stats("k").conns?.[0]?.maxStreams, 2); // and its answer still counts
 });
 
-test("row 27: the dial timeout is over everything until usable; what comes later is closed", async (t) => {
-  const { pool, clock } = pooled(t, { dialTimeoutMs: 300 });
-  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
-  const waiting = pool.acquire("k", { dial });
-  const state = outcome(waiting);
-  await clock.advance(299);
-  assert.equal(state.state, "pending");
-  await clock.advance(1);
-  const error = await rejection(waiting);
-  assert.deepEqual([error.name, "code" in error && error.code], ["DialTimeoutError", "ERR_POOL_DIAL_TIMEOUT"]);
-  assert.equal(dial.pending[0]?.signal.aborted, true);
-  assert.deepEqual([pool.stats().dialing, pool.stats().dialErrors, [...pool.keys()]], [0, 1, []]);
-  const late = dial.pending[0]?.arrive();
-  await settle();
-  assert.equal(late?.closes, 1);
-});
-
-test("row 27: the dial timeout is 20 seconds by default; 0 is none", async (t) => {
-  const standard = pooled(t);
-  const patient = pooled(t, { dialTimeoutMs: 0 });
-  const dial = scriptedDial({}, { manual: true });
-  const states = [outcome(standard.lease("k", dial)), outcome(patient.lease("k", dial))];
-  const after = async (ms: number) => {
-    await standard.clock.advance(ms);
-    await patient.clock.advance(ms);
-    return states.map(({ state }) => state);
+test("what configure set for a key outlives the key, and wins over the limits option", async (t) => {
+  const { pool } = pooled(t, { limits: () => ({ maxStreams: 2 }) });
+  pool.configure({ maxStreams: 3 }, "k");
+  const slots = (key: string) => {
+    pool.put(key, new ScriptedConn({ maxStreams: 10 }));
+    const leases = [];
+    for (let lease = pool.tryAcquire(key); lease !== undefined; lease = pool.tryAcquire(key)) leases.push(lease);
+    for (const lease of leases) lease.release();
+    pool.clear(key);
+    return leases.length;
   };
-  assert.deepEqual(await after(19_999), ["pending", "pending"]);
-  assert.deepEqual(await after(1), ["rejected", "pending"]);
-  assert.deepEqual(await after(1_000_000), ["rejected", "pending"]);
+  assert.deepEqual([slots("k"), slots("other")], [3, 2]);
+  assert.deepEqual([...pool.keys()], []);
+  assert.equal(slots("k"), 3);
 });
 
-test("row 36: configure is checked as the constructor checks, before anything has changed", async (t) => {
+test("configure is checked as the constructor checks, before anything has changed", async (t) => {
   const { pool, lease } = pooled(t, { maxKeyConns: 1 });
   const wrong: unknown[] = [
     { maxKeyConns: 5, capacity: 1.5 },
@@ -107,7 +108,27 @@ test("row 36: configure is checked as the constructor checks, before anything ha
   assert.equal(second.state, "pending"); // maxKeyConns is 1 still
 });
 
-test("row 36: raising a limit serves waiters at once", async (t) => {
+test("limits that configure omits keep their value; lowering one closes nothing that is in use", async (t) => {
+  const { pool, lease } = pooled(t, { maxKeyConns: 3, keyCapacity: 3 });
+  const dial = scriptedDial();
+  const held = await Promise.all([lease("k", dial), lease("k", dial), lease("k", dial)]);
+  pool.configure({ maxKeyConns: 2 });
+  pool.configure({ keyCapacity: 1 });
+  pool.configure({ maxKeyConns: undefined });
+  assert.deepEqual(
+    dial.conns.map(({ closes }) => closes),
+    [0, 0, 0],
+  );
+  const waiting = outcome(lease("k", dial));
+  await settle();
+  assert.deepEqual([waiting.state, dial.count], ["pending", 3]); // still two, and never more
+  for (const one of held) one.release();
+  await settle();
+  assert.equal(waiting.state, "resolved");
+  assert.ok(pool.stats().open <= 2 && pool.stats().idle <= 1);
+});
+
+test("raising a limit serves waiters at once", async (t) => {
   for (const name of ["maxKeyConns", "maxConns"] as const) {
     const { pool, lease } = pooled(t, { [name]: 1 });
     const dial = scriptedDial();
@@ -126,7 +147,7 @@ test("row 36: raising a limit serves waiters at once", async (t) => {
   }
 });
 
-test("row 36: shrinking drains the surplus: idle conns close at once, those in use after their streams", async (t) => {
+test("shrinking a limit drains the surplus: idle conns close at once, those in use after their streams", async (t) => {
   for (const name of ["maxKeyConns", "maxConns"] as const) {
     const { pool, lease } = pooled(t);
     const dial = scriptedDial();
@@ -141,7 +162,7 @@ test("row 36: shrinking drains the surplus: idle conns close at once, those in u
   }
 });
 
-test("row 36: dials over a lowered limit are abandoned, newest first, and their waiters wait", async (t) => {
+test("dials over a lowered limit are abandoned, newest first, and their waiters wait", async (t) => {
   for (const name of ["maxKeyConns", "maxConns", "maxKeyDials"] as const) {
     const { pool, lease } = pooled(t);
     const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
@@ -164,7 +185,7 @@ test("row 36: dials over a lowered limit are abandoned, newest first, and their 
   }
 });
 
-test("row 36: shrinking a capacity closes the oldest idle conns; raising a cap on streams opens slots", async (t) => {
+test("shrinking a capacity closes the oldest idle conns; raising a cap on streams opens slots", async (t) => {
   const { pool } = pooled(t, { maxStreams: 1 });
   const conns = Array.from({ length: 6 }, () => new ScriptedConn({ maxStreams: 2 }));
   for (const [i, conn] of conns.entries()) pool.put(`k${i % 2}`, conn);
@@ -182,7 +203,7 @@ test("row 36: shrinking a capacity closes the oldest idle conns; raising a cap o
   assert.equal(pool.tryAcquire("k1")?.conn, conns[5]);
 });
 
-test("row 36: an expiration that is switched on, shortened or off counts for what is idle already", async (t) => {
+test("an expiration that is switched on, shortened or off counts for what is idle already", async (t) => {
   const { pool, clock } = pooled(t);
   const conns = [new ScriptedConn(), new ScriptedConn()];
   for (const conn of conns) pool.put("k", conn);
@@ -200,7 +221,7 @@ test("row 36: an expiration that is switched on, shortened or off counts for wha
   assert.equal(young.closes, 0);
 });
 
-test("row 36: a lifetime that is switched on counts from when a conn was opened", async (t) => {
+test("a lifetime that is switched on counts from when a conn was opened", async (t) => {
   const { pool, clock } = pooled(t);
   const conn = new ScriptedConn();
   pool.put("k", conn);
@@ -210,20 +231,4 @@ test("row 36: a lifetime that is switched on counts from when a conn was opened"
   assert.equal(conn.closes, 0);
   await clock.advance(100);
   assert.equal(conn.closes, 1);
-});
-
-test("row 36: what configure set for a key outlives the key, and wins over the limits option", async (t) => {
-  const { pool } = pooled(t, { limits: () => ({ maxStreams: 2 }) });
-  pool.configure({ maxStreams: 3 }, "k");
-  const slots = (key: string) => {
-    pool.put(key, new ScriptedConn({ maxStreams: 10 }));
-    const leases = [];
-    for (let lease = pool.tryAcquire(key); lease !== undefined; lease = pool.tryAcquire(key)) leases.push(lease);
-    for (const lease of leases) lease.release();
-    pool.clear(key);
-    return leases.length;
-  };
-  assert.deepEqual([slots("k"), slots("other")], [3, 2]);
-  assert.deepEqual([...pool.keys()], []);
-  assert.equal(slots("k"), 3);
 });

@@ -1,16 +1,11 @@
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { outcome, soon } from "../support/outcome.ts";
-import { pooled } from "../support/pooled.ts";
+import { pooled, useOnce } from "../support/pool.ts";
 
-/** Uses `key` once. */
-async function use(pool: { acquire(key: string): Promise<{ release(): void }> }, key = "k"): Promise<void> {
-  (await pool.acquire(key)).release();
-}
-
-test("row 31: minIdle conns are kept ready for a key in use, refilled in the background", async (t) => {
+test("minIdle conns are kept ready for a key in use, refilled in the background", async (t) => {
   const dial = scriptedDial();
   const { pool } = pooled(t, { dial, minIdle: 2 });
   assert.equal(dial.count, 0); // no key is in use
@@ -25,7 +20,7 @@ test("row 31: minIdle conns are kept ready for a key in use, refilled in the bac
   assert.deepEqual([dial.count, pool.stats().idle], [4, 2]);
 });
 
-test("row 31: a call that comes while the refill is dialed takes what it brings, and starts no dial of its own", async (t) => {
+test("a call that comes while the refill is dialed takes what it brings, and starts no dial of its own", async (t) => {
   const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
   const { pool } = pooled(t, { dial, minIdle: 1 });
   const first = pool.acquire("k");
@@ -49,7 +44,7 @@ for (const [limits, idle] of [
   [{ keyCapacity: -1 }, 0],
   [{ capacity: -1 }, 0],
 ] as const) {
-  test(`row 31: the refill never passes the limits: ${JSON.stringify(limits)}`, async (t) => {
+  test(`the refill never passes the limits: ${JSON.stringify(limits)}`, async (t) => {
     const dial = scriptedDial();
     const { pool } = pooled(t, { dial, minIdle: 5, ...limits });
     const lease = await pool.acquire("k");
@@ -58,14 +53,14 @@ for (const [limits, idle] of [
     const { count } = dial;
     lease.release();
     await settle();
-    for (let i = 0; i < 3; i++) await use(pool);
+    for (let i = 0; i < 3; i++) await useOnce(pool);
     await settle();
     assert.ok(dial.count <= count + 3, `${dial.count - count} dials for 3 uses`);
     assert.ok(pool.stats().idle <= Math.max(idle, 4) && pool.stats().dialing === 0);
   });
 }
 
-test("row 31: maxKeyDials bounds the refill's dials, too", async (t) => {
+test("maxKeyDials bounds the refill's dials, too", async (t) => {
   const dial = scriptedDial({}, { manual: true });
   const { pool } = pooled(t, { dial, minIdle: 5, maxKeyDials: 2 });
   const first = pool.acquire("k");
@@ -80,7 +75,7 @@ test("row 31: maxKeyDials bounds the refill's dials, too", async (t) => {
   assert.deepEqual([pool.stats().idle, pool.stats().dialing], [5, 0]);
 });
 
-test("row 31: a refill that found no place under maxConns is dialed when there is one, and takes it from no caller", async (t) => {
+test("a refill that found no place under maxConns is dialed when there is one, and takes it from no caller", async (t) => {
   const dial = scriptedDial();
   const { pool } = pooled(t, { dial, limits: (key) => ({ minIdle: key === "k" ? 1 : 0 }), maxConns: 2 });
   const other = await pool.acquire("other");
@@ -97,7 +92,7 @@ test("row 31: a refill that found no place under maxConns is dialed when there i
   for (const lease of [other, own]) lease.release();
 });
 
-test("row 31: a failed refill is tried again by itself: after 50 ms to 1 s, or when the backoff says so", async (t) => {
+test("a failed refill is tried again by itself: after 50 ms to 1 s, or when the backoff says so", async (t) => {
   const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
   const { pool, clock } = pooled(t, { dial, minIdle: 1 });
   const first = pool.acquire("k");
@@ -126,14 +121,14 @@ test("row 31: a failed refill is tried again by itself: after 50 ms to 1 s, or w
   again.release();
 });
 
-test("row 31: idle conns do not expire while their key is used within expirationMs, and are not kept after that", async (t) => {
+test("idle conns do not expire while their key is used within expirationMs, and are not kept after that", async (t) => {
   const dial = scriptedDial();
   const { pool, clock } = pooled(t, { dial, minIdle: 2, expirationMs: 1000 });
-  await use(pool);
+  await useOnce(pool);
   for (let i = 0; i < 20; i++) {
     await clock.advance(900);
     assert.ok(pool.stats().idle >= 2);
-    await use(pool);
+    await useOnce(pool);
   }
   await clock.advance(999);
   assert.ok(pool.stats().idle >= 2);
@@ -142,12 +137,12 @@ test("row 31: idle conns do not expire while their key is used within expiration
   const { count } = dial;
   await clock.advance(60_000);
   assert.equal(dial.count, count); // not refilled
-  await use(pool);
+  await useOnce(pool);
   await settle();
   assert.ok(pool.stats().idle >= 2); // and from the next use on, it is
 });
 
-test("row 31: idle conns stay though their own time is over while the key is used, then they go with it", async (t) => {
+test("idle conns stay though their own time is over while the key is used, then they go with it", async (t) => {
   for (let heldMs = 5000; heldMs < 6000; heldMs += 100) {
     const dial = scriptedDial();
     const { pool, clock } = pooled(t, { dial, minIdle: 2, expirationMs: 1000 });
@@ -162,9 +157,9 @@ test("row 31: idle conns stay though their own time is over while the key is use
   }
 });
 
-test("row 31: when a key is kept no longer, a conn that came late still has its own time", async (t) => {
+test("when a key is kept no longer, a conn that came late still has its own time", async (t) => {
   const { pool, clock } = pooled(t, { dial: scriptedDial(), minIdle: 3, expirationMs: 1000 });
-  await use(pool);
+  await useOnce(pool);
   await clock.advance(900);
   const late = new ScriptedConn();
   pool.put("k", late);
@@ -174,10 +169,10 @@ test("row 31: when a key is kept no longer, a conn that came late still has its 
   assert.deepEqual([late.closes, pool.stats().open], [1, 0]);
 });
 
-test("row 31: without an expiration a key is kept for a minute after its last use; its conns stay", async (t) => {
+test("without an expiration a key is kept for a minute after its last use; its conns stay", async (t) => {
   const dial = scriptedDial();
   const { pool, clock } = pooled(t, { dial, minIdle: 1 });
-  await use(pool);
+  await useOnce(pool);
   await clock.advance(59_000);
   dial.conns[0]?.die();
   await settle();
@@ -189,7 +184,7 @@ test("row 31: without an expiration a key is kept for a minute after its last us
   assert.deepEqual([dial.count, [...pool.keys()]], [2, []]);
 });
 
-test("row 31: a key whose conns were evicted for others is refilled on its next use, not before", async (t) => {
+test("a key whose conns were evicted for others is refilled on its next use, not before", async (t) => {
   const dial = scriptedDial();
   const { pool } = pooled(t, { dial, limits: (key) => ({ minIdle: key === "k" ? 2 : 0 }), maxConns: 3 });
   const lease = await pool.acquire("k");
@@ -202,61 +197,16 @@ test("row 31: a key whose conns were evicted for others is refilled on its next 
   await settle();
   assert.deepEqual([pool.stats("k").idle, dial.count], [1, 4]);
   lease.release();
-  await use(pool);
+  await useOnce(pool);
   await settle();
   assert.deepEqual([pool.stats("k").idle, dial.count], [3, 5]);
   other.release();
 });
 
-/** A pool with one conn, dialed to be ready, whose lifetime ends 9 to 10 seconds from now. */
-async function aging(t: TestContext) {
-  const dial = scriptedDial({}, { manual: true });
-  const { pool, clock } = pooled(t, { dial, minIdle: 1, maxLifetimeMs: 10_000, dialTimeoutMs: 0 });
-  const first = new ScriptedConn();
-  pool.put("k", first);
-  await use(pool);
-  first.die();
-  await settle();
-  const old = dial.pending[0]?.arrive();
-  await settle();
-  const started = clock.now();
-  while (dial.count === 1) await clock.advance(1);
-  const ageMs = clock.now() - started;
-  assert.ok(ageMs >= 9000 && ageMs <= 10_000, `replaced after ${ageMs} ms`);
-  return { dial, pool, clock, old };
-}
-
-test("row 32: make before break: with minIdle, a conn whose lifetime is over stays until its replacement has come", async (t) => {
-  const { dial, pool, old } = await aging(t);
-  assert.equal(old?.closes, 0);
-  const fresh = dial.pending[1]?.arrive();
-  await settle();
-  assert.deepEqual([old?.closes, fresh?.closes, pool.stats().idle, pool.stats().closed.retired], [1, 0, 1, 1]);
-  assert.equal(dial.count, 2);
-});
-
-test("row 32: but not for ever: where the replacement does not come, it goes after a second", async (t) => {
-  const { dial, clock, old } = await aging(t);
-  await clock.advance(999);
-  assert.equal(old?.closes, 0);
-  await clock.advance(1);
-  assert.deepEqual([old?.closes, dial.count], [1, 2]);
-});
-
-test("row 32: nor where the limits leave no room for two, nor without minIdle", async (t) => {
-  for (const limits of [{ minIdle: 1, maxKeyConns: 1 }, { minIdle: 1, maxConns: 1 }, {}]) {
-    const dial = scriptedDial();
-    const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, ...limits });
-    await use(pool);
-    await clock.advance(10_000);
-    assert.deepEqual([dial.conns[0]?.closes, dial.count], [1, limits.minIdle === undefined ? 1 : 2]);
-  }
-});
-
-test("row 31: a conn that is taken leaves a gap that is filled; closing the pool fills none", async (t) => {
+test("a conn that is taken leaves a gap that is filled; closing the pool fills none", async (t) => {
   const dial = scriptedDial();
   const { pool } = pooled(t, { dial, minIdle: 1 });
-  await use(pool);
+  await useOnce(pool);
   await settle();
   assert.deepEqual([pool.take("k") !== undefined, pool.take("k") !== undefined, dial.count], [true, true, 3]);
   await settle();

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { answerMs, EchoPeer, load, makePool, p99, running } from "../support/outage.ts";
@@ -8,14 +9,40 @@ nothingUnheard();
 
 /** The long form: `OUTAGE_MS=5000 node --test .build/test/pool/outage.test.js`. */
 const outageMs = Number(process.env["OUTAGE_MS"] ?? 800);
-const isLong = outageMs >= 5000;
-/** Of the p99 ratio the median counts: a single one is as good as the machine is quiet. */
-const rounds = isLong ? 3 : 1;
-const settleMs = isLong ? 1000 : 200;
+
 const backoff = { baseMs: 50, maxMs: 600 };
+
 const dialTimeoutMs = 250;
 
-test(`issue 5: 20 peers under load; one dies for ${outageMs} ms, one goes silent, one resets: the other 17 do not notice`, async (t) => {
+const isLong = outageMs >= 5000;
+
+const settleMs = isLong ? 1000 : 200;
+
+/** Of the p99 ratio the median counts: a single one is as good as the machine is quiet. */
+const rounds = isLong ? 3 : 1;
+
+/** So often what a starved machine has spoilt is tried again. */
+const mostAttempts = 5;
+
+/**
+ * All limits below are of real time, and peers and pool share this process. Where the event loop has stood still though
+ * the process used little of the processor, others had taken it: what failed then is no evidence.
+ */
+function watchStarvation(): () => string | undefined {
+  const delay = monitorEventLoopDelay({ resolution: 10 });
+  delay.enable();
+  const [start, cpu] = [performance.now(), process.cpuUsage()];
+  return () => {
+    delay.disable();
+    const { user, system } = process.cpuUsage(cpu);
+    const share = (user + system) / 1000 / (performance.now() - start);
+    const stoodMs = delay.max / 1e6;
+    if (stoodMs < dialTimeoutMs / 3 || share > 0.5) return undefined;
+    return `the event loop stood for ${Math.round(stoodMs)} ms, with ${Math.round(share * 100)} % of a processor`;
+  };
+}
+
+test(`of 20 peers under load one dies for ${outageMs} ms, one goes silent, one resets, and the other 17 do not notice`, async (t) => {
   const peers = await Promise.all(Array.from({ length: 20 }, () => new EchoPeer().listen()));
   t.after(() => {
     for (const peer of peers) peer.die();
@@ -37,9 +64,8 @@ test(`issue 5: 20 peers under load; one dies for ${outageMs} ms, one goes silent
     return experiences;
   };
 
-  await observe(() => sleep(0)); // warm-up
-  const ratios: number[] = [];
-  for (let round = 0; round < rounds; round++) {
+  /** One outage, compared with calm: the ratio of the p99 latencies of those that are well. */
+  const compare = async (): Promise<number> => {
     const calm = await observe(() => sleep(isLong ? outageMs + 1000 : 500));
     for (const [, { errors }] of calm) assert.deepEqual(errors, []);
 
@@ -88,7 +114,23 @@ test(`issue 5: 20 peers under load; one dies for ${outageMs} ms, one goes silent
       `p99 of the 17: ${of(calm).toFixed(2)} ms calm, ${of(stormy).toFixed(2)} ms in the outage, ratio ${ratio.toFixed(2)}; ` +
         `recoveries ${recoveries.map(Math.round).join(", ")} ms; dials accepted: ${toSilent} silent, ${toResetting} resetting`,
     );
-    ratios.push(ratio);
+    return ratio;
+  };
+
+  await observe(() => sleep(0)); // warm-up
+  const ratios: number[] = [];
+  for (let attempt = 1; ratios.length < rounds; attempt++) {
+    const starved = watchStarvation();
+    try {
+      ratios.push(await compare());
+    } catch (error) {
+      const what = starved();
+      if (what === undefined) throw error;
+      t.diagnostic(`attempt ${attempt} does not count: ${what}`);
+      if (attempt === mostAttempts) return t.skip(what);
+    } finally {
+      starved();
+    }
   }
   const median = ratios.sort((x, y) => x - y)[Math.floor(rounds / 2)] ?? Number.NaN;
   if (isLong) assert.ok(median <= 1.2, `p99 ratios ${ratios.map((ratio) => ratio.toFixed(2)).join(", ")}`);

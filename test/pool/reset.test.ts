@@ -3,9 +3,9 @@ import { test } from "node:test";
 import { settle } from "../support/clock.ts";
 import { type Deferred, deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { outcome, soon } from "../support/outcome.ts";
-import { pooled } from "../support/pooled.ts";
+import { pooled } from "../support/pool.ts";
 
-test("row 33: a conn is reset on give-back, at once where reset is not async", async (t) => {
+test("a conn is reset on give-back, at once where reset is not async", async (t) => {
   const done: ScriptedConn[] = [];
   const { pool } = pooled(t, { reset: (conn) => void done.push(conn) });
   const conn = new ScriptedConn();
@@ -18,7 +18,7 @@ test("row 33: a conn is reset on give-back, at once where reset is not async", a
   assert.equal(pool.tryAcquire("k")?.conn, conn);
 });
 
-test("row 33: while it is being reset it counts as blocked, and nobody gets it; then the waiter does", async (t) => {
+test("while a conn is being reset it counts as blocked, and nobody gets it; then the waiter does", async (t) => {
   const reset = deferred();
   const { pool } = pooled(t, { reset: () => reset.promise, maxKeyConns: 1 });
   const conn = new ScriptedConn();
@@ -36,7 +36,7 @@ test("row 33: while it is being reset it counts as blocked, and nobody gets it; 
   assert.equal(waiting.value?.conn, conn);
 });
 
-test("row 33: a conn of many streams is reset when the last of them has ended", async (t) => {
+test("a conn of many streams is reset when the last of them has ended", async (t) => {
   let resets = 0;
   const { pool } = pooled(t, { reset: () => void resets++ });
   pool.put("k", new ScriptedConn({ maxStreams: 3 }));
@@ -52,7 +52,7 @@ for (const [how, fail] of [
   ["throws", () => assert.fail("broken reset")],
   ["rejects", () => Promise.reject(new Error("broken reset"))],
 ] as const) {
-  test(`row 33: a conn whose reset ${how} is closed, and its place given to a waiter`, async (t) => {
+  test(`a conn whose reset ${how} is closed, and its place given to a waiter`, async (t) => {
     const { pool } = pooled(t, { reset: fail, maxKeyConns: 1 });
     const conn = new ScriptedConn();
     pool.put("k", conn);
@@ -66,7 +66,7 @@ for (const [how, fail] of [
   });
 }
 
-test("row 33: a reset that hangs is a failure after dialTimeoutMs, and holds no other key up before", async (t) => {
+test("a reset that hangs is a failure after dialTimeoutMs, and holds no other key up before", async (t) => {
   const { pool, clock } = pooled(t, { reset: () => new Promise(() => {}), maxConns: 1, dialTimeoutMs: 1000 });
   const conn = new ScriptedConn();
   pool.put("k", conn);
@@ -82,7 +82,7 @@ test("row 33: a reset that hangs is a failure after dialTimeoutMs, and holds no 
   other.release();
 });
 
-test("row 33: a conn that dies, is cleared or evicted while it is reset is closed once, whatever reset says then", async (t) => {
+test("a conn that dies, is cleared or evicted while it is reset is closed once, whatever reset says then", async (t) => {
   const resets: Deferred<void>[] = [];
   const { pool } = pooled(t, {
     keyCapacity: 1,
@@ -111,7 +111,7 @@ test("row 33: a conn that dies, is cleared or evicted while it is reset is close
   assert.deepEqual([died, c, e, reset, pool.stats().open], [1, 1, 1, 0, 1]);
 });
 
-test("row 33: what was validated and not used needs no reset", async (t) => {
+test("what was validated and not used needs no reset", async (t) => {
   let resets = 0;
   const { pool, clock } = pooled(t, { validate: async () => true, reset: () => void resets++ });
   const conn = new ScriptedConn();
@@ -123,7 +123,7 @@ test("row 33: what was validated and not used needs no reset", async (t) => {
   assert.equal(resets, 1);
 });
 
-test("row 33: a reset may use the pool", async (t) => {
+test("a reset may use the pool", async (t) => {
   const { pool } = pooled(t, { reset: (): void => pool.tryAcquire("k")?.release(), keyCapacity: 1 });
   for (let i = 0; i < 3; i++) pool.put("k", new ScriptedConn());
   const lease = pool.tryAcquire("k");

@@ -1,12 +1,44 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { settle } from "../support/clock.ts";
-import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome, soon } from "../support/outcome.ts";
-import { pooled, rejection } from "../support/pooled.ts";
+import { HeldConn, ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { nothingUnheard, outcome, rejection, soon } from "../support/outcome.ts";
+import { pooled } from "../support/pool.ts";
 import { questions } from "../support/questions.ts";
 
-test("row 26: a conn is validated before reuse, unless it was used within validateAfterMs", async (t) => {
+nothingUnheard();
+
+/** The one stream that runs on `conn` ends while the conn is being validated for another caller, who leaves. */
+async function endWhileValidated(
+  t: TestContext,
+  conn: ScriptedConn,
+  reset?: () => void,
+  held?: () => void,
+): Promise<void> {
+  let answer: (() => void) | undefined;
+  const { pool, clock } = pooled(t, {
+    maxKeyConns: 1,
+    reset,
+    validate: () =>
+      new Promise((resolve) => {
+        answer = () => resolve(true);
+      }),
+  });
+  pool.put("k", conn);
+  const lease = await pool.acquire("k");
+  held?.();
+  await clock.advance(600);
+  const abort = new AbortController();
+  outcome(pool.acquire("k", { signal: abort.signal }));
+  lease.release();
+  abort.abort();
+  assert.ok(answer);
+  answer();
+  await settle();
+  assert.equal(pool.stats("k").idle, 1);
+}
+
+test("a conn is validated before reuse, unless it was used within validateAfterMs", async (t) => {
   const { asked, validate } = questions(true);
   const { pool, clock } = pooled(t, { validate, validateAfterMs: 1000 });
   const dial = scriptedDial();
@@ -24,7 +56,7 @@ test("row 26: a conn is validated before reuse, unless it was used within valida
   assert.deepEqual([dial.count, pool.stats().streams, pool.stats().blocked], [1, 0, 0]);
 });
 
-test("row 26: validateAfterMs 0 validates before each reuse, and 500 is the default", async (t) => {
+test("validateAfterMs 0 validates before each reuse, and 500 is the default", async (t) => {
   for (const [validateAfterMs, pause, expected] of [
     [0, 0, 3],
     [undefined, 499, 0],
@@ -41,7 +73,21 @@ test("row 26: validateAfterMs 0 validates before each reuse, and 500 is the defa
   }
 });
 
-test("row 26: a conn that waited unused, dialed by the pool or put, is validated before its first use too", async (t) => {
+test("a lowered validateAfterMs counts at once, and so does a raised one", async (t) => {
+  const { asked, validate } = questions(true);
+  const { pool, clock } = pooled(t, { validate, validateAfterMs: 10_000 });
+  const conn = new ScriptedConn();
+  pool.put("k", conn);
+  pool.tryAcquire("k")?.release();
+  await clock.advance(1000);
+  pool.configure({ validateAfterMs: 1000 });
+  assert.equal(pool.tryAcquire("k"), undefined);
+  pool.configure({ validateAfterMs: 1001 });
+  assert.equal(pool.tryAcquire("k")?.conn, conn);
+  assert.equal(asked.length, 0);
+});
+
+test("a conn that waited unused, dialed by the pool or put, is validated before its first use too", async (t) => {
   const { asked, validate } = questions(true);
   const { pool, clock } = pooled(t, { validate, validateAfterMs: 0 });
   pool.put("k", new ScriptedConn());
@@ -53,7 +99,7 @@ test("row 26: a conn that waited unused, dialed by the pool or put, is validated
   assert.equal(asked.length, 1);
 });
 
-test("row 26: a conn that fails is closed as invalid, and the caller gets another: the next idle one, else a dialed one", async (t) => {
+test("a conn that fails is closed as invalid, and the caller gets another: the next idle one, else a dialed one", async (t) => {
   const { asked, validate } = questions();
   const { pool, clock } = pooled(t, { validate });
   const [a, b, c] = [new ScriptedConn(), new ScriptedConn(), new ScriptedConn()];
@@ -75,7 +121,7 @@ for (const [what, answer] of [
   ["answers what is not true", () => "yes"],
   ["is no async function", () => false],
 ] as const) {
-  test(`row 26: a validation that ${what} refuses the conn`, async (t) => {
+  test(`a validation that ${what} refuses the conn`, async (t) => {
     const { pool, clock } = pooled(t, { validate: answer as never });
     const [a, b] = [new ScriptedConn(), new ScriptedConn()];
     pool.put("k", a);
@@ -85,7 +131,7 @@ for (const [what, answer] of [
   });
 }
 
-test("row 26: a validation holds a slot: nobody else uses, takes or validates the conn meanwhile", async (t) => {
+test("a validation holds a slot: nobody else uses, takes or validates the conn meanwhile", async (t) => {
   const { asked, validate } = questions();
   const { pool, clock } = pooled(t, { validate, maxUses: 2 });
   const conn = new ScriptedConn({ maxStreams: 2 });
@@ -104,7 +150,37 @@ test("row 26: a validation holds a slot: nobody else uses, takes or validates th
   assert.equal(pool.stats().streams, 2);
 });
 
-test("row 26: the caller's own deadline holds, and the conn is there for the next", async (t) => {
+test("tryAcquire skips what is due for validation; take hands over the oldest, due or not", async (t) => {
+  const { asked, validate } = questions(true);
+  const { pool, clock } = pooled(t, { validate });
+  const [old, young] = [new ScriptedConn(), new ScriptedConn()];
+  pool.put("k", old);
+  await clock.advance(500);
+  pool.put("k", young);
+  const lease = pool.tryAcquire("k");
+  assert.equal(lease?.conn, young);
+  assert.equal(pool.tryAcquire("k"), undefined);
+  assert.equal(pool.tryAcquire("k", { filter: () => true }), undefined);
+  lease?.release();
+  assert.equal(pool.take("k"), old);
+  assert.equal(asked.length, 0);
+});
+
+test("with a filter, what passes is validated, and nothing else", async (t) => {
+  const { asked, validate } = questions();
+  const { pool, clock } = pooled(t, { validate });
+  const conns = ["a", "b", "c"].map((name) => new ScriptedConn({ tags: { name } }));
+  for (const conn of conns) pool.put("k", conn);
+  await clock.advance(500);
+  const waiting = outcome(pool.acquire("k", { filter: (_, { tags }) => tags?.["name"] === "b" }));
+  await settle();
+  assert.deepEqual([asked.length, asked[0]?.conn], [1, conns[1]]);
+  asked[0]?.resolve(true);
+  await settle();
+  assert.equal(waiting.value?.conn, conns[1]);
+});
+
+test("the caller's own deadline holds while a conn is validated, and the conn is there for the next", async (t) => {
   const { asked, validate } = questions();
   const { pool, clock } = pooled(t, { validate });
   const conn = new ScriptedConn();
@@ -120,7 +196,7 @@ test("row 26: the caller's own deadline holds, and the conn is there for the nex
   assert.deepEqual([pool.tryAcquire("k")?.conn, dial.count], [conn, 0]);
 });
 
-test("row 26: a validation that hangs ends after dialTimeoutMs, and its signal aborts; the caller gets another", async (t) => {
+test("a validation that hangs ends after dialTimeoutMs, and its signal aborts; the caller gets another", async (t) => {
   const { asked, validate } = questions();
   const { pool, clock } = pooled(t, { validate, dialTimeoutMs: 2000 });
   const [a, b] = [new ScriptedConn(), new ScriptedConn()];
@@ -138,7 +214,7 @@ test("row 26: a validation that hangs ends after dialTimeoutMs, and its signal a
 });
 
 for (const dialTimeoutMs of [20_000, 0]) {
-  test(`row 26: a conn that goes while it is validated holds nobody up, dialTimeoutMs ${dialTimeoutMs}`, async (t) => {
+  test(`a conn that goes while it is validated holds nobody up, dialTimeoutMs ${dialTimeoutMs}`, async (t) => {
     for (const [reason, go] of [
       ["died", (conn: ScriptedConn) => conn.die()],
       ["cleared", (_: ScriptedConn, clear: () => void) => clear()],
@@ -159,7 +235,19 @@ for (const dialTimeoutMs of [20_000, 0]) {
   });
 }
 
-test("row 26: closing the pool waits for no validation", async (t) => {
+test("a conn whose last stream ends while it is validated does not hold the process", async (t) => {
+  const conn = Object.assign(new HeldConn({ maxStreams: 2 }), { held: false });
+  await endWhileValidated(t, conn, undefined, () => assert.equal(conn.held, true));
+  assert.equal(conn.held, false);
+});
+
+test("a conn whose last stream ends while it is validated is reset", async (t) => {
+  let resets = 0;
+  await endWhileValidated(t, new ScriptedConn({ maxStreams: 2 }), () => void resets++);
+  assert.equal(resets, 1);
+});
+
+test("closing the pool waits for no validation", async (t) => {
   const { asked, validate } = questions();
   const { pool, clock } = pooled(t, { validate, dialTimeoutMs: 0 });
   pool.put("k", new ScriptedConn());
@@ -172,7 +260,7 @@ test("row 26: closing the pool waits for no validation", async (t) => {
   assert.equal((await waiting).name, "PoolClosedError");
 });
 
-test("row 34: no validation storm: as many conns are validated as callers wait for, and none without", async (t) => {
+test("there is no validation storm: as many conns are validated as callers wait for, and none without", async (t) => {
   const { asked, validate } = questions();
   const { pool, clock } = pooled(t, { validate });
   const dial = scriptedDial();
@@ -192,7 +280,7 @@ test("row 34: no validation storm: as many conns are validated as callers wait f
   assert.deepEqual([asked.length, dial.count], [5, 0]);
 });
 
-test("row 26: a failing validation of one key delays no other", async (t) => {
+test("a failing validation of one key delays no other", async (t) => {
   const { asked, validate } = questions();
   const { pool, clock } = pooled(t, { validate, maxConns: 2 });
   pool.put("bad", new ScriptedConn());

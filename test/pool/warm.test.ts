@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome, soon } from "../support/outcome.ts";
-import { pooled, rejection } from "../support/pooled.ts";
+import { outcome, rejection, soon } from "../support/outcome.ts";
+import { pooled } from "../support/pool.ts";
 
-test("row 13c: warm resolves when as many conns are ready, and prefers those that are there", async (t) => {
+test("warm resolves when as many conns are ready, and prefers those that are there", async (t) => {
   const dial = scriptedDial({}, { manual: true });
   const { pool } = pooled(t, { dial });
   pool.put("k", new ScriptedConn());
@@ -26,7 +26,7 @@ test("row 13c: warm resolves when as many conns are ready, and prefers those tha
   lease.release();
 });
 
-test("row 13c: with a dial of its own, and zero or less warms nothing", async (t) => {
+test("warm takes a dial of its own; a count of zero or less warms nothing", async (t) => {
   const { pool } = pooled(t);
   const dial = scriptedDial();
   await soon(pool.warm("k", 2, { dial }));
@@ -36,7 +36,7 @@ test("row 13c: with a dial of its own, and zero or less warms nothing", async (t
   assert.deepEqual([dial.count, [...pool.keys()]], [2, ["k"]]);
 });
 
-test("row 13c: it rejects with the last error, at once, or with waitForReady when its time is up", async (t) => {
+test("warm rejects with the last error, at once, or with waitForReady when its time is up", async (t) => {
   const dial = scriptedDial({}, { manual: true });
   const { pool, clock } = pooled(t, { dial, backoff: { baseMs: 100, maxMs: 100 } });
   const impatient = rejection(pool.warm("k", 2));
@@ -54,7 +54,7 @@ test("row 13c: it rejects with the last error, at once, or with waitForReady whe
   assert.deepEqual([...pool.keys()], []);
 });
 
-test("row 13c: with waitForReady it outlives failed dials, but no final one", async (t) => {
+test("warm with waitForReady outlives failed dials, but no final one", async (t) => {
   const dial = scriptedDial({}, { manual: true });
   const { pool, clock } = pooled(t, { dial });
   const warm = outcome(pool.warm("k", 1, { waitForReady: true }));
@@ -67,7 +67,7 @@ test("row 13c: with waitForReady it outlives failed dials, but no final one", as
   assert.deepEqual([warm.state, dial.count, [...pool.keys()]], ["rejected", 2, []]);
 });
 
-test("row 13c: at most maxAttempts dials in a row", async (t) => {
+test("warm dials at most maxAttempts times in a row", async (t) => {
   const dial = scriptedDial({}, { manual: true });
   const { pool, clock } = pooled(t, { dial, backoff: { baseMs: 10, maxMs: 10, maxAttempts: 3 } });
   const warm = outcome(pool.warm("k", 1, { waitForReady: true }));
@@ -80,7 +80,7 @@ test("row 13c: at most maxAttempts dials in a row", async (t) => {
   assert.deepEqual([warm.state, dial.count], ["rejected", 3]);
 });
 
-test("row 13c: an abort or a timeout ends it, and abandons the dials that nobody else wants", async (t) => {
+test("an abort or a timeout ends warm, and abandons the dials that nobody else wants", async (t) => {
   const dial = scriptedDial({}, { manual: true });
   const { pool, clock } = pooled(t, { dial });
   const caller = new AbortController();
@@ -100,7 +100,7 @@ test("row 13c: an abort or a timeout ends it, and abandons the dials that nobody
   await assert.rejects(pool.warm("k", 1, { signal: AbortSignal.abort(new Error("before")) }), { message: "before" });
 });
 
-test("row 13c: a call that waits keeps the dial that warm has left", async (t) => {
+test("a call that waits keeps the dial that warm has left", async (t) => {
   const dial = scriptedDial({}, { manual: true });
   const { pool } = pooled(t, { dial });
   const caller = new AbortController();
@@ -117,7 +117,7 @@ test("row 13c: a call that waits keeps the dial that warm has left", async (t) =
 });
 
 for (const limits of [{ maxKeyConns: 2 }, { maxConns: 2 }, { keyCapacity: 2 }, { capacity: 2 }]) {
-  test(`row 13c: as many as the limits allow: ${JSON.stringify(limits)}`, async (t) => {
+  test(`warm dials as many as the limits allow: ${JSON.stringify(limits)}`, async (t) => {
     const dial = scriptedDial();
     const { pool } = pooled(t, { dial, ...limits });
     await soon(pool.warm("k", 5));
@@ -125,7 +125,7 @@ for (const limits of [{ maxKeyConns: 2 }, { maxConns: 2 }, { keyCapacity: 2 }, {
   });
 }
 
-test("row 13c: where other keys hold the places, it waits for one", async (t) => {
+test("where other keys hold the places, warm waits for one", async (t) => {
   const dial = scriptedDial();
   const { pool } = pooled(t, { dial, maxConns: 1 });
   const lease = await pool.acquire("other");
@@ -138,7 +138,7 @@ test("row 13c: where other keys hold the places, it waits for one", async (t) =>
   lease.release();
 });
 
-test("row 13c: without a dial NoConnError; with a filter that refuses what is dialed NoMatchError, after one dial", async (t) => {
+test("warm without a dial is NoConnError; with a filter that refuses what is dialed it is NoMatchError, after one dial", async (t) => {
   const { pool } = pooled(t);
   assert.equal((await rejection(pool.warm("k"))).name, "NoConnError");
   const dial = scriptedDial({ tags: { zone: "west" } });
@@ -148,7 +148,7 @@ test("row 13c: without a dial NoConnError; with a filter that refuses what is di
   assert.equal(dial.count, 1);
 });
 
-test("row 13c: closing the pool rejects it", async (t) => {
+test("closing the pool rejects warm", async (t) => {
   const { pool } = pooled(t, { dial: scriptedDial({}, { manual: true }) });
   const warm = rejection(pool.warm("k"));
   await settle();

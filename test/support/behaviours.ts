@@ -8,7 +8,8 @@ import {
   propagate,
   status,
 } from "@grpc/grpc-js";
-import { type Answer, type Ask, echoService, until } from "./echo-service.ts";
+import { until } from "./clock.ts";
+import { type Answer, type Ask, echoService } from "./echo-service.ts";
 
 import { asChildOf, type Behaviour, bidi, call, metadataOf, record } from "./logged.ts";
 
@@ -191,7 +192,8 @@ export const behaviours: Record<string, Behaviour> = {
   },
   "wait for ready of a refused connection": async ({ refused, log }) => {
     await new Promise<void>((resolve) =>
-      refused.waitForReady(Date.now() + 50, (error) => {
+      // Long enough for the first attempt to fail, on a loaded machine too.
+      refused.waitForReady(Date.now() + 500, (error) => {
         log("ready", error?.message);
         resolve();
       }),

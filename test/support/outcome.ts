@@ -19,6 +19,10 @@ export function outcome<T>(promise: Promise<T>): Outcome<T> {
   return result;
 }
 
+export function states(...outcomes: readonly Outcome<unknown>[]): Outcome<unknown>["state"][] {
+  return outcomes.map(({ state }) => state);
+}
+
 /** What a promise resolves to; fails where it has not settled within a few turns of the event loop. */
 export async function soon<T>(promise: Promise<T>): Promise<T> {
   const result = outcome(promise);
@@ -27,7 +31,24 @@ export async function soon<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-/** The reason that a promise is rejected with; fails where it has not been within a few turns. */
+/** What a promise is rejected with, an error or not, however long that takes; fails where it resolves. */
+export async function reasonOf(promise: PromiseLike<unknown>): Promise<unknown> {
+  try {
+    await promise;
+  } catch (reason) {
+    return reason;
+  }
+  assert.fail("it did not reject");
+}
+
+/** The error that a promise is rejected with, however long that takes; fails where it is none. */
+export async function rejection(promise: PromiseLike<unknown>): Promise<Error> {
+  const error = await reasonOf(promise);
+  assert.ok(error instanceof Error, `rejected with no Error: ${String(error)}`);
+  return error;
+}
+
+/** Like `reasonOf`, but fails where the promise has not been rejected within a few turns of the event loop. */
 export async function refusal(promise: Promise<unknown>): Promise<unknown> {
   const result = outcome(promise);
   await settle();

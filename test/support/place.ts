@@ -9,8 +9,8 @@ import {
   type DrpcServerOptions,
   dialDrpc,
 } from "../../src/drpc/index.ts";
+import { rejection } from "./outcome.ts";
 import { peer, peerHandlers } from "./peer.ts";
-import { rejection } from "./wire.ts";
 
 const hello = Buffer.from("hello");
 const { signal: never } = new AbortController();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { Lease, PoolConn } from "../../src/contract.ts";
 import { isPoolError } from "../../src/errors.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { FakeClock } from "./clock.ts";
+import { FakeClock, turns } from "./clock.ts";
 import { deferred } from "./conn.ts";
 
 /** Where the pool calls what is not its own. */
@@ -30,12 +30,8 @@ export type Place = (typeof places)[number];
 /** What a place does when its turn comes; what it returns replaces the place's own answer, unless undefined. */
 export type Trap = (world: TrapWorld) => unknown;
 
+/** Only microtasks and immediates between its steps, so that a thousand scenarios take a second. */
 const rounds = 7;
-
-/** Lets promises settle: only microtasks and immediates, so that a thousand scenarios take a second. */
-async function turns(): Promise<void> {
-  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
-}
 
 export class TrapConn implements PoolConn {
   readonly #world: TrapWorld;
@@ -55,6 +51,7 @@ export class TrapConn implements PoolConn {
       this.#world.spring("closed.then");
       return this.#closed.promise.then(yes, no);
     };
+    // oxlint-disable-next-line unicorn/no-thenable -- a thenable that is no promise is what is tested
     return (this.#world.spring("closed") ?? { then }) as PromiseLike<void>;
   }
 
@@ -199,19 +196,19 @@ export class TrapWorld {
       const abort = new AbortController();
       for (const key of ["a", "a", "a", "b", "c"]) void this.call(key, {}, round % 3);
       void this.call("c", { signal: abort.signal });
-      await turns();
+      await turns(2);
       if (round % 4 === 1) for (const conn of this.conns) conn.changed();
       if (round % 4 === 2) this.attempt(() => pool.clear("a"));
       if (round % 4 === 3) this.put("b", new TrapConn(this));
       abort.abort();
       const taken = this.attempt(() => pool.take("a"));
-      await turns();
+      await turns(2);
       if (taken !== undefined) this.put("a", taken);
       if (round === 5) await this.clock.advance(12_000);
     }
     // What can be waited for has been: the rest is over when its time is.
     await this.clock.advance(8000);
-    await turns();
+    await turns(2);
     assert.equal(this.pending, 0, "a caller still waits");
     if (!this.closed && !this.lenient) {
       const alive = this.conns.filter((conn) => conn.closes === 0 && !this.owned.has(conn));
@@ -219,7 +216,7 @@ export class TrapWorld {
     }
     const closing = pool.close();
     closing.catch((error: unknown) => this.errors.push(error));
-    await turns();
+    await turns(2);
     await this.clock.advance(40_000);
     await closing.catch(() => {});
   }

@@ -127,21 +127,6 @@ export class Far {
   }
 }
 
-/** Lets what is ready happen: a few turns of the event loop. */
-export async function turns(count = 5): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
-}
-
-/** What a promise rejects with. */
-export async function rejection(promise: PromiseLike<unknown>): Promise<unknown> {
-  return await promise.then(
-    (value) => {
-      throw new Error(`did not reject, but resolved with ${String(value)}`);
-    },
-    (error) => error,
-  );
-}
-
 /** Waits for what only sockets of idle conns will bring, which do not keep the process alive. */
 export async function holding<T>(promise: PromiseLike<T>): Promise<T> {
   const timer = setInterval(() => {}, 1000);

@@ -75,7 +75,8 @@ function configure(world: World, limits: Limits, key: string | undefined): void 
 function clear(world: World, key: string | undefined): void {
   for (const conn of world.open(key)) world.drains(conn);
   for (const conn of world.taken) if (key === undefined || conn.key === key) conn.mustDrain = true;
-  world.pool.clear(key);
+  if (key === undefined) world.pool.clear();
+  else world.pool.clear(key);
 }
 
 function put(world: World, conn: StressConn): void {

@@ -1,0 +1,55 @@
+import type { Uint64 } from "./wire.ts";
+
+/** Codes of a `DrpcError`. DRPC itself knows 0 and 12; the others are gRPC's numbers, as 12 is. */
+export const DrpcCode = {
+  /** None: Go's plain errors come with it. */
+  none: 0,
+  /** Cancelled, by either side. Never on the wire, where cancelling has a packet of its own. */
+  cancelled: 1,
+  /** `timeoutMs` is over. */
+  timeout: 4,
+  /** The server has no such RPC. */
+  unimplemented: 12,
+} as const;
+
+/**
+ * The error of an RPC. It crosses the wire both ways: what a handler throws, the caller gets, with `message` and
+ * `code`. Any error with a `code` that is a whole number from 0 to 2**64-1 keeps that code; of others only the message
+ * is sent.
+ */
+export class DrpcError extends Error {
+  /** A number where that is exact (up to `Number.MAX_SAFE_INTEGER`), a bigint only above. 0: none. */
+  readonly code: Uint64;
+
+  constructor(message: string, code: Uint64 = DrpcCode.none, options?: ErrorOptions) {
+    super(message, options);
+    this.code = typeof code === "bigint" && code <= Number.MAX_SAFE_INTEGER ? Number(code) : code;
+  }
+}
+
+/** An RPC was not over within its `timeoutMs`, or by its `deadline`. If it had begun, it has been cancelled. */
+export class DrpcTimeoutError extends DrpcError {
+  /** @param limit what the caller asked for: milliseconds, or a deadline. */
+  constructor(limit: number | Date) {
+    super(`the RPC was not over ${limitText(limit)}`, DrpcCode.timeout);
+  }
+}
+
+function limitText(limit: number | Date): string {
+  if (limit instanceof Date) return `by its deadline${Number.isNaN(limit.getTime()) ? "" : `, ${limit.toISOString()}`}`;
+  return `within ${limit < 1 ? limit : Math.round(limit)} ms`;
+}
+
+/** A DRPC conn runs one RPC at a time, and this one runs one: a pool opens more. */
+export class DrpcBusyError extends DrpcError {
+  constructor() {
+    super("this conn runs an RPC already, and DRPC runs one at a time: call through a pool");
+  }
+}
+
+/** The peer broke the protocol: its connection is closed. Stands in the `cause` of the `ConnClosedError` of an RPC. */
+export class DrpcProtocolError extends Error {}
+
+for (const type of [DrpcError, DrpcTimeoutError, DrpcBusyError, DrpcProtocolError]) {
+  Object.defineProperty(type.prototype, "name", { value: type.name, configurable: true, writable: true });
+}

@@ -1,0 +1,28 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+
+/** What each entry point may add to a program, all of its names used, in thousands of bytes: minified and compressed. */
+const most = { "": 36, "/connect": 8, "/drpc": 16, "/grpc": 14, "/http2": 8, "/resolve": 8, "/testing": 5 };
+
+for (const [entry, limit] of Object.entries(most)) {
+  test(`rpc-conn-pool${entry} adds at most ${limit} kB to a program, compressed`, async (t) => {
+    const { outputFiles } = await build({
+      stdin: { contents: `export * from "rpc-conn-pool${entry}";`, resolveDir: root },
+      bundle: true,
+      minify: true,
+      platform: "node",
+      format: "esm",
+      external: ["@grpc/grpc-js"],
+      write: false,
+    });
+    const bytes = outputFiles.reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
+    t.diagnostic(`${bytes} bytes`);
+    assert.ok(bytes > 1_000, "there is something in it");
+    assert.ok(bytes <= limit * 1_000, `${bytes} bytes`);
+  });
+}
