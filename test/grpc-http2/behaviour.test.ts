@@ -11,8 +11,9 @@ import {
 import { dialGrpcHttp2, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { behaviours } from "../support/behaviours.ts";
-import { type EchoServer, startEcho, until } from "../support/echo-service.ts";
-import { local } from "../support/grpc-certs.ts";
+import { ca, localhost } from "../support/certs.ts";
+import { until } from "../support/clock.ts";
+import { type EchoServer, startEcho } from "../support/echo-service.ts";
 import type { Behaviour, Bench } from "../support/logged.ts";
 
 /** What is not the same on purpose: a test below says how it is instead. */
@@ -24,8 +25,8 @@ const different: Readonly<Record<string, readonly string[]>> = {
 /** What only grpc-js' own channel does. */
 const refused = ["retries by service config"];
 
-const pair = { private_key: Buffer.from(local.key), cert_chain: Buffer.from(local.certificate) };
-const root = Buffer.from(local.certificate);
+const pair = { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) };
+const root = Buffer.from(ca);
 const servers: readonly [string, ServerCredentials, ChannelCredentials][] = [
   ["plain text", ServerCredentials.createInsecure(), credentials.createInsecure()],
   ["TLS", ServerCredentials.createSsl(null, [pair]), credentials.createSsl(root)],

@@ -17,9 +17,11 @@ import { grpcTimeout } from "../../src/grpc/http2/request.ts";
 import { parseTarget } from "../../src/grpc/http2/target.ts";
 import { dialGrpcHttp2, type GrpcHttp2Conn, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { echoService, rejection, startEcho, until } from "../support/echo-service.ts";
-import { elsewhere, local } from "../support/grpc-certs.ts";
+import { ca, localhost, other } from "../support/certs.ts";
+import { until } from "../support/clock.ts";
+import { echoService, startEcho } from "../support/echo-service.ts";
 import { HostileHttp2 } from "../support/hostile-http2.ts";
+import { rejection } from "../support/outcome.ts";
 import { answer, frame, startRaw } from "../support/raw-grpc.ts";
 
 const insecure = credentials.createInsecure();
@@ -186,29 +188,27 @@ describe("options", () => {
 });
 
 describe("TLS", () => {
-  const server = (pair: { key: string; certificate: string }): ServerCredentials =>
-    ServerCredentials.createSsl(null, [
-      { private_key: Buffer.from(pair.key), cert_chain: Buffer.from(pair.certificate) },
-    ]);
+  const server = (pair: { key: string; cert: string }): ServerCredentials =>
+    ServerCredentials.createSsl(null, [{ private_key: Buffer.from(pair.key), cert_chain: Buffer.from(pair.cert) }]);
   test("a certificate for another name is refused, unless that name is asked for", async () => {
-    await using echo = await startEcho(server(elsewhere));
-    const ssl = credentials.createSsl(Buffer.from(elsewhere.certificate));
+    await using echo = await startEcho(server(other));
+    const ssl = credentials.createSsl(Buffer.from(ca));
     await assert.rejects(open(`localhost:${echo.port}`, ssl), { code: status.UNAVAILABLE });
-    const conn = await open(`localhost:${echo.port}`, ssl, { "grpc.ssl_target_name_override": "other.example" });
+    const conn = await open(`localhost:${echo.port}`, ssl, { "grpc.ssl_target_name_override": "other.test" });
     assert.equal((await conn.invoke(unary, { text: "x" })).text, "x");
     const context = conn.authContext;
     assert.equal(context.transportSecurityType, "ssl");
-    assert.equal(context.sslPeerCertificate?.subject.CN, "other.example");
+    assert.equal(context.sslPeerCertificate?.subject.CN, "other");
     assert.ok(conn.bytesRead > 0);
     await conn.ping(never);
     await conn.close();
   });
   test("a server without a certificate that we trust is refused", async () => {
-    await using echo = await startEcho(server(local));
+    await using echo = await startEcho(server(localhost));
     await assert.rejects(open(`localhost:${echo.port}`, credentials.createSsl()), { code: status.UNAVAILABLE });
   });
   test("call credentials of the channel and of the call are sent together", async () => {
-    await using echo = await startEcho(server(local));
+    await using echo = await startEcho(server(localhost));
     const urls: string[] = [];
     const token = (name: string) =>
       credentials.createFromMetadataGenerator(({ service_url }, done) => {
@@ -217,10 +217,7 @@ describe("TLS", () => {
         metadata.set(name, "t");
         setTimeout(() => done(null, metadata), 2);
       });
-    const ssl = credentials.combineChannelCredentials(
-      credentials.createSsl(Buffer.from(local.certificate)),
-      token("x-channel"),
-    );
+    const ssl = credentials.combineChannelCredentials(credentials.createSsl(Buffer.from(ca)), token("x-channel"));
     await using pool = new Pool({ dial: dialGrpcHttp2(ssl) });
     const channelOverride = pooledChannel(pool, `localhost:${echo.port}`);
     const client = new Client("not used", insecure, { channelOverride });

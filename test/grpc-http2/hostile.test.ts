@@ -4,7 +4,7 @@ import { credentials, status } from "@grpc/grpc-js";
 import type { Rpc } from "../../src/contract.ts";
 import { dialGrpcHttp2, GrpcError } from "../../src/grpc/index.ts";
 import { isPoolError, Pool } from "../../src/index.ts";
-import { rejection, until } from "../support/echo-service.ts";
+import { until } from "../support/clock.ts";
 import { dataAfterEnd, garbage, type Hostility, negative, resetsAll, wellBehaved } from "../support/hostile-cases.ts";
 import {
   ErrorCode,
@@ -14,6 +14,7 @@ import {
   HostileHttp2,
   responseHeaders,
 } from "../support/hostile-http2.ts";
+import { rejection } from "../support/outcome.ts";
 
 const dial = dialGrpcHttp2(credentials.createInsecure(), { "grpc.max_receive_message_length": 100_000 });
 const text: Rpc<string, string> = {

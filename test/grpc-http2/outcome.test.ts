@@ -3,7 +3,8 @@ import type { ServerHttp2Stream } from "node:http2";
 import { describe, test } from "node:test";
 import { credentials, status } from "@grpc/grpc-js";
 import { dialGrpcHttp2, type GrpcHttp2Conn } from "../../src/grpc/index.ts";
-import { echoService, rejection } from "../support/echo-service.ts";
+import { echoService } from "../support/echo-service.ts";
+import { rejection } from "../support/outcome.ts";
 import { frame, startRaw } from "../support/raw-grpc.ts";
 
 const { unary } = echoService;
