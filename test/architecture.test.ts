@@ -48,6 +48,11 @@ function floorOf(file: string): number {
   );
 }
 
+/** A folder inside a room belongs to the room. */
+function roomOf(file: string): string {
+  return dirname(file).split("/").slice(0, 2).join("/");
+}
+
 interface Import {
   /** A file of this repository, or the name of a package. */
   readonly target: string;
@@ -102,7 +107,7 @@ test("imports point down; those of types alone may point up inside one folder", 
     const floor = floorOf(file);
     assert.ok(floor >= 0, `${file} stands on no floor: say where, above`);
     for (const { target, typeOnly } of imports.get(file) ?? []) {
-      if (!target.startsWith("src/") || dirname(target) === dirname(file)) continue;
+      if (!target.startsWith("src/") || roomOf(target) === roomOf(file)) continue;
       const pointsAtPool = typeOnly && target === publicPool && isAdapter(file);
       assert.ok(floorOf(target) < floor, `${file} imports ${target}`);
       if (target.startsWith("src/pool/") && file !== "src/index.ts")

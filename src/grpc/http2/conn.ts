@@ -6,7 +6,7 @@ import { ConnClosedError } from "../../errors.ts";
 import type { Goaway, Http2Conn } from "../../net/http2.ts";
 import { type CallHost, CallSet, type CreateCall, type GrpcCall, type HostedCall, invoke } from "../call.ts";
 import { RpcStream } from "../stream.ts";
-import { type CallSettings, Http2Call, type StreamHost } from "./call.ts";
+import { type CallSettings, Http2Call } from "./call.ts";
 import type { Encoding } from "./compression.ts";
 import { type KeepaliveOptions, keepAlive } from "./keepalive.ts";
 
@@ -31,7 +31,7 @@ export interface GrpcHttp2Setup {
  *
  * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#transparent-retries
  */
-export class GrpcHttp2Conn implements Conn, CallHost, StreamHost {
+export class GrpcHttp2Conn implements Conn, CallHost {
   /** Settles when the conn has closed, before the RPCs that die with it reject. */
   readonly closed: Promise<void>;
   /** @internal */
@@ -134,7 +134,7 @@ export class GrpcHttp2Conn implements Conn, CallHost, StreamHost {
     return new Http2Call(this, args);
   }
 
-  /** @internal grpc-js' channelz knows nothing of these conns: that of a channel which it does not know, either. */
+  /** grpc-js' channelz knows nothing of these conns: that of a channel which it does not know, either. */
   getChannelzRef(): ReturnType<Channel["getChannelzRef"]> {
     const channel = new Channel("localhost", credentials.createInsecure(), { "grpc.enable_channelz": 0 });
     channel.close();
