@@ -30,6 +30,7 @@ async function settleAndLook(world: World): Promise<void> {
   const rests = await world.machine.settle();
   if (rests) whenSettled(world);
   else if (world.strict && !isKnown("storms")) world.violate("the pool finds no rest");
+  if (unheard.length > 0) world.violate(`nobody heard or caught: ${textOf(unheard[0])}`);
   stopIfBroken(world);
   world.nextBurst();
 }
@@ -88,9 +89,17 @@ async function close(world: World, after: readonly Command[], at: (index: number
   stopIfBroken(world);
 }
 
-/** What Node would say of rejections that nobody heard, while runs are played. */
+/** Rejections that nobody heard and exceptions that nobody caught, while runs are played. */
 const unheard: unknown[] = [];
-process.on("unhandledRejection", (reason) => void unheard.push(reason));
+const hear = (reason: unknown): void => void unheard.push(reason);
+process.on("unhandledRejection", hear);
+process.on("uncaughtException", hear);
+
+/** What an error says, whatever it is. */
+function textOf(error: unknown): string {
+  if (error instanceof Error) return error.stack ?? error.message;
+  return typeof error === "object" ? `an object: ${Object.keys(error ?? {}).join(", ")}` : String(error);
+}
 
 /** Listeners that throw are warned of, which is not to be read. Returns what ends that. */
 function muteWarnings(): () => void {
@@ -123,11 +132,9 @@ export async function playRun({ plan, commands: list, seed }: Run): Promise<Brok
     stopIfBroken(world);
     await settleAndLook(world);
     await close(world, list.slice(cut), (index) => at(cut + index));
-    if (unheard.length > 0) throw new Stop(`a rejection that nobody heard: ${String(unheard[0])}`);
     return undefined;
   } catch (error) {
-    if (!(error instanceof Stop))
-      world.violate(`the run threw ${error instanceof Error ? error.stack : String(error)}`);
+    if (!(error instanceof Stop)) world.violate(`the run threw ${textOf(error)}`);
     world.mischief.calm++;
     world.healed = true;
     world.pool.close({ graceMs: 0 }).catch(() => {});

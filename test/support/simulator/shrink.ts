@@ -33,11 +33,11 @@ export function runOf(line: string): Run {
 }
 
 /** Breaks alike: numbers and names may differ. */
-const kind = ({ what }: Broken): string =>
+export const kindOf = ({ what }: Broken): string =>
   what
     .replace(/\d+/g, "#")
     .replace(/\bof [a-d]\b/g, "of _")
-    .slice(0, 60);
+    .slice(0, 80);
 
 /** Leaves out of a broken run whatever can be left out of it while it breaks in the same way. */
 export async function shrink(
@@ -51,7 +51,7 @@ export async function shrink(
   const attempt = async (part: Part): Promise<boolean> => {
     if (tries++ >= most) return false;
     const found = await playRun(partOf(run, part));
-    if (found === undefined || kind(found) !== kind(broken)) return false;
+    if (found === undefined || kindOf(found) !== kindOf(broken)) return false;
     best = part;
     last = found;
     return true;
