@@ -81,6 +81,8 @@ export class SimConn implements Conn {
   leases = 0;
   uses = 0;
   endedStreams = 0;
+  /** Numbers the ends of streams on all conns: the lowest is longest idle. */
+  released = 0;
   readonly calls = new Set<SimCall>();
   bytes = 0;
   /** The most slots that it has shown since the world last settled. */

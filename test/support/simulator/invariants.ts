@@ -315,10 +315,10 @@ export function atClose(world: World, conn: SimConn): void {
   for (const { close } of invariants) close?.(world, conn);
 }
 
-/** Looks at everything that must hold whenever nothing is left to settle. */
-export function whenSettled(world: World): void {
+/** Looks at everything that must hold whenever nothing is left to settle; `closely`: at what the pool says of each key too. */
+export function whenSettled(world: World, closely: boolean = world.burst % 4 === 0): void {
   world.mischief.calm++; // to look must change nothing
-  const look = new Look(world);
+  const look = new Look(world, closely);
   for (const { settled } of invariants) settled?.(world, look);
   world.mischief.calm--;
 }

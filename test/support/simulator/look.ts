@@ -38,11 +38,10 @@ export class Look {
   again = 0;
   faulted = 0;
 
-  constructor(world: World) {
+  constructor(world: World, closely: boolean) {
     this.stats = world.pool.stats();
     this.all = seen(this.stats);
-    const close = world.burst % 4 === 0;
-    this.of = new Map(keys.map((key) => [key, seen(close ? world.pool.stats(key) : undefined)]));
+    this.of = new Map(keys.map((key) => [key, seen(closely ? world.pool.stats(key) : undefined)]));
     for (const conn of world.conns) this.#conn(world, conn);
     for (const { key, settled, signal } of world.dials) {
       if (!settled && !signal.aborted) for (const one of this.#both(key)) one.dialing++;

@@ -66,7 +66,10 @@ export class World implements ConnOwner {
   /** The faults have stopped: all dials, calls and closes go well from now on. */
   healed = false;
   closeFailures = 0;
+  /** Dials and calls end only when a command says so. */
+  manual = false;
   violation: string | undefined;
+  #releases = 0;
   readonly #leaving = new Set<SimConn>();
 
   constructor(plan: Plan) {
@@ -244,6 +247,7 @@ export class World implements ConnOwner {
 
   /** The pool is about to have it. */
   prepare(conn: SimConn): void {
+    conn.released = ++this.#releases;
     conn.givenAt = this.machine.now();
     conn.idleSince = conn.givenAt;
     conn.mostSlots = Math.max(conn.mostSlots, conn.slots ?? 1);
@@ -306,6 +310,7 @@ export class World implements ConnOwner {
       { once: true },
     );
     atDial(this, key);
+    if (this.manual && !this.healed) return promise;
     if (!this.healed && random.chance(this.plan.dialFaults / 100)) return this.#badDial(dial, promise);
     const kind = random.under(4);
     if (kind === 0) {
@@ -361,6 +366,12 @@ export class World implements ConnOwner {
     }
   }
 
+  /** The pool has had a conn of the key since it last forgot it, and knows what slots to expect. */
+  knows(key: string): boolean {
+    const { dials, dialErrors, dialing } = this.pool.stats(key);
+    return dials > dialErrors + dialing;
+  }
+
   ended(conn: SimConn, call: SimCall | undefined, error: unknown): void {
     const caller = this.callers[Number(call?.options?.metadata?.["caller"] ?? -1)];
     if (caller?.resends && error instanceof ConnClosedError && !error.sent) {
@@ -369,6 +380,7 @@ export class World implements ConnOwner {
       caller.state = "waiting";
       caller.outcome = undefined;
     } else if (caller !== undefined) caller.state = "done";
+    conn.released = ++this.#releases;
     if (conn.running === 0) conn.idleSince = this.machine.now();
     else if (this.rules.total("maxConns") < Number.POSITIVE_INFINITY) conn.mayDrain = true; // for another key, perhaps
   }
