@@ -8,14 +8,10 @@ const knownDefects: Readonly<Record<string, string>> = {
   throwingSlots:
     "a maxStreams getter that throws while slots are read again rejects the caller's promise and leaves its waiter queued, which later swallows a slot",
   nullUnblocked: "unblocked() that returns null makes the pool look for a free conn for ever",
-  endlessBlock: "an unblocked() that never settles keeps its conn, and its key's waiters, for ever",
   selfReplacingListener: "a listener that takes itself off and on again is called for ever",
   unprintableFault: "a listener that throws an object without prototype crashes the process",
-  heldConnDialed: "an abandoned dial that brings a conn which the pool holds closes it under its streams",
   warmAborts: "warm never settles when `limits` or `hashKey` aborts its signal",
-  filterDials: "a filter that never passes dials one more conn per call, and marks the wrong waiter as tried",
   storms: "without backoff, failed dials that the pool repeats by itself are repeated at every turn of the event loop",
-  clearUndefined: "clear(undefined) drains every key instead of being refused",
   throwingTags: "stats(key) throws when a `tags` getter does",
   agedMeanwhile: "a maxLifetimeMs getter that closes or takes its conn leaves the timer of the conn's lifetime armed",
   undialedWarm:
