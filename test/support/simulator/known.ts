@@ -23,8 +23,3 @@ const knownDefects: Readonly<Record<string, string>> = {
 export function isKnown(defect: string): boolean {
   return Object.hasOwn(knownDefects, defect);
 }
-
-/** What is not looked for yet, in words. */
-export function knownWords(): string[] {
-  return Object.values(knownDefects);
-}
