@@ -75,7 +75,8 @@ export class DrpcPoolModel {
 
   /** The time of all that is idle is over. */
   expire(): void {
-    for (const conn of [...this.#order]) this.#evict(conn);
+    const order = [...this.#order];
+    for (const conn of order) this.#evict(conn);
   }
 
   /** Keys that are in the table though nothing of them is idle. */

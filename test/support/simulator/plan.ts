@@ -104,6 +104,8 @@ const limitDraws: { readonly [N in keyof Limits]-?: Draw<Limits[N]> } = {
   maxKeyConns: sometimes(40, 0, 1, 2, 3),
   maxStreams: sometimes(33, 0, 1, 2, 3),
   maxKeyDials: sometimes(25, 0, 1, 2),
+  maxDials: () => undefined, // no rule of the model reads it yet
+  lifetimeJitter: sometimes(25, 0, 0.1),
   maxWaiters: sometimes(33, -1, 0, 1, 3),
   waitTimeoutMs: sometimes(33, 0, 30, 5000),
   dialTimeoutMs: sometimes(33, 0, 25, 1000),

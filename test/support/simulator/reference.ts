@@ -355,7 +355,8 @@ export class ReferencePool {
 
   /** Nothing is kept of a key of which nothing is left. */
   #forget(): void {
-    for (const key of [...this.keys.keys()]) {
+    const known = [...this.keys.keys()];
+    for (const key of known) {
       const used = [...this.conns, ...this.dials, ...this.waiting].some((one) => one.key === key);
       if (!used && !this.#pausing.has(key)) this.keys.delete(key);
     }

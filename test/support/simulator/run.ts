@@ -98,7 +98,9 @@ process.on("uncaughtException", hear);
 /** What an error says, whatever it is. */
 function textOf(error: unknown): string {
   if (error instanceof Error) return error.stack ?? error.message;
-  return typeof error === "object" ? `an object: ${Object.keys(error ?? {}).join(", ")}` : String(error);
+  return typeof error === "object"
+    ? `an object: ${Object.keys(error ?? {}).join(", ")}`
+    : `thrown: ${JSON.stringify(error)}`;
 }
 
 /** Listeners that throw are warned of, which is not to be read. Returns what ends that. */
