@@ -328,7 +328,9 @@ export class Entries<K, C extends PoolConn> {
 
   /** The socket of a conn is not there any more. */
   #gone(entry: Entry<K, C>): void {
-    if (this.#closing.delete(entry)) this.core.placeFreed();
+    if (!this.#closing.delete(entry)) return;
+    this.core.placeFreed();
+    if (this.#closing.size === 0) this.core.minIdle.letGo();
   }
 
   /** `closing` is what its `close()` brings; it never rejects. Absent: the conn died. */

@@ -210,17 +210,12 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
     }
   }
 
-  /** Whether the conn's slots may change without a word from it. */
-  get changesSilently(): boolean {
-    return attempt(() => this.conn.maxStreams !== undefined && this.conn.onChange === undefined) ?? true;
-  }
-
-  /** Whether the conn says that no new stream may begin. One that cannot be asked does not. */
-  get saysDraining(): boolean {
+  /** Whether the conn says that no new stream may begin; `undefined`: it cannot be asked. */
+  get saysDraining(): boolean | undefined {
     try {
       return this.conn.draining === true;
     } catch {
-      return false;
+      return undefined;
     }
   }
 

@@ -163,6 +163,12 @@ export class MinIdle<K, C extends PoolConn> {
     return warm.promise;
   }
 
+  /** No place is on its way any more: keys that have nothing else are forgotten. */
+  letGo(): void {
+    const empty = [...this.#heldBack].filter((key) => key.isEmpty);
+    for (const key of empty) this.#core.serve(key);
+  }
+
   /** It waits no longer. */
   warmed(key: KeyPool<K, C>, warm: WarmRequest<K, C>): void {
     const warming = this.#warming.get(key);

@@ -9,7 +9,7 @@ import type { KeyPool, SharedLists } from "./key-pool.ts";
 
 /** Conns that `"fastest"` compares at a choice; those that lose go to the end, so that each has its turn. */
 const compared = 16;
-/** Conns whose slots are read again when nothing has room; bounded, so that a miss stays O(1). */
+/** Conns whose slots are read again when nothing has room, since they may have changed without a word; bounded, so that a miss stays O(1). */
 const rereads = 8;
 
 /**
@@ -144,13 +144,13 @@ export class Selector<K, C extends PoolConn> {
     else entry.key.idle.push(entry);
   }
 
-  /** Looks for slots that a conn without `onChange` has gained; each has its turn. */
+  /** Looks for slots that a conn has gained without a word; each has its turn. */
   reread(key: KeyPool<K, C>, most: number = rereads): boolean {
     for (let left = Math.min(most, key.open); left > 0; left--) {
       const entry = key.nextToReread ?? key.oldest;
       if (entry === undefined) return false;
       key.nextToReread = entry.younger;
-      if (entry.list !== undefined || !entry.changesSilently || entry.streams >= this.slotsOf(entry)) continue;
+      if (entry.list !== undefined || entry.isHeld || entry.streams >= this.slotsOf(entry)) continue;
       this.place(entry);
       if (entry.list !== undefined) return true;
     }
@@ -283,7 +283,8 @@ export class Selector<K, C extends PoolConn> {
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
   private isFree(entry: Entry<K, C>): boolean {
     const { list } = entry;
-    if (entry.saysDraining) return this.#refuse(entry, "goaway");
+    const { saysDraining } = entry;
+    if (saysDraining !== false) return this.#refuse(entry, saysDraining ? "goaway" : "blocked");
     // A conn just dialed is free: only after its first stream is it asked, or once it has been in other hands.
     const until = entry.mustAskUnblocked ? this.#askUnblocked(entry) : undefined;
     const { maxStreams } = entry;

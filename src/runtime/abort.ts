@@ -41,7 +41,7 @@ export function watchAbort(signal: AbortSignal, watcher: AbortWatcher): void {
 /** Stops watching; the signal's listener goes with its last watcher. Idempotent. */
 export function unwatchAbort(signal: AbortSignal, watcher: AbortWatcher): void {
   const watchers = watchersOf.get(signal);
-  if (watchers?.all.delete(watcher) && watchers.all.size === 0 && !signal.aborted) {
+  if (watchers?.all.delete(watcher) && watchers.all.size === 0) {
     watchersOf.delete(signal);
     signal.removeEventListener("abort", watchers);
   }

@@ -8,7 +8,7 @@ import { atGrant } from "./invariants.ts";
 import { isKnown } from "./known.ts";
 import { type Command, keys } from "./plan.ts";
 import { trace } from "./trace.ts";
-import type { World } from "./world.ts";
+import { possible, type World } from "./world.ts";
 
 /** What a command says, without when. */
 export type Act = Pick<Command, "a" | "b" | "c" | "limits">;
@@ -346,6 +346,7 @@ export const commands = {
     if (conn === undefined) return;
     const error = b === 0 ? new Error("still blocked, and will be") : undefined;
     if (error !== undefined && conn.askPending && conn.open) world.drains(conn);
+    world.blockedTooLong(conn);
     conn.endBlock(error);
   },
   put: (world, act) => put(world, world.makeConn(keyOf(act))),
@@ -403,8 +404,8 @@ export type OpName = keyof typeof commands;
 const calls = (world: World) => world.conns.flatMap(({ calls: running }) => [...running]);
 
 export function configure(world: World, limits: Limits, key: string | undefined): void {
-  const { capacity: _capacity, maxConns: _maxConns, ...keyLimits } = limits;
-  const given = key === undefined ? limits : keyLimits;
+  const { capacity: _capacity, maxConns: _maxConns, maxDials: _maxDials, ...keyLimits } = limits;
+  const given = possible(key === undefined ? limits : keyLimits, world.plan);
   world.configuredAt = world.machine.now();
   world.rules.configure(given, key);
   for (const conn of world.open()) {

@@ -101,6 +101,8 @@ export class SimConn implements Conn {
   mayDrain = false;
   /** The pool has asked whether it is free, and has no answer yet. */
   askPending = false;
+  /** When it asked. */
+  askedAt = 0;
   /** A caller said that it is broken. */
   discarded = false;
   subscriptions = 0;

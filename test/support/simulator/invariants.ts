@@ -221,7 +221,9 @@ export const invariants: readonly Invariant[] = [
         if (world.closing && !inUse && known.has(key)) world.violate(`key ${key} is kept after close()`);
         if (world.closing) continue;
         if (used && !known.has(key)) world.violate(`key ${key} is unknown, and in use`);
-        if (!used && known.has(key) && !world.mayPause(key, 4)) world.violate(`key ${key} is empty, and kept`);
+        const awaitsPlace = world.keepsIdle && world.closingConns > 0;
+        if (!used && known.has(key) && !awaitsPlace && !world.mayPause(key, 4))
+          world.violate(`key ${key} is empty, and kept`);
       }
     },
   },
@@ -233,7 +235,7 @@ export const invariants: readonly Invariant[] = [
       if (poolTimers > 2) world.violate(`${poolTimers} timers are armed`);
       const empty =
         look.all.open.length + look.all.dialing === 0 && world.callers.every(({ state }) => state === "done");
-      const calm = empty && world.strict && !world.closing && !world.keepsIdle;
+      const calm = empty && world.strict && !world.closing && !world.keepsIdle && world.closingConns === 0;
       if (calm && poolTimers > 0 && !keys.some((key) => world.mayPause(key, 4)))
         world.violate("a timer is armed in an empty pool");
       const awaited = new Set(world.callers.filter(({ state }) => state !== "done").map(({ abort }) => abort));
@@ -297,8 +299,11 @@ function checkAwake(world: World, look: Look, key: string): void {
   if (dialing > 0 || paused || rules.of(key, "maxKeyDials") === 0) return;
   const wants = waiting.find(({ dials, maybeTried }) => dials && !maybeTried);
   if (wants === undefined || open.length >= rules.of(key, "maxKeyConns")) return;
-  const total = look.all.open.length + look.all.dialing;
+  // A conn counts until its socket is gone, and then its place goes to whoever stands first in line.
+  const closing = world.closingConns;
+  const total = look.all.open.length + look.all.dialing + closing;
   if (total < rules.total("maxConns")) world.violate(`caller ${wants.id} waits for ${key}, and nothing is dialed`);
+  if (closing > 0) return;
   const victim = look.all.open.find((conn) => conn.key !== key && conn.running === 0);
   if (victim !== undefined) world.violate(`caller ${wants.id} waits for ${key} while ${victim.name} idles`);
 }

@@ -82,6 +82,7 @@ function liftHopeless(world: World): void {
 
 /** The peer of a conn behaves again. */
 function mend(world: World, conn: SimConn): void {
+  world.blockedTooLong(conn);
   conn.endBlock();
   conn.silent = false;
   if (conn.slots === 0) conn.slots = 1;

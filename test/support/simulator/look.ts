@@ -79,10 +79,17 @@ export class Look {
     if (late || kind === "try" || (outcome === "aborted" && !world.strict)) this.asked.unsure++;
     if (resent || resends) this.again++;
     if (outcome === undefined) return;
+    // While a backoff runs, the last dial error is a refusal: which of both it was, the caller cannot tell.
+    const either = outcome === "failed" && world.rules.backoffEver;
+    this.#outcome(outcome, either || late || resent || !world.strict);
+    if (either) this.#outcome("refused", true);
+  }
+
+  #outcome(outcome: Outcome, unsure: boolean): void {
     const count = this.outcomes.get(outcome) ?? { all: 0, unsure: 0 };
     this.outcomes.set(outcome, count);
     count.all++;
-    if (late || resent || !world.strict) count.unsure++;
+    if (unsure) count.unsure++;
   }
 }
 

@@ -72,7 +72,10 @@ async function close(world: World, after: readonly Command[], at: (index: number
   if (failed === "pending") world.violate("close() is still pending");
   for (const dial of world.dials) dial.arrive();
   for (const conn of world.conns) for (const call of conn.calls) call.end();
-  for (const conn of world.conns) conn.endBlock();
+  for (const conn of world.conns) {
+    world.blockedTooLong(conn);
+    conn.endBlock();
+  }
   while (world.held.length > 0) giveBack(world, 0, "release");
   await settleAndLook(world);
   await machine.advance(10_000);

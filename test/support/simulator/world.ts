@@ -1,6 +1,6 @@
 import type { Conn, Dial } from "../../../src/contract.ts";
 import { ConnClosedError } from "../../../src/errors.ts";
-import type { ConnInfo, KeyLimits, PoolOptions } from "../../../src/options.ts";
+import type { ConnInfo, KeyLimits, Limits, PoolOptions } from "../../../src/options.ts";
 import type { PoolEventName } from "../../../src/pool/events.ts";
 import { Pool } from "../../../src/pool/pool.ts";
 import { deferred } from "../conn.ts";
@@ -34,6 +34,12 @@ const eventNames: readonly PoolEventName[] = [
 const keyLimits = (key: string): KeyLimits => (key === "b" ? { maxKeyConns: 1 } : key === "c" ? { maxStreams: 2 } : {});
 
 /** A pool, the network under it, the callers above it, and all that is known of it without asking it. */
+/** Nothing can be kept ready where the pool has no dial of its own: it refuses `minIdle` then. */
+export function possible(limits: Limits, { ownDial }: Pick<Plan, "ownDial">): Limits {
+  const { minIdle: _, ...others } = limits;
+  return ownDial ? limits : others;
+}
+
 export class World implements ConnOwner {
   readonly machine: Machine = new Machine();
   readonly mischief: Mischief;
@@ -75,7 +81,7 @@ export class World implements ConnOwner {
   constructor(plan: Plan) {
     this.plan = plan;
     this.mischief = new Mischief(this.machine, plan.mischief);
-    this.rules = new Rules(plan.limits, (key) => (plan.perKey ? keyLimits(key) : {}));
+    this.rules = new Rules(possible(plan.limits, plan), (key) => (plan.perKey ? keyLimits(key) : {}));
     if (plan.announced !== undefined) Object.assign(this.dial, { maxStreams: plan.announced });
     this.pool = new Pool(this.#options());
     if (plan.listens) for (const name of eventNames) this.#listen(name);
@@ -84,7 +90,7 @@ export class World implements ConnOwner {
   #options(): PoolOptions<string, Conn> {
     const { plan, mischief } = this;
     return {
-      ...plan.limits,
+      ...possible(plan.limits, plan),
       clock: this.machine,
       selection: plan.selection === "function" ? (conns, infos) => this.#select(conns, infos) : plan.selection,
       dial: plan.ownDial ? this.dial : undefined,
@@ -189,7 +195,19 @@ export class World implements ConnOwner {
 
   /** The pool may be draining it, or about to. */
   mayDrain(conn: SimConn): boolean {
-    return conn.mayDrain || conn.doubtful || this.lifetimeOver(conn, 0.85);
+    return this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85);
+  }
+
+  /** A conn that is blocked for dialTimeoutMs is closed for that. */
+  blockedTooLong(conn: SimConn): boolean {
+    const { askPending, askedAt, key } = conn;
+    if (askPending && this.machine.now() - askedAt >= this.rules.of(key, "dialTimeoutMs")) conn.mayDrain = true;
+    return conn.mayDrain;
+  }
+
+  /** Conns whose `close()` was called and whose sockets are still there. */
+  get closingConns(): number {
+    return this.conns.filter((conn) => conn.closes > 0 && !conn.dead).length;
   }
 
   /** An orderly end was asked for by the world: no new streams from the next burst on. */
@@ -424,9 +442,11 @@ export class World implements ConnOwner {
       conn.doubtful = true; // it is closed for that
       throw error;
     }
-    if (this.mischief.strikes && !isKnown("nullUnblocked")) return JSON.parse("null");
-    if (conn.block === undefined) return undefined;
+    if (conn.block === undefined) {
+      return this.mischief.strikes && !isKnown("nullUnblocked") ? JSON.parse("null") : undefined;
+    }
     conn.askPending = true;
+    conn.askedAt = this.machine.now();
     return conn.block.promise;
   }
 
