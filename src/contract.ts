@@ -117,8 +117,11 @@ export interface Dial<K, C> {
 /** The right to run one stream on a conn. */
 export interface Lease<C> extends Disposable {
   readonly conn: C;
-  /** Gives the slot back. Idempotent; nothing after `discard`. */
-  release(): void;
+  /**
+   * Gives the slot back. Idempotent; nothing after `discard`. `unanswered`: the call was given up, by its time limit or its
+   * signal, before any answer came: if no byte has come from the conn either, it is suspect, and asked for a sign of life.
+   */
+  release(outcome?: { readonly unanswered?: boolean | undefined }): void;
   /**
    * Says that the conn is broken: it takes no new streams, and is closed after its last. `error`, if given, goes with the
    * `closed` event. Idempotent; nothing after `release`.

@@ -97,9 +97,10 @@ interface Filtering<C> {
 export type Select<C> = (conns: readonly C[], infos: readonly ConnInfo[]) => C | undefined;
 
 /**
- * How a conn is chosen. `"oldest"`: conns that run streams first, the one longest with room, then idle ones, oldest
- * given back first: the others go idle and expire. `"newest"`: the same from the other end. `"least-loaded"`: the
- * fewest streams. `"fastest"`: the least expected time, mean call time (peak EWMA) times streams. Or a function.
+ * How a conn is chosen. `"newest"`: conns that run streams first, then idle ones, the last given back first, so that load
+ * concentrates, and spare conns go idle and expire. `"oldest"`: the same from the other end, as Go's drpcpool does: a
+ * trickle of calls uses all conns in turn, and keeps all of them. `"least-loaded"`: the fewest streams. `"fastest"`: the
+ * least expected time, mean call time (peak EWMA) times streams. Or a function.
  */
 export type Selection<C> = "oldest" | "newest" | "least-loaded" | "fastest" | Select<C>;
 
@@ -120,7 +121,7 @@ export interface PoolOptions<K, C extends PoolConn> extends Limits {
   readonly hashKey?: ((key: K) => unknown) | undefined;
   /** Overrides for one key, read when the key appears. */
   readonly limits?: ((key: K) => KeyLimits | undefined) | undefined;
-  /** Which of a key's conns with room is taken. Default `"oldest"`. */
+  /** Which of a key's conns with room is taken. Default `"newest"`. */
   readonly selection?: Selection<C> | undefined;
   /**
    * Asked before a conn is used again that was not used for `validateAfterMs`; it holds a slot meanwhile, and the conn

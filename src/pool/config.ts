@@ -179,7 +179,7 @@ export interface Config<K, C extends PoolConn>
 export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Config<K, C> {
   checkOptions("the pool's options", options, [...limitNames, ...otherNames]);
   const { dial, hashKey, limits, validate, reset, ...others } = options;
-  const { selection = "oldest", name = "pool", clock = systemClock, leakAfterMs = 0, ...rest } = others;
+  const { selection = "newest", name = "pool", clock = systemClock, leakAfterMs = 0, ...rest } = others;
   for (const [option, value] of Object.entries({ dial, hashKey, limits, validate, reset }))
     checkFunction(option, value);
   if (typeof selection !== "function") {

@@ -1,4 +1,4 @@
-import type { PoolConn } from "../contract.ts";
+import type { Dial, PoolConn } from "../contract.ts";
 import { type DialError, WaitTimeoutError } from "../errors.ts";
 import type { Filter } from "../options.ts";
 import type { Failure } from "../runtime/guard.ts";
@@ -49,6 +49,8 @@ export class Core<K, C extends PoolConn> {
   readonly hooks: Hooks<K, C>;
   readonly transfer: Transfer<K, C>;
   readonly drain: Drain<K, C>;
+  /** The pool's own. */
+  readonly dial: Dial<K, C> | undefined;
   readonly #dispatcher: Dispatcher<K, C>;
   #isServing = false;
   readonly #toServe = new Set<KeyPool<K, C>>();
@@ -56,6 +58,7 @@ export class Core<K, C extends PoolConn> {
 
   constructor(config: Config<K, C>) {
     Object.freeze(this.resting);
+    this.dial = config.dial;
     this.timers = new Timers(config.clock);
     this.events = makeEvents(config.name);
     this.keys = new KeyTable(config, this.timers, this);
@@ -251,6 +254,11 @@ export class Core<K, C extends PoolConn> {
     this.placeFreed();
   }
 
+  /** A call on the conn was given up before an answer came. The caller releases it then. */
+  unanswered(entry: Entry<K, C>): void {
+    if (entry.isOpen) this.health.unanswered(entry);
+  }
+
   /** A caller says that the conn is broken. The caller releases it then. */
   discard(entry: Entry<K, C>, error: unknown): void {
     if (error !== undefined) entry.extras.cause = error;
@@ -301,6 +309,7 @@ export class Core<K, C extends PoolConn> {
     entry.isDialed = true;
     this.entries.add(entry, key);
     this.minIdle.dialed(dial, entry);
+    if (dial.replaces !== undefined) this.entries.drain(dial.replaces, "retired");
     key.ownPending().arrived = { entry, dial };
     this.#admitted(entry, key);
   }
@@ -333,13 +342,23 @@ export class Core<K, C extends PoolConn> {
     else this.entries.drain(entry, "expired");
   }
 
-  /** The lifetime of a conn is over. */
+  /** The lifetime of a conn is over. One that is in use goes when its replacement has come: nobody waits for a rotation. */
   outlived(entry: Entry<K, C>): void {
     if (!entry.isReady) return;
-    if (this.minIdle.replaces(entry)) {
+    if (this.minIdle.replaces(entry) || this.#replaces(entry)) {
       this.lifetimes.extend(entry, replacementMs);
       this.serve(entry.key);
     } else this.entries.drain(entry, "retired");
+  }
+
+  /** Dials a replacement, unless that has been done, nobody used the conn, or a limit is against it. */
+  #replaces(entry: Entry<K, C>): boolean {
+    const { key, extras } = entry;
+    const { dial } = this;
+    if (dial === undefined || entry.uses === 0 || extras.isOutlived || !this.capacity.mayPrepare(key)) return false;
+    extras.isOutlived = true;
+    this.dialer.start(key, dial, true, entry);
+    return true;
   }
 
   /** A key has appeared, or its rules have changed. */

@@ -23,10 +23,10 @@ export class Dialer<K, C extends PoolConn> {
     this.#core = core;
   }
 
-  start(key: KeyPool<K, C>, dial: Dial<K, C>, isBackground: boolean): void {
+  start(key: KeyPool<K, C>, dial: Dial<K, C>, isBackground: boolean, replaces?: Entry<K, C>): void {
     const pending = key.ownPending();
     const slots = key.expectedSlots(attempt(() => dial.maxStreams));
-    const started = new PendingDial<K, C>(key, dial, slots, isBackground, this.#timers.now(), this);
+    const started = new PendingDial<K, C>(key, dial, slots, isBackground, replaces, this.#timers.now(), this);
     pending.addDial(started);
     key.counters.dials++;
     this.inFlight++;

@@ -132,7 +132,8 @@ export class Dispatcher<K, C extends PoolConn> {
     for (let dial = pending.dials.tail; dial !== undefined; ) {
       if (pending.promised() <= pending.wanting) return; // none is too many
       const older: PendingDial<K, C> | undefined = dial.prev;
-      const isSpare = !dial.isBackground || this.#core.minIdle.hasSpareDials(key);
+      const isWanted = dial.replaces?.isReady ?? false;
+      const isSpare = !isWanted && (!dial.isBackground || this.#core.minIdle.hasSpareDials(key));
       if (isSpare && pending.promised(dial) >= pending.wanting) {
         this.#core.dialer.abandon(dial, "no caller waits for it any more");
       }

@@ -38,8 +38,18 @@ export interface EntryExtras<C> {
   latency?: Latency;
   /** Ends its lifetime. */
   lifetime?: Timer;
+  /** Its lifetime is over, and its replacement has been dialed. */
+  isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
+  /** Bytes that had come when a call last began, or ended unanswered. */
+  bytesSeen?: number | undefined;
+  /** What was known of the conn when a call last ended unanswered, where it cannot be asked. */
+  unanswered?: { readonly bytesRead: number | undefined; readonly uses: number };
+  /** When its last stream ended. */
+  quietSince?: number;
+  /** A sign of life has been asked for. */
+  isPinged?: boolean;
   /** What a caller gave as the reason for discarding it. */
   cause?: unknown;
   /** The filter of the waiter that it was dialed for, and that it does not pass. */
@@ -71,6 +81,8 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   readonly conn: C;
   /** The conn can let the process go while it runs no stream. */
   readonly canUnref: boolean;
+  /** The conn counts the bytes that come, or answers pings. */
+  readonly showsLife: boolean;
   key: KeyPool<K, C>;
   /** `idle` and `leased` are both "ready", told apart by the stream count. */
   #phase: typeof taken | typeof ready | typeof draining | typeof closed = taken;
@@ -102,6 +114,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   constructor(conn: C, key: KeyPool<K, C>, generation: number, openedAt: number) {
     this.conn = conn;
     this.canUnref = attempt(() => conn.ref) !== undefined;
+    this.showsLife = attempt(() => conn.bytesRead ?? conn.ping) !== undefined;
     this.key = key;
     this.generation = generation;
     this.openedAt = Math.ceil(openedAt);
@@ -223,6 +236,20 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   askUnblocked(): PromiseLike<unknown> | undefined {
     const until: unknown = this.conn.unblocked?.();
     return isThenable(until) ? until : undefined;
+  }
+
+  /** Bytes, or frames, that have come from the peer; `undefined`: not counted. */
+  get bytesRead(): number | undefined {
+    return attempt(() => this.conn.bytesRead);
+  }
+
+  get canPing(): boolean {
+    return attempt(() => this.conn.ping !== undefined) ?? false;
+  }
+
+  /** Asks the peer for a sign of life. Throws what `ping` throws. */
+  ping(signal: AbortSignal): PromiseLike<unknown> | undefined {
+    return this.conn.ping?.({ signal });
   }
 
   /** Streams that the peer runs on the conn. */

@@ -201,6 +201,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
         return value;
       },
       failed: (error) => {
+        if (entry.showsLife) core.unanswered(entry); // an error that the peer has sent is a sign of life
         core.release(entry);
         throw error;
       },

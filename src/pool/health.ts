@@ -1,13 +1,17 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import type { Reset, Validate } from "../options.ts";
-import { isThenable } from "../runtime/guard.ts";
-import { type Timers, timer } from "../runtime/timers.ts";
+import { isThenable, outcome } from "../runtime/guard.ts";
+import { type Timer, type Timers, timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
 
 /** A conn that was never used is not asked sooner than this after it came, whatever `validateAfterMs` says. */
 const newConnMs = 500;
+/** A conn that ran no stream for so long may have been forgotten by a NAT or a firewall between. */
+const longQuietMs = 30_000;
+/** How long a conn has to answer a ping. */
+const pingTimeoutMs = 5_000;
 /** Slots that one validation promises at most: an infinite sum could never be taken back. */
 const mostSlots = 1e6;
 
@@ -101,6 +105,75 @@ export class Health<K, C extends PoolConn> {
         this.#core.available(entry.key);
       },
     );
+  }
+
+  /** A first stream has begun. A conn that was quiet for long is asked for a sign of life along with it: nobody waits for that. */
+  began(entry: Entry<K, C>): void {
+    const { extras } = entry;
+    extras.bytesSeen = entry.bytesRead;
+    const quietMs = extras.quietSince === undefined ? 0 : this.#timers.now() - extras.quietSince;
+    if (quietMs >= longQuietMs && entry.canPing) void this.#ping(entry).then((isAlive) => this.#probed(entry, isAlive));
+  }
+
+  /**
+   * A call has ended that the peer owed an answer to. Where no byte has come meanwhile either, the conn is suspect: it is
+   * skipped until it shows life, and closed if it does not. A peer that is only slow answers the ping. A conn that cannot be
+   * asked is closed at its second such call in a row.
+   */
+  unanswered(entry: Entry<K, C>): void {
+    const { extras } = entry;
+    const { bytesRead } = entry;
+    const isSilent = bytesRead === undefined || bytesRead === extras.bytesSeen;
+    extras.bytesSeen = bytesRead;
+    if (!isSilent || extras.isPinged) return;
+    if (!entry.canPing) {
+      const last = extras.unanswered;
+      const inARow = last !== undefined && last.bytesRead === bytesRead && entry.uses - last.uses <= 1;
+      extras.unanswered = { bytesRead, uses: entry.uses };
+      if (inARow) this.#core.entries.drain(entry, "silent");
+      return;
+    }
+    const answer = this.#ping(entry);
+    this.#core.entries.hold(
+      entry,
+      () =>
+        answer.then((isAlive) => {
+          if (!isAlive) throw new Error("the conn shows no sign of life");
+        }),
+      "silent",
+      () => {
+        if (entry.isDraining && entry.reason === "silent") this.#core.entries.destroy(entry, "silent");
+        this.#core.available(entry.key);
+      },
+    );
+  }
+
+  /** Whether the conn shows life within a time: an answer, or any byte. Never rejects. */
+  async #ping(entry: Entry<K, C>): Promise<boolean> {
+    const { extras } = entry;
+    const before = entry.bytesRead;
+    const controller = new AbortController();
+    extras.isPinged = true;
+    let timeout: Timer | undefined;
+    const over = new Promise<boolean>((resolve) => {
+      timeout = timer(() => {
+        // An event loop that was held up reads what has come in its next turn: that is asked for first.
+        setImmediate(() => setImmediate(() => resolve(before !== undefined && entry.bytesRead !== before)));
+      });
+      this.#timers.arm(timeout, pingTimeoutMs);
+    });
+    const answered = outcome(() => entry.ping(controller.signal)).then((failure) => failure === undefined);
+    const isAlive = await Promise.race([answered, over]);
+    if (timeout !== undefined) this.#timers.disarm(timeout);
+    controller.abort();
+    extras.isPinged = false;
+    extras.bytesSeen = entry.bytesRead;
+    return isAlive;
+  }
+
+  /** A conn that shows no life is closed under its streams: they would wait for ever. */
+  #probed(entry: Entry<K, C>, isAlive: boolean): void {
+    if (!isAlive) this.#core.enter(() => this.#core.entries.destroy(entry, "silent"));
   }
 
   /** The conn leaves: whatever is being asked about it, the answer is not waited for. */

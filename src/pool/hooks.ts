@@ -21,12 +21,12 @@ export class Hooks<K, C extends PoolConn> {
       this.#core.selector.selection === "fastest" ||
       minIdle > 0 ||
       maxUses < unlimited ||
-      key.entries().some(({ canUnref }) => canUnref);
+      key.entries().some(({ canUnref, showsLife }) => canUnref || showsLife);
   }
 
   /** A conn has come. */
-  entered({ canUnref, key }: Entry<K, C>): void {
-    if (canUnref) key.hasHooks = true;
+  entered({ canUnref, showsLife, key }: Entry<K, C>): void {
+    if (canUnref || showsLife) key.hasHooks = true;
   }
 
   /** Counts a stream. Returns whether the key may lack conns now. */
@@ -37,6 +37,7 @@ export class Hooks<K, C extends PoolConn> {
     if (minIdle > 0) this.#core.minIdle.used(key);
     this.#core.entries.lease(entry);
     if (entry.canUnref && entry.streams === 1) entry.holdProcess(true);
+    if (entry.showsLife && entry.streams === 1) this.#core.health.began(entry);
     if (entry.uses >= maxUses) this.#core.entries.drain(entry, "retired");
     return minIdle > 0;
   }
@@ -51,6 +52,7 @@ export class Hooks<K, C extends PoolConn> {
   /** After a stream has been uncounted. */
   released(entry: Entry<K, C>): void {
     if (entry.canUnref && entry.isIdle) entry.holdProcess(false);
+    if (entry.showsLife && entry.isIdle) entry.extras.quietSince = this.#core.timers.now();
     this.#core.health.reset(entry);
   }
 }

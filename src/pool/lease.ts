@@ -17,10 +17,11 @@ export class PoolLease<K, C extends PoolConn> implements Lease<C> {
     this.#core = core;
   }
 
-  release(): void {
+  release(outcome?: { readonly unanswered?: boolean | undefined }): void {
     const entry = this.#entry;
     if (entry === undefined) return;
     this.#entry = undefined;
+    if (outcome?.unanswered) this.#core.unanswered(entry);
     this.#core.release(entry);
   }
 
@@ -48,9 +49,9 @@ export class WatchedLease<K, C extends PoolConn> extends PoolLease<K, C> {
     this.#ticket = leaks.taken(this, entry, stack);
   }
 
-  override release(): void {
+  override release(outcome?: { readonly unanswered?: boolean | undefined }): void {
     this.#leaks.released(this.#ticket);
-    super.release();
+    super.release(outcome);
   }
 }
 

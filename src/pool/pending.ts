@@ -127,6 +127,8 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
   slots: number;
   /** Wanted for its own sake (`minIdle`, `warm`), not by a waiter. */
   readonly isBackground: boolean;
+  /** The conn that goes when this one has come. */
+  readonly replaces: Entry<K, C> | undefined;
   readonly startedAt: number;
   /** Failed dials of the key that had been counted when it began: those that fail together are one failure. */
   readonly failuresBefore: number;
@@ -138,6 +140,7 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
     dial: Dial<K, C>,
     slots: number,
     isBackground: boolean,
+    replaces: Entry<K, C> | undefined,
     startedAt: number,
     dialer: Dialer<K, C>,
   ) {
@@ -145,6 +148,7 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
     this.dial = dial;
     this.slots = slots;
     this.isBackground = isBackground;
+    this.replaces = replaces;
     this.startedAt = startedAt;
     this.failuresBefore = key.pending.backoff?.failures ?? 0;
     this.#dialer = dialer;
@@ -197,6 +201,8 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   readonly dials: List<PendingDial<K, C>> = new List();
   /** Of the dials, those for `minIdle` and `warm`. */
   backgroundDials = 0;
+  /** Of the dials, those that replace a conn whose lifetime is over. */
+  replacements = 0;
   /** When the oldest dial in flight began, and how long there have been dials in flight before that. */
   #dialingSince = 0;
   #dialedMs = 0;
@@ -305,14 +311,16 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   addDial(dial: PendingDial<K, C>): void {
     if (this.dials.size === 0) this.#dialingSince = dial.startedAt;
     this.dials.push(dial);
-    if (dial.isBackground) this.backgroundDials++;
+    if (dial.replaces !== undefined) this.replacements++;
+    else if (dial.isBackground) this.backgroundDials++;
     if (dial.slots === Number.POSITIVE_INFINITY) this.#unknown++;
     else this.#promised += dial.slots;
   }
 
   removeDial(dial: PendingDial<K, C>, now: number): void {
     this.dials.remove(dial);
-    if (dial.isBackground) this.backgroundDials--;
+    if (dial.replaces !== undefined) this.replacements--;
+    else if (dial.isBackground) this.backgroundDials--;
     if (dial.slots === Number.POSITIVE_INFINITY) this.#unknown--;
     else this.#promised -= dial.slots;
     if (this.dials.size === 0) this.#dialedMs += now - this.#dialingSince;

@@ -51,7 +51,7 @@ test("a conn that flushes a cancelled RPC is waited for, is not asked meanwhile,
 });
 
 test("a conn that becomes free keeps the place that its give-back earned", async (t) => {
-  const { pool } = pooled(t);
+  const { pool } = pooled(t, { selection: "oldest" });
   const { a, b, c } = namedConns("a", "b", "c");
   for (const conn of [a, b, c]) pool.put("k", conn);
   for (let i = 0; i < 3; i++) pool.tryAcquire("k")?.release(); // a, b, c in turn

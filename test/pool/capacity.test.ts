@@ -95,7 +95,7 @@ test("the total cap closes the oldest of any key, also where keys have expiratio
 });
 
 test("blocked idle conns count, and can be evicted", async (t) => {
-  const { put, use, check, conns, pool } = filled(t, { keyCapacity: 2 });
+  const { put, use, check, conns, pool } = filled(t, { keyCapacity: 2, selection: "oldest" });
   put("x", "x1");
   put("x", "x2");
   use("x", "x1");

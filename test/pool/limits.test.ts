@@ -186,7 +186,7 @@ test("dials over a lowered limit are abandoned, newest first, and their waiters 
 });
 
 test("shrinking a capacity closes the oldest idle conns; raising a cap on streams opens slots", async (t) => {
-  const { pool } = pooled(t, { maxStreams: 1 });
+  const { pool } = pooled(t, { selection: "oldest", maxStreams: 1 });
   const conns = Array.from({ length: 6 }, () => new ScriptedConn({ maxStreams: 2 }));
   for (const [i, conn] of conns.entries()) pool.put(`k${i % 2}`, conn);
   const open = () => conns.map(({ closes }) => 1 - closes).join("");

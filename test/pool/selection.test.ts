@@ -6,8 +6,8 @@ import { namedConns, ScriptedConn } from "../support/conn.ts";
 import { soon } from "../support/outcome.ts";
 import { pooled } from "../support/pool.ts";
 
-test("choosing scans oldest first: the conn given back first is taken first", (t) => {
-  const { pool } = pooled(t);
+test('with selection "oldest" choosing scans oldest first: the conn given back first is taken first', (t) => {
+  const { pool } = pooled(t, { selection: "oldest" });
   const { a, b, c } = namedConns("a", "b", "c");
   for (const conn of [a, b, c]) pool.put("k", conn);
   const check = (expected: ScriptedConn, why: string) => {
@@ -22,7 +22,7 @@ test("choosing scans oldest first: the conn given back first is taken first", (t
 });
 
 test("conns that run streams come before idle ones, the one longest with room first", (t) => {
-  const { pool } = pooled(t);
+  const { pool } = pooled(t, { selection: "oldest" });
   const [a, b, c] = [1, 2, 3].map(() => new ScriptedConn({ maxStreams: 2 }));
   for (const conn of [a, b, c]) if (conn !== undefined) pool.put("k", conn);
   const take = () => pool.tryAcquire("k")?.conn;
@@ -35,8 +35,8 @@ test("conns that run streams come before idle ones, the one longest with room fi
   assert.equal(take(), undefined); // all full
 });
 
-test('selection "newest" is the same from the other end', (t) => {
-  const { pool } = pooled(t, { selection: "newest" });
+test('selection "newest", the default, is the same from the other end', (t) => {
+  const { pool } = pooled(t);
   const { a, b, c } = namedConns("a", "b", "c");
   for (const conn of [a, b, c]) pool.put("k", conn);
   assert.equal(pool.tryAcquire("k")?.conn, c);
@@ -171,4 +171,16 @@ test("a selection of the caller's may use the pool: what it takes is not handed 
   assert.deepEqual([lease === undefined, pool.stats().streams], [false, 2]);
   lease?.release();
   await settle();
+});
+
+test("load concentrates by default, and spare conns expire: a trickle shrinks a pool", async (t) => {
+  const { pool, clock } = pooled(t, { dial: () => new ScriptedConn(), expirationMs: 60_000 });
+  const burst = await Promise.all(Array.from({ length: 8 }, () => pool.acquire("k")));
+  for (const lease of burst) lease.release();
+  assert.equal(pool.stats().open, 8);
+  for (let second = 0; second < 90; second += 10) {
+    (await pool.acquire("k")).release();
+    await clock.advance(10_000);
+  }
+  assert.equal(pool.stats().open, 1);
 });

@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Conn } from "../../src/contract.ts";
+import { settle } from "../support/clock.ts";
+import { type Deferred, deferred, ScriptedConn } from "../support/conn.ts";
+import { outcome, rejection } from "../support/outcome.ts";
+import { call, pooled } from "../support/pool.ts";
+
+/** A conn that counts what comes from its peer, and answers pings when the test says so. */
+class Living extends ScriptedConn {
+  bytesRead = 0;
+  readonly pings: Deferred<void>[] = [];
+  ping(): Promise<void> {
+    const answer = deferred();
+    this.pings.push(answer);
+    return answer.promise;
+  }
+}
+
+function livingPool(t: Parameters<typeof pooled>[0], options: { maxStreams?: number } = {}) {
+  const conns: Living[] = [];
+  const dial = () => {
+    const conn = new Living({ maxStreams: options.maxStreams ?? 10 });
+    conns.push(conn);
+    return conn;
+  };
+  return { ...pooled<Living>(t, { dial }), conns };
+}
+
+test("a call given up unanswered, with no byte from the conn meanwhile, makes it suspect: others are dialed, and it is pinged", async (t) => {
+  const { pool, conns } = livingPool(t);
+  const lease = await pool.acquire("k");
+  lease.release({ unanswered: true });
+  assert.deepEqual([conns[0]?.pings.length, pool.stats().blocked], [1, 1]);
+  const next = await pool.acquire("k");
+  assert.equal(next.conn, conns[1]);
+  conns[0]?.pings[0]?.resolve();
+  await settle();
+  assert.deepEqual([pool.stats().blocked, conns[0]?.closes], [0, 0]);
+  next.release();
+});
+
+test("a suspect conn that does not answer its ping in time is closed as silent, under its streams", async (t) => {
+  const { pool, clock, conns } = livingPool(t);
+  const lease = await pool.acquire("k");
+  const hanging = await pool.acquire("k");
+  lease.release({ unanswered: true });
+  await clock.advance(4999);
+  assert.equal(conns[0]?.closes, 0);
+  await clock.advance(1);
+  assert.deepEqual([conns[0]?.closes, pool.stats().closed.silent, pool.stats().streams], [1, 1, 0]);
+  hanging.release();
+});
+
+test("a late byte clears a suspect conn, and a ping that fails does not spare it", async (t) => {
+  const { pool, clock, conns } = livingPool(t);
+  (await pool.acquire("k")).release({ unanswered: true });
+  const [conn] = conns;
+  assert.ok(conn !== undefined);
+  conn.bytesRead++;
+  await clock.advance(5000);
+  assert.deepEqual([conn.closes, pool.stats().blocked], [0, 0]);
+  (await pool.acquire("k")).release({ unanswered: true });
+  conn.pings[1]?.reject(new Error("reset"));
+  await settle();
+  assert.equal(pool.stats().closed.silent, 1);
+});
+
+test("a peer that is slow and answers others is not suspect: no ping, no close", async (t) => {
+  const { pool, conns } = livingPool(t);
+  const slow = await pool.acquire("k");
+  const [conn] = conns;
+  assert.ok(conn !== undefined);
+  conn.bytesRead += 100; // the answer to somebody else
+  slow.release({ unanswered: true });
+  assert.deepEqual([conn.pings.length, pool.stats().blocked], [0, 0]);
+});
+
+test("a conn that cannot be asked is closed at its second unanswered call in a row", async (t) => {
+  const { pool } = pooled(t, { dial: () => new ScriptedConn() });
+  (await pool.acquire("k")).release({ unanswered: true });
+  (await pool.acquire("k")).release();
+  (await pool.acquire("k")).release({ unanswered: true });
+  assert.equal(pool.stats().open, 1);
+  (await pool.acquire("k")).release({ unanswered: true });
+  assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 1]);
+});
+
+test("a handle's call that fails with no byte from the conn makes it suspect; one that the peer refused does not", async (t) => {
+  const conns: Living[] = [];
+  const dial = () => {
+    const conn = new Living({ maxStreams: 10 });
+    conns.push(conn);
+    return conn;
+  };
+  const { pool } = pooled<Conn>(t, { dial });
+  const abort = new AbortController();
+  const aborted = rejection(call(pool.get("k"), { signal: abort.signal }));
+  await settle();
+  abort.abort(new Error("too slow"));
+  await aborted;
+  assert.equal(conns[0]?.pings.length, 1);
+  conns[0]?.pings[0]?.resolve();
+  await settle();
+  const refused = rejection(call(pool.get("k")));
+  await settle();
+  for (const running of conns[0]?.calls ?? []) {
+    if (conns[0] !== undefined) conns[0].bytesRead += 9;
+    running.fail(new Error("not found"));
+  }
+  await refused;
+  assert.equal(conns[0]?.pings.length, 1);
+});
+
+test("a conn that was quiet for long is pinged along with its next call, which does not wait for that", async (t) => {
+  const { pool, clock, conns } = livingPool(t);
+  (await pool.acquire("k")).release();
+  await clock.advance(29_000);
+  (await pool.acquire("k")).release();
+  assert.equal(conns[0]?.pings.length, 0);
+  await clock.advance(30_000);
+  const lease = outcome(pool.acquire("k"));
+  await settle();
+  assert.deepEqual([lease.state, conns[0]?.pings.length], ["resolved", 1]);
+  await clock.advance(5000);
+  assert.deepEqual([conns[0]?.closes, pool.stats().closed.silent], [1, 1]);
+  lease.value?.release();
+});
+
+test("a conn in use whose lifetime ends is replaced first: one dial, and no caller waits", async (t) => {
+  const conns: ScriptedConn[] = [];
+  const arriving: Deferred<void>[] = [];
+  let manual = false;
+  const dial = async () => {
+    const conn = new ScriptedConn();
+    if (manual) {
+      const arrival = deferred();
+      arriving.push(arrival);
+      await arrival.promise;
+    }
+    conns.push(conn);
+    return conn;
+  };
+  const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, lifetimeJitter: 0 });
+  (await pool.acquire("k")).release();
+  manual = true;
+  await clock.advance(10_000);
+  assert.deepEqual([arriving.length, conns[0]?.closes], [1, 0]);
+  (await pool.acquire("k")).release(); // the old one serves on
+  arriving[0]?.resolve();
+  await settle();
+  assert.deepEqual([conns[0]?.closes, pool.stats().closed.retired, pool.stats().idle], [1, 1, 1]);
+  const next = await pool.acquire("k");
+  assert.equal(next.conn, conns[1]);
+  next.release();
+  assert.equal(pool.stats().dials, 2);
+});
+
+test("a conn that nobody used in its lifetime is not replaced, nor one whose replacement would be one too many", async (t) => {
+  const dial = () => new ScriptedConn();
+  const unused = pooled(t, { dial, maxLifetimeMs: 1000 });
+  unused.pool.put("k", new ScriptedConn());
+  await unused.clock.advance(1000);
+  assert.deepEqual([unused.pool.stats().dials, unused.pool.stats().open], [0, 0]);
+  const full = pooled(t, { dial, maxLifetimeMs: 1000, maxKeyConns: 1 });
+  (await full.pool.acquire("k")).release();
+  await full.clock.advance(1000);
+  assert.deepEqual([full.pool.stats().dials, full.pool.stats().open], [1, 0]);
+});
