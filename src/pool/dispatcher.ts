@@ -132,13 +132,18 @@ export class Dispatcher<K, C extends PoolConn> {
     for (let dial = pending.dials.tail; dial !== undefined; ) {
       if (pending.promised() <= pending.wanting) return; // none is too many
       const older: PendingDial<K, C> | undefined = dial.prev;
-      const isWanted = dial.replaces?.isReady ?? false;
-      const isSpare = !isWanted && (!dial.isBackground || this.#core.minIdle.hasSpareDials(key));
+      const isSpare = this.#isSpare(dial);
       if (isSpare && pending.promised(dial) >= pending.wanting) {
         this.#core.dialer.abandon(dial, "no caller waits for it any more");
       }
       dial = older;
     }
+  }
+
+  /** Whether nothing but waiters could want what the dial brings. */
+  #isSpare({ key, isBackground, replaces }: PendingDial<K, C>): boolean {
+    if (replaces !== undefined) return !replaces.isReady;
+    return !isBackground || this.#core.minIdle.hasSpareDials(key);
   }
 
   /** Rejects newcomers that may not wait, and waiters whom nothing can serve. Returns whether a dial may be one too many now. */

@@ -6,7 +6,10 @@ import { pooled } from "../support/pool.ts";
 import { questions } from "../support/questions.ts";
 
 /** A pool with idle conns, put in this order; `check` says which are closed, in the order of their closing. */
-function filled(t: Parameters<typeof pooled>[0], limits: { capacity?: number; keyCapacity?: number }) {
+function filled(
+  t: Parameters<typeof pooled>[0],
+  limits: { capacity?: number; keyCapacity?: number; selection?: "oldest" },
+) {
   const { pool } = pooled(t, limits);
   const closed: string[] = [];
   const conns = new Map<string, ScriptedConn>();

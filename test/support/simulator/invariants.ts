@@ -24,7 +24,8 @@ const idleIn = (world: World, { idle, stats }: Seen): number => (world.plan.vali
 
 /** A conn that can carry one more stream, and that the pool knows to be so. */
 function isFree(world: World, conn: SimConn): boolean {
-  const unfit = world.mayDrain(conn) || conn.leaving || conn.block !== undefined || conn.askPending || conn.doubtful;
+  const unfit =
+    world.mayDrain(conn) || conn.leaving || conn.block !== undefined || conn.askPending || conn.doubtful || conn.silent;
   return !unfit && !world.plan.validates && !world.plan.resets && conn.running < world.slots(conn);
 }
 
@@ -77,7 +78,7 @@ export const invariants: readonly Invariant[] = [
       if (conn.unfitSince < world.burst) world.violate(`${name} is handed out, dead or draining`);
       if (conn.blockedSince < world.burst && !conn.doubtful) world.violate(`${name} is handed out, blocked`);
       const aged = conn.givenAt < world.machine.now() && world.configuredAt < world.machine.now();
-      if (aged && !conn.doubtful && !world.keepsIdle && world.lifetimeOver(conn, 1.25))
+      if (aged && !conn.doubtful && !world.keepsIdle && world.isTooOld(conn))
         world.violate(`${name} is handed out, too old`);
       if (caller !== undefined && caller.key !== conn.key) world.violate(`${name} is handed out for ${caller.key}`);
       const colored = caller?.color !== undefined && world.strict;
@@ -109,7 +110,7 @@ export const invariants: readonly Invariant[] = [
       "Nothing is cut. A conn that works is not closed under its streams before the grace of close() is over, nor without a cause.",
     close(world, conn) {
       const inGrace = world.machine.now() < world.graceEnds;
-      if (conn.given && conn.running > 0 && inGrace && !conn.discarded)
+      if (conn.given && conn.running > 0 && inGrace && !conn.discarded && !conn.silent)
         world.violate(`${conn.name} is closed under ${conn.running} streams`);
       if (conn.given && !conn.dead && !mayClose(world, conn)) world.violate(`${conn.name} is closed without a cause`);
     },
@@ -120,7 +121,7 @@ export const invariants: readonly Invariant[] = [
         if (conn.mustDrain) world.violate(`${conn.name} must drain, runs nothing, and is open`);
         if (world.closing) world.violate(`${conn.name} runs nothing, and is open after close()`);
         if (world.keepsIdle) continue;
-        if (world.lifetimeOver(conn, 1.25) && world.configuredAt < now)
+        if (world.isTooOld(conn) && world.configuredAt < now)
           world.violate(`${conn.name} runs nothing, and has outlived itself`);
         if (now - conn.idleSince > world.rules.of(conn.key, "expirationMs") * 1.25 + 1)
           world.violate(`${conn.name} should have expired`);
@@ -166,7 +167,8 @@ export const invariants: readonly Invariant[] = [
       }
       for (const [key, { waiting, dialing }] of look) {
         const wanting = waiting.filter(({ dials }) => dials).length;
-        const own = world.keepsIdle || world.warmed.has(key);
+        const rotates = world.plan.ownDial && world.open(key).some((conn) => world.lifetimeOver(conn, 0.85));
+        const own = world.keepsIdle || world.warmed.has(key) || rotates;
         if (!own && dialing > wanting) world.violate(`${dialing} dials of ${key} for ${wanting} callers`);
       }
     },

@@ -187,10 +187,15 @@ export class World implements ConnOwner {
     return this.plan.ownDial && this.rules.minIdleEver;
   }
 
-  lifetimeOver(conn: SimConn, share: number): boolean {
+  /** A conn may stay for a second beyond its lifetime, until its replacement has come. */
+  isTooOld(conn: SimConn): boolean {
+    return this.lifetimeOver(conn, 1.25, this.plan.ownDial ? 1000 : 0);
+  }
+
+  lifetimeOver(conn: SimConn, share: number, furtherMs = 0): boolean {
     const own = this.plan.lifetimes[conn.id % this.plan.lifetimes.length];
     const lifetimeMs = own ?? this.rules.of(conn.key, "maxLifetimeMs");
-    return lifetimeMs > 0 && this.machine.now() - conn.givenAt >= lifetimeMs * share;
+    return lifetimeMs > 0 && this.machine.now() - conn.givenAt >= lifetimeMs * share + furtherMs;
   }
 
   /** The pool may be draining it, or about to. */
@@ -451,7 +456,12 @@ export class World implements ConnOwner {
   }
 
   pinged(conn: SimConn): PromiseLike<unknown> {
-    this.mischief.callback();
+    try {
+      this.mischief.callback();
+    } catch (error) {
+      conn.silent = true; // a ping that fails is no sign of life
+      throw error;
+    }
     if (conn.silent) return new Promise(() => {});
     conn.bytes++;
     return Promise.resolve();
