@@ -9,7 +9,7 @@ import { pooled, useOnce } from "../support/pool.ts";
 
 nothingUnheard();
 
-/** The jitter: at most so much earlier. */
+/** By which part of itself a lifetime may end earlier. */
 const earliest = 0.9;
 
 /** A pool with one conn, dialed to be ready, whose lifetime ends 9 to 10 seconds from now. */
