@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import * as errors from "../src/errors.ts";
-import { defaultRules, limitNames, withLimits } from "../src/pool/config.ts";
+import { configOf, defaultRules, limitNames, withLimits } from "../src/pool/config.ts";
 import { makeEvents } from "../src/pool/events.ts";
 import { type GreeterServers, startGreeters } from "./support/greeter-servers.ts";
 
@@ -165,6 +165,14 @@ describe("the README", () => {
         name,
       );
     }
+  });
+
+  test("its table of options has the defaults of what is no limit, too", () => {
+    const { selection, name, leakAfterMs } = configOf({});
+    const said = (option: string) => table(readme, "Options").find(([cell]) => cell?.startsWith(`\`${option}\``))?.[1];
+    assert.equal(said("selection"), `\`"${String(selection)}"\``);
+    assert.ok(said("name")?.startsWith(`\`"${name}"\``));
+    assert.equal(said("leakAfterMs"), String(leakAfterMs));
   });
 
   test("its table of errors has every class and every code", () => {
