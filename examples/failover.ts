@@ -1,4 +1,4 @@
-// A failover: what runs on the old server finishes there, what begins after `clear` is dialed anew.
+// A failover: what runs on the old server finishes there, what begins after `clear` runs on the new one.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Pool } from "rpc-conn-pool";
 import { DrpcServer, dialDrpc } from "rpc-conn-pool/drpc";

@@ -38,7 +38,10 @@ export interface KeyLimits {
   readonly maxWaiters?: number | undefined;
   /** How long a caller waits for a lease who does not say so, dialing included. Default 0: for ever. */
   readonly waitTimeoutMs?: number | undefined;
-  /** Over everything until a dialed conn is usable: DNS, TCP, TLS, hello. Default 20,000. 0: for ever. */
+  /**
+   * Over everything until a dialed conn is usable: DNS, TCP, TLS, hello. Also over a validation, a reset, and the time that a
+   * conn may be blocked. Default 20,000. 0: for ever.
+   */
   readonly dialTimeoutMs?: number | undefined;
   /** Age at which a conn drains, jitter taken off. Default 0: never. */
   readonly maxLifetimeMs?: number | undefined;
@@ -64,7 +67,10 @@ export interface KeyLimits {
 export interface Limits extends KeyLimits {
   /** Idle conns cached, in total. Default 0: unlimited. Negative: a conn given back is closed unless a waiter takes it. */
   readonly capacity?: number | undefined;
-  /** Open conns in total, dialing and draining ones included; at the limit callers wait. Default 0: unlimited. Negative: none. */
+  /**
+   * Open conns in total, dialing and draining ones included, and closed ones until their socket is gone (5 s at most); at the
+   * limit callers wait. Default 0: unlimited. Negative: none.
+   */
   readonly maxConns?: number | undefined;
   /** Dials in flight, of all keys. Default 0: unlimited. Negative: none, only `put` brings conns. */
   readonly maxDials?: number | undefined;

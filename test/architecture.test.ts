@@ -190,3 +190,38 @@ test("the README's table has every option of PoolOptions", (t) => {
     [],
   );
 });
+
+test("the tree in src/README.md has every file, each with a line that says what it holds", () => {
+  const [, tree = ""] = /^## The tree\n\n```\n(.*?)^```/ms.exec(read("src/README.md")) ?? [];
+  const folders: string[] = [];
+  const files: string[] = [];
+  for (const line of tree.trimEnd().split("\n")) {
+    const [, indent = "", name = "", what = ""] = /^( *)(\S+)\s*(.*)$/.exec(line) ?? [];
+    folders.length = indent.length / 2;
+    if (name.endsWith("/")) folders.push(name.slice(0, -1));
+    else {
+      files.push([...folders, name].join("/"));
+      assert.notEqual(what, "", `${name} is in the tree without a word about it`);
+    }
+  }
+  assert.deepEqual(files.sort(), sources.toSorted());
+});
+
+test("the table of states in src/README.md is the one that entry.ts has", () => {
+  const [, section = ""] = read("src/README.md").split("\n## The life of a conn\n");
+  const [, table = ""] = /\| state \| event \| next state \|\n(.*?)\n\n/s.exec(section) ?? [];
+  const documented = [...table.matchAll(/^\| (\S+) \| (.*?) \| (.*?) \|$/gm)].flatMap(
+    ([, state = "", events = "", next = ""]) =>
+      events.split(", ").map((event) => `${state} -${event}-> ${next.replace(", with its first reason", "")}`),
+  );
+  const [, comment = ""] =
+    /^ \* The pool's record of one conn.*?\n \*\n(.*?)\n \*\n/ms.exec(read("src/pool/entry.ts")) ?? [];
+  const written = comment.split("\n").flatMap((line) => {
+    const [, state = "", rest = ""] = /^ \* {5}(\S+) +(.*)$/.exec(line) ?? [];
+    return [...rest.matchAll(/-([a-z, ]+)-> ([^\s,]+(?:, \S+ at 0)?)/g)].flatMap(([, events = "", next = ""]) =>
+      events.split(", ").map((event) => `${state} -${event}-> ${next}`),
+    );
+  });
+  assert.ok(written.length >= 16, `${written.length} transitions`);
+  assert.deepEqual(documented.sort(), written.sort());
+});

@@ -15,7 +15,7 @@ const pingTimeoutMs = 5_000;
 /** Slots that one validation promises at most: an infinite sum could never be taken back. */
 const mostSlots = 1e6;
 
-/** What the caller's functions do to a conn between two uses: validating it before, resetting it after. */
+/** Whether conns work: `validate` before reuse, `reset` after use, and pings of those that owe an answer and are silent. */
 export class Health<K, C extends PoolConn> {
   readonly #validate: Validate<C> | undefined;
   readonly #reset: Reset<C> | undefined;

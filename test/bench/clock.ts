@@ -36,7 +36,7 @@ export class BenchClock implements Clock {
     }
   }
 
-  /** So much time has passed; what is armed fires at once. */
+  /** Puts the clock forward; timers that are due fire at once. */
   forward(ms: number): void {
     this.#ahead += ms;
     for (const timer of this.#timers) {

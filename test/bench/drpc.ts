@@ -12,7 +12,7 @@ import { WriteCount } from "./writes.ts";
 
 type Plans = Readonly<Record<Pace["name"], Rounds>>;
 
-/** Short slices in many rounds: where the system runs a client and its server, it decides anew all the time. */
+/** Short slices in many rounds: where the system runs a client and its server, it decides again all the time. */
 const clients: Plans = { long: { rounds: 100, sliceMs: 40 }, short: { rounds: 15, sliceMs: 20 } };
 /** Long slices: of a hundred dials at once, the last end late. */
 const pools: Plans = { long: { rounds: 15, sliceMs: 200 }, short: { rounds: 3, sliceMs: 150 } };

@@ -16,7 +16,7 @@ class Slice {
   #ms = 0;
   #cpu = 0;
 
-  /** So many callers make one call after another until the time is up; those that still run then end. */
+  /** Lets so many callers make one call after another until the time is up, and waits for their last calls. */
   async extend(fighter: Fighter, callers: number, ms: number): Promise<void> {
     const cpuBefore = process.cpuUsage();
     const begin = performance.now();
@@ -78,7 +78,7 @@ export class Duel<N extends string> {
     this.#slices = slices;
   }
 
-  /** Who has fought is closed. */
+  /** Measures the contenders against each other, and closes them. */
   static async fight<N extends string>(fighters: Readonly<Record<N, Fighter>>, plan: Plan): Promise<Duel<N>> {
     const { callers, rounds, sliceMs, pieces, warmMs } = plan;
     const names = Object.keys(fighters) as N[]; // no others are in a literal

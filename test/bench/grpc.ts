@@ -13,7 +13,7 @@ const plenty = 10_000;
 
 type PlanOf = Pick<Plan, "rounds" | "sliceMs" | "warmMs">;
 
-/** Long: as many and as long as the noise of calls over sockets needs. */
+/** The long pace: so many rounds, and so long, because calls over sockets are noisy. */
 const plans = {
   cost: { long: { rounds: 200, sliceMs: 150, warmMs: 2000 }, short: { rounds: 6, sliceMs: 60, warmMs: 200 } },
   limit: { long: { rounds: 10, sliceMs: 1000, warmMs: 1000 }, short: { rounds: 3, sliceMs: 200, warmMs: 200 } },

@@ -29,7 +29,7 @@ interface Turn {
 }
 
 const expirationMs = 600_000;
-/** After this, something does not expire that should. */
+/** If it takes longer, something does not expire that should. */
 const patienceMs = 60_000;
 
 /** Idle conns that expire all at once: how long the event loop stands still meanwhile. */

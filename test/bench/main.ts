@@ -11,7 +11,7 @@ import { offSection } from "./off.ts";
 import { race } from "./race.ts";
 import type { Line, Pace, Section } from "./row.ts";
 import { stream } from "./stream.ts";
-import { format, tally } from "./table.ts";
+import { countMet, format } from "./table.ts";
 import { waiters } from "./waiters.ts";
 
 const sections: readonly Section[] = [invoke, lease, waiters, stream, keys, grpc, grpcHttp2, drpc, offSection];
@@ -63,7 +63,7 @@ async function runAll(names: readonly string[], pace: Pace, json: boolean): Prom
       process.exitCode = 1; // the other sections still have something to say
     }
   }
-  const { met, of } = tally(results.flatMap(({ lines }) => lines));
+  const { met, of } = countMet(results.flatMap(({ lines }) => lines));
   say(`\n${met} of ${of} targets met`);
   if (json) console.log(JSON.stringify({ ...header, sections: results, targets: { met, of } }, undefined, 2));
 }

@@ -22,7 +22,7 @@ for (const [name, variant] of Object.entries({ ...off, ...on })) {
 /** A handle's `invoke`; `tryAcquire` and `release`. */
 const kinds = ["call", "lease"] as const;
 
-/** The processes that each variant had for itself. */
+/** The races of each variant, each run in a process of its own. */
 class Runs {
   readonly #races = new Map<string, Race[]>();
 

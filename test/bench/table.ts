@@ -14,7 +14,7 @@ export function format(line: Line): string {
 }
 
 /** How many targets there are, and how many of them are met. */
-export function tally(lines: readonly Line[]): { readonly met: number; readonly of: number } {
+export function countMet(lines: readonly Line[]): { readonly met: number; readonly of: number } {
   const targets = lines.flatMap((line) => ("target" in line && line.target !== undefined ? [line.target] : []));
   return { met: targets.filter(({ met }) => met).length, of: targets.length };
 }

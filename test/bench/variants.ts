@@ -5,7 +5,7 @@ import { NoopConn, rpc } from "./noop.ts";
 import type { Contender } from "./row.ts";
 
 const key = "peer:1";
-/** Slots taken before what they set going, as the delivery of events, gets its turn. */
+/** How many slots are taken before the event loop turns, and what they set going (delivered events, say) runs. */
 const atOnce = 100;
 
 /** A pool, and what is done with it. */
@@ -27,7 +27,7 @@ class TaggedConn extends NoopConn {
 const checks = { validate: async () => true, validateAfterMs: 0, reset: async () => {} };
 const measures = { minIdle: 1, selection: "fastest" } as const;
 
-/** Nothing of these is on when something is measured. */
+/** What a pool may have, none of it on while it is measured: what is off should cost nothing. */
 export const off = {
   default: { title: "default" },
   again: { title: "default once more (A/A)" },
@@ -71,7 +71,7 @@ function makePool(options: PoolOptions<string, Conn> | undefined): Pool {
   return new Pool({ dial: (): Conn => new NoopConn(), ...options });
 }
 
-/** Its two contenders. They are to be alone in their process, so that what V8 learns of one variant spoils no other. */
+/** The two contenders of a variant. They need a process to themselves, so that what V8 learns of one variant spoils no other. */
 export function contendersOf(name: string, variant: Variant): Readonly<Record<string, () => Promise<Contender>>> {
   const start = async (): Promise<Pool> => {
     const pool = makePool(variant.options);

@@ -16,7 +16,7 @@ import { until } from "../support/clock.ts";
 import { type EchoServer, startEcho } from "../support/echo-service.ts";
 import type { Behaviour, Bench } from "../support/logged.ts";
 
-/** What is not the same on purpose: a test below says how it is instead. */
+/** What differs on purpose; for each a test below says how. */
 const different: Readonly<Record<string, readonly string[]>> = {
   "plain text": ["call credentials", "call credentials that fail"],
   TLS: [],

@@ -88,7 +88,7 @@ describe("connections grow and shrink with the calls, as A105 and more", () => {
     await until(() => echo.running === 10, "all run");
     assert.ok(echo.sockets.size >= 5);
     for (const end of ends) end();
-    // One runs the call of the moment, two more are ready.
+    // One conn runs the call, two more are ready.
     await trickle(client, echo, 3);
   });
 

@@ -49,7 +49,7 @@ const styles: Record<string, (address: string) => Call & AsyncDisposable> = {
 
 const ok = (stream: ServerHttp2Stream): void => answer(stream, ['{"text":"ok"}']);
 const refuse = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_REFUSED_STREAM);
-/** A GOAWAY that says: this stream I have not looked at, and shall not. */
+/** A GOAWAY whose last stream is below this one: the peer has not processed it, and will not. */
 const leaveOut = (stream: ServerHttp2Stream): void => stream.session?.goaway(0, Number(stream.id) - 2);
 
 const goaway = (stream: ServerHttp2Stream): void => stream.session?.goaway(0, stream.id);

@@ -47,7 +47,7 @@ describe("a slot is taken at start, and given back once", () => {
     assert.equal(stdout, "metadata message status 0\n");
   });
 
-  // What is unhandled fails a test of node:test by itself.
+  // node:test fails a test by itself for what nobody handled.
   test("10,000 calls that end in every way leave none taken", { timeout: 120_000 }, async () => {
     await using echo = await startEcho();
     const dial = dialGrpc(insecure, {}, { maxStreams: 10 });
@@ -92,7 +92,7 @@ function randomFrom(seed: number): Random {
   };
 }
 
-/** An ask that may fail, and may take its time; and the time that its caller gives it. */
+/** A request that may fail or take long, and the timeout of its caller. */
 function draw(random: Random): { ask: Ask; patienceMs: number | undefined } {
   const fail = random(2) ? { fail: 1 + random(16) } : {};
   const delay = random(3) ? {} : { delayMs: random(10) };

@@ -223,7 +223,7 @@ describe("an HTTP/2 conn", () => {
       const ended = streams.map((stream) => {
         stream.on("error", () => {});
         return new Promise<void>((resolve) => {
-          // What tells an RPC of its end: the first of these.
+          // What tells an RPC of its end; the first of these counts.
           const over = () => queueMicrotask(() => void order.push("stream"));
           stream.once("error", over).once("close", resolve);
           stream.once("close", () => stream.errored ?? over());

@@ -1,5 +1,5 @@
 /**
- * The support table of the README, row by row. It installs compilers, bundlers and runtimes, so it is no part of `npm test`:
+ * The table of examples/README.md that says what the package runs with, row by row. It installs compilers, bundlers and runtimes, so it is no part of `npm test`:
  * run it with `npm run test:support`. It needs the registry.
  */
 import assert from "node:assert/strict";

@@ -33,7 +33,7 @@ test("clear(key) leaves the other keys alone", async (t) => {
   assert.deepEqual([a.closes, b.closes, [...pool.keys()]], [1, 0, ["b"]]);
 });
 
-test("clear abandons a dial of before; its waiters stay and are dialed anew", async (t) => {
+test("clear abandons a dial of before; its waiters stay and get a new dial", async (t) => {
   for (const cleared of ["k", undefined]) {
     const { pool, lease } = pooled(t);
     const dial = manualDial(2);

@@ -167,7 +167,7 @@ test("the dial timeout is 20 seconds by default; 0 is none", async (t) => {
   assert.deepEqual(await after(1_000_000), ["rejected", "pending"]);
 });
 
-test("a dial whose time is up fails with DialTimeoutError, a DialError, and is dialed anew for the patient", async (t) => {
+test("a dial whose time is up fails with DialTimeoutError, a DialError, and is dialed again for those with `waitForReady`", async (t) => {
   const dial = manualDial();
   const { pool, clock } = pooled(t, { dial, dialTimeoutMs: 500 });
   const caller = outcome(pool.acquire("k"));

@@ -138,7 +138,7 @@ for (const [what, end] of Object.entries(ends)) {
     const late = pending?.arrive();
     await settle();
     assert.deepEqual([late?.closes, pool.stats().open], [1, 0]);
-    if (cleared) assert.equal(dial.count, 2, "the waiter stays, and is dialed anew");
+    if (cleared) assert.equal(dial.count, 2, "the waiter stays, and gets a new dial");
   });
 
   test(`when ${what}, the errors that an abandoned dial still brings are swallowed`, async (t) => {

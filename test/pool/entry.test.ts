@@ -6,7 +6,7 @@ import { Entry } from "../../src/pool/entry.ts";
 import { KeyPool } from "../../src/pool/key-pool.ts";
 import { Pending } from "../../src/pool/pending.ts";
 
-/** One connection, one place: every state, every event; the results are written by hand. */
+/** Every state and every event of a conn; the results are written by hand. */
 type Conn = Entry<string, PoolConn>;
 
 const keyPool = (key: string) => new KeyPool<string, PoolConn>(key, key, configOf({}).rules, 0, new Pending(undefined));
@@ -46,10 +46,10 @@ const events = {
   take: (conn) => conn.take(),
 } satisfies Record<string, (conn: Conn) => void>;
 
-/** It throws: only a bug in the pool asks for it. */
+/** The event throws in this state: only a bug in the pool brings it. */
 const never = "never";
 
-/** What the orderly leaves have in common, but for their reason. */
+/** What all reasons to drain have in common. */
 const leave = (reason: string) => ({
   taken: never,
   idle: `closed ${reason}`,

@@ -97,7 +97,7 @@ test("expiration starts at each give-back: never early, at most a quarter late",
   assert.equal(clock.mostTimers, 1);
 });
 
-test("each give-back starts the time anew", async (t) => {
+test("each give-back starts the time again", async (t) => {
   const { pool, clock } = pooled(t, { expirationMs: 1000 });
   const conn = new ScriptedConn();
   pool.put("k", conn);

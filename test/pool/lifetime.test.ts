@@ -9,7 +9,7 @@ import { pooled, useOnce } from "../support/pool.ts";
 
 nothingUnheard();
 
-/** The jitter: at most so much earlier. */
+/** The earliest end of a lifetime, as a part of it: the jitter takes a tenth at most. */
 const earliest = 0.9;
 
 /** A pool with one conn, dialed to be ready, whose lifetime ends 9 to 10 seconds from now. */

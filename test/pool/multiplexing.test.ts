@@ -137,7 +137,7 @@ test("a lowered limit is obeyed, and 0 means none now: what runs goes on", async
   assert.equal(pool.tryAcquire("k")?.conn, conn);
 });
 
-test("maxStreams is read anew at each acquire, from conns that cannot say that it changed, too", async (t) => {
+test("maxStreams is read again at each acquire, from conns that cannot say that it changed, too", async (t) => {
   const { pool } = pooled<PoolConn>(t);
   const conn = { maxStreams: 1, close: () => {}, closed: new Promise<void>(() => {}) };
   pool.put("k", conn);

@@ -18,10 +18,10 @@ const isLong = outageMs >= 5000;
 
 const settleMs = isLong ? 1000 : 200;
 
-/** Of the p99 ratio the median counts: a single one is as good as the machine is quiet. */
+/** How many p99 ratios are measured; their median is judged, since a busy machine may spoil a single one. */
 const rounds = isLong ? 3 : 1;
 
-/** So often what a starved machine has spoilt is tried again. */
+/** How often a round that a starved machine has spoilt is tried again. */
 const mostAttempts = 5;
 
 /**
@@ -64,10 +64,10 @@ test(`of 20 peers under load one dies for ${outageMs} ms, one goes silent, one r
     return experiences;
   };
 
-  /** One outage, compared with calm: the ratio of the p99 latencies of those that are well. */
+  /** One outage, compared with the time before it: the ratio of the p99 latencies of those that are well. */
   const compare = async (): Promise<number> => {
-    const calm = await observe(() => sleep(isLong ? outageMs + 1000 : 500));
-    for (const [, { errors }] of calm) assert.deepEqual(errors, []);
+    const before = await observe(() => sleep(isLong ? outageMs + 1000 : 500));
+    for (const [, { errors }] of before) assert.deepEqual(errors, []);
 
     const recoveries: number[] = [];
     const dials: number[] = [];
@@ -108,10 +108,10 @@ test(`of 20 peers under load one dies for ${outageMs} ms, one goes silent, one r
       toSilent >= (outageMs - answerMs) / 900 - 1 && toSilent <= 2 * (3 + outageMs / 550),
       `${toSilent} dials, silent`,
     );
-    const of = (seen: typeof calm) => p99(well.map((key) => seen.get(key) ?? assert.fail()));
-    const ratio = of(stormy) / of(calm);
+    const of = (seen: typeof before) => p99(well.map((key) => seen.get(key) ?? assert.fail()));
+    const ratio = of(stormy) / of(before);
     t.diagnostic(
-      `p99 of the 17: ${of(calm).toFixed(2)} ms calm, ${of(stormy).toFixed(2)} ms in the outage, ratio ${ratio.toFixed(2)}; ` +
+      `p99 of the 17: ${of(before).toFixed(2)} ms before, ${of(stormy).toFixed(2)} ms in the outage, ratio ${ratio.toFixed(2)}; ` +
         `recoveries ${recoveries.map(Math.round).join(", ")} ms; dials accepted: ${toSilent} silent, ${toResetting} resetting`,
     );
     return ratio;

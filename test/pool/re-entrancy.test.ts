@@ -77,7 +77,7 @@ async function runAt(nth: number, place: Place, trap: Trap): Promise<void> {
   }
 }
 
-/** What a callback does instead of its duty. */
+/** How a callback misbehaves. */
 const misdeeds: Record<string, Trap> = {
   throws: () => {
     throw new Error("thrown by a callback");

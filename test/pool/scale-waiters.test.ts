@@ -39,7 +39,7 @@ const many = 10_000;
 
 type Options = ConstructorParameters<typeof Pool<string, LightConn>>[0];
 
-/** So long a course may take on a busy machine. */
+/** How long a measurement may take on a busy machine. */
 const patienceMs = 60_000;
 
 function make(options: Options = {}): LightPool {
@@ -129,7 +129,7 @@ const courses: Record<string, (count: number) => Promise<() => unknown>> = {
       await until(() => pool.stats().keys === 0, "all are served", patienceMs);
     };
   },
-  "dials that a clear abandons and starts anew": async (count) => {
+  "dials that a clear abandons and starts again": async (count) => {
     const pool = make({ dial: slowDial() });
     for (let waiter = 0; waiter < count; waiter++) quiet(pool.acquire("k"));
     return () => pool.clear("k");
@@ -151,7 +151,7 @@ for (const [what, course] of Object.entries(courses)) {
   test(`ten times as many in one key cost far less than a hundred times as much: ${what}`, async () => {
     const small = Math.max(await cost(course, few, 3), 2000);
     let ratio = Number.POSITIVE_INFINITY;
-    // What else the machine does costs too: the best of a few counts.
+    // Other work on the machine adds to the time, so the best of a few attempts counts.
     for (let attempt = 0; attempt < 3 && ratio >= 40; attempt++) {
       ratio = Math.min(ratio, (await cost(course, many, 1)) / small);
     }

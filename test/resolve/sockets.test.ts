@@ -21,7 +21,7 @@ const who = {
 } as const;
 
 /** Asks `count` times at once, and says how often each server answered. */
-async function census(count: number, ask: () => Promise<string>): Promise<Record<string, number>> {
+async function countAnswers(count: number, ask: () => Promise<string>): Promise<Record<string, number>> {
   const names = await Promise.all(Array.from({ length: count }, ask));
   const counts: Record<string, number> = {};
   for (const name of names.toSorted((a, b) => a.localeCompare(b))) counts[name] = (counts[name] ?? 0) + 1;
@@ -49,11 +49,11 @@ test("DRPC over sockets: calls spread over the servers, and follow when those ch
   dial.attach(pool);
   try {
     const handle = pool.get("svc");
-    assert.deepEqual(await census(8, () => handle.invoke(who, "?")), { a: 4, b: 4 });
+    assert.deepEqual(await countAnswers(8, () => handle.invoke(who, "?")), { a: 4, b: 4 });
     known = addresses.slice(1);
     await dial.refresh("svc");
-    while (dial.addresses("svc").some(({ conns }) => conns < 2)) await new Promise((resolve) => setTimeout(resolve, 5)); // its dials take as long as they take
-    const after = await census(8, () => handle.invoke(who, "?"));
+    while (dial.addresses("svc").some(({ conns }) => conns < 2)) await new Promise((resolve) => setTimeout(resolve, 5)); // its dials take some time
+    const after = await countAnswers(8, () => handle.invoke(who, "?"));
     assert.deepEqual(Object.keys(after), ["b", "c", "d"]);
     assert.ok(
       Object.values(after).every((count) => count === 2 || count === 3),
@@ -94,7 +94,7 @@ test("gRPC over sockets: a stub on the pool's channel reaches all servers", { ti
           error ? reject(error) : resolve(name ?? ""),
         );
       });
-    assert.deepEqual(await census(30, ask), { a: 10, b: 10, c: 10 });
+    assert.deepEqual(await countAnswers(30, ask), { a: 10, b: 10, c: 10 });
     client.close();
   } finally {
     await pool.close();

@@ -5,7 +5,7 @@ export async function turns(count = 5): Promise<void> {
   for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** So many turns `until` looks in each of them; after that it leaves the processor to those whom it waits for. */
+/** For so many turns `until` looks in each; after that it sleeps in between, so that others have the processor. */
 const eagerTurns = 2000;
 
 /**

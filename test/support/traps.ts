@@ -5,7 +5,7 @@ import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, turns } from "./clock.ts";
 import { deferred } from "./conn.ts";
 
-/** Where the pool calls what is not its own. */
+/** The places where the pool calls code of its users. */
 export const places = [
   "dial",
   "dial.maxStreams",
@@ -206,7 +206,7 @@ export class TrapWorld {
       if (taken !== undefined) this.put("a", taken);
       if (round === 5) await this.clock.advance(12_000);
     }
-    // What can be waited for has been: the rest is over when its time is.
+    // All that can settle has settled; what is left ends by its timeout.
     await this.clock.advance(8000);
     await turns(2);
     assert.equal(this.pending, 0, "a caller still waits");

@@ -237,8 +237,8 @@ export const invariants: readonly Invariant[] = [
       if (poolTimers > 2) world.violate(`${poolTimers} timers are armed`);
       const empty =
         look.all.open.length + look.all.dialing === 0 && world.callers.every(({ state }) => state === "done");
-      const calm = empty && world.strict && !world.closing && !world.keepsIdle && world.closingConns === 0;
-      if (calm && poolTimers > 0 && !keys.some((key) => world.mayPause(key, 4)))
+      const isResting = empty && world.strict && !world.closing && !world.keepsIdle && world.closingConns === 0;
+      if (isResting && poolTimers > 0 && !keys.some((key) => world.mayPause(key, 4)))
         world.violate("a timer is armed in an empty pool");
       const awaited = new Set(world.callers.filter(({ state }) => state !== "done").map(({ abort }) => abort));
       for (const { abort, id } of world.callers) {
@@ -324,8 +324,8 @@ export function atClose(world: World, conn: SimConn): void {
 
 /** Looks at everything that must hold whenever nothing is left to settle; `closely`: at what the pool says of each key too. */
 export function whenSettled(world: World, closely: boolean = world.burst % 4 === 0): void {
-  world.mischief.calm++; // to look must change nothing
+  world.mischief.suspended++; // to look must change nothing
   const look = new Look(world, closely);
   for (const { settled } of invariants) settled?.(world, look);
-  world.mischief.calm--;
+  world.mischief.suspended--;
 }

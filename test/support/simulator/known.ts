@@ -1,6 +1,6 @@
 /**
- * Defects that are known and not mended yet. While one stands here, the simulator does not do what shows it. Delete
- * the line when it is mended: the simulator then does it in every run.
+ * Defects that are known and not fixed yet. While one is listed here, the simulator avoids what shows it. Delete
+ * the line when the defect is fixed: every run then does it.
  */
 const knownDefects: Readonly<Record<string, string>> = {
   agedMeanwhile: "a maxLifetimeMs getter that closes or takes its conn leaves the timer of the conn's lifetime armed",

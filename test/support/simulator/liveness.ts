@@ -15,10 +15,10 @@ const budgetMs = 10 * longestPauseMs;
  */
 export async function heal(world: World): Promise<void> {
   const { machine, mischief, rules } = world;
-  mischief.calm++;
+  mischief.suspended++;
   world.healed = true;
   liftHopeless(world);
-  for (const conn of world.conns) mend(world, conn);
+  for (const conn of world.conns) repair(world, conn);
   for (const dial of world.dialing()) machine.after(5, dial.arrive);
   const end = machine.now() + budgetMs;
   for (;;) {
@@ -39,10 +39,10 @@ export async function heal(world: World): Promise<void> {
     await machine.advance(machine.now() + 50 < end ? 50 : end - machine.now());
   }
   for (const key of keys) await fill(world, key);
-  mischief.calm--;
+  mischief.suspended--;
 }
 
-/** Traffic, as there always is: who asks and gets nothing makes the pool look at conns that changed without a word. */
+/** Callers who ask and get nothing. They make the pool look at conns that have changed without telling it. */
 function look(world: World): void {
   for (const key of keys) {
     world.pool.tryAcquire(key)?.release();
@@ -81,7 +81,7 @@ function liftHopeless(world: World): void {
 }
 
 /** The peer of a conn behaves again. */
-function mend(world: World, conn: SimConn): void {
+function repair(world: World, conn: SimConn): void {
   world.blockedTooLong(conn);
   conn.endBlock();
   conn.silent = false;

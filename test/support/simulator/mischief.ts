@@ -12,7 +12,7 @@ const deepest = 2;
 /** How the caller's functions and properties misbehave: they throw, lie, and use the pool that calls them. */
 export class Mischief {
   /** Nothing misbehaves while this is not 0: the world looks, or the faults have stopped. */
-  calm = 0;
+  suspended = 0;
   readonly #machine: Machine;
   readonly #percent: number;
   readonly #thrown = new Set<unknown>();
@@ -27,7 +27,7 @@ export class Mischief {
 
   /** Now and then true. */
   get strikes(): boolean {
-    return this.calm === 0 && this.#machine.random.chance(this.#percent / 100);
+    return this.suspended === 0 && this.#machine.random.chance(this.#percent / 100);
   }
 
   /** A callback of the pool's runs: it may use the pool, and where it `mayThrow`, throw. */
@@ -39,7 +39,7 @@ export class Mischief {
   }
 
   use(): void {
-    if (this.calm > 0 || this.#depth >= deepest) return;
+    if (this.suspended > 0 || this.#depth >= deepest) return;
     this.#depth++;
     try {
       this.reenter();

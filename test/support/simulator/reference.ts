@@ -353,7 +353,7 @@ export class ReferencePool {
     closed[`closed ${reason}`] = (closed[`closed ${reason}`] ?? 0) + 1;
   }
 
-  /** Nothing is kept of a key of which nothing is left. */
+  /** Forgets a key that has no conn, dial or waiter. */
   #forget(): void {
     const known = [...this.keys.keys()];
     for (const key of known) {

@@ -64,7 +64,7 @@ async function close(world: World, after: readonly Command[], at: (index: number
   await settleAndLook(world);
   const fit = after.filter(({ op }) => !unfit.has(op));
   await play(world, fit, at);
-  world.mischief.calm++;
+  world.mischief.suspended++;
   await machine.advance(graceMs + 5001);
   const failed = await Promise.race([closed, machine.settle().then(() => "pending")]);
   if (failed !== world.closeFailures && world.strict)
@@ -106,7 +106,7 @@ function textOf(error: unknown): string {
     : `thrown: ${JSON.stringify(error)}`;
 }
 
-/** Listeners that throw are warned of, which is not to be read. Returns what ends that. */
+/** Silences the warnings about listeners that throw. Returns a function that ends the silence. */
 function muteWarnings(): () => void {
   const warn = process.emitWarning.bind(process);
   process.emitWarning = () => {};
@@ -140,7 +140,7 @@ export async function playRun({ plan, commands: list, seed }: Run): Promise<Brok
     return undefined;
   } catch (error) {
     if (!(error instanceof Stop)) world.violate(`the run threw ${textOf(error)}`);
-    world.mischief.calm++;
+    world.mischief.suspended++;
     world.healed = true;
     world.pool.close({ graceMs: 0 }).catch(() => {});
     await world.machine.advance(5001); // whoever waits keeps the process alive

@@ -133,7 +133,7 @@ class SideBySide {
       default:
         return "";
     }
-    await commands[op](world, act);
+    commands[op](world, act);
     await world.machine.settle();
     reference.turn();
     world.nextBurst();
