@@ -6,16 +6,16 @@ import {
   type StatusObject,
   status,
 } from "@grpc/grpc-js";
-import type { CloseReason, Conn, Rpc, Stream } from "../contract.ts";
+import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { lingerMs, usualMaxStreams } from "../net/http2.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
-import { type CallHost, CallSet, type GrpcCall, type GrpcCallOptions, type HostedCall, invoke } from "./call.ts";
+import { type CallHost, CallSet, type GrpcCall, type HostedCall, invoke } from "./call.ts";
 import { announceLeave } from "./connectivity.ts";
 import type { SocketTracking } from "./socket-tracking.ts";
 import { RpcStream } from "./stream.ts";
 
-const noOptions: GrpcCallOptions = {};
+const noOptions: CallOptions = {};
 
 /** HTTP/2's word for no limit. */
 const unlimited = 2 ** 32 - 1;
@@ -111,7 +111,7 @@ export class GrpcConn implements Conn, CallHost {
    * `signal.reason`, or with a `ConnClosedError` whose `sent` is false when the conn was gone before the request was sent.
    * Wrong options, and names that are none, reject with a `PoolTypeError` or `PoolRangeError`.
    */
-  invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: GrpcCallOptions = noOptions): Promise<O> {
+  invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options: CallOptions = noOptions): Promise<O> {
     try {
       this.#assertReady();
       return invoke(this, rpc, request, options);
@@ -121,7 +121,7 @@ export class GrpcConn implements Conn, CallHost {
   }
 
   /** Resolves as soon as the RPC has begun; what becomes of it, the stream tells. Rejects as `invoke` does. */
-  newStream<I, O>(rpc: Rpc<I, O>, options: GrpcCallOptions = noOptions): Promise<Stream<I, O>> {
+  newStream<I, O>(rpc: Rpc<I, O>, options: CallOptions = noOptions): Promise<Stream<I, O>> {
     try {
       this.#assertReady();
       return Promise.resolve(new RpcStream(this, rpc, options));

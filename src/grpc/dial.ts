@@ -58,7 +58,7 @@ export function dialGrpc(
 ): Dial<string, GrpcConn> {
   checkOptions("the options of dialGrpc", options, ["maxStreams"]);
   const { maxStreams } = options;
-  if (maxStreams !== undefined) checkAtLeastOne("maxStreams", maxStreams);
+  checkAtLeastOne("maxStreams", maxStreams);
   if (typeof channelOptions !== "object" || channelOptions === null) {
     throw new PoolTypeError(`expected the channel options to be an object, got ${show(channelOptions)}`);
   }

@@ -47,7 +47,7 @@ export function dialGrpcHttp2(
   }
   checkOptions("the options of dialGrpcHttp2", options, ["maxStreams"]);
   const { maxStreams } = options;
-  if (maxStreams !== undefined) checkAtLeastOne("maxStreams", maxStreams);
+  checkAtLeastOne("maxStreams", maxStreams);
   const transport = readOptions(channelOptions);
   const dial = async (key: string, { signal }: { signal: AbortSignal }): Promise<GrpcHttp2Conn> => {
     const target = parseTarget(key);
