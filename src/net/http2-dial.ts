@@ -55,7 +55,7 @@ export interface Http2OpenOptions extends Http2ConnOptions, DialLimits {
  */
 export function openHttp2(socket: Socket, options: Http2OpenOptions): Promise<Http2Conn> {
   const { authority, session: sessionOptions } = options;
-  return raceDial(socket, options, (done, failed) => {
+  return raceDial(socket, options, ({ done, failed }) => {
     const session = connect(authority, {
       ...sessionOptions,
       // Nobody would read what a peer pushes.

@@ -117,7 +117,7 @@ async function connect(target: Target, connector: SecureConnector, options: Conn
 function openSession(address: Address, connector: SecureConnector, options: ConnectOptions): Promise<Http2Conn> {
   const { key, signal, timeoutMs, authority, maxStreams, options: transport } = options;
   const tcp = connectSocket(address, {});
-  return raceDial(tcp, { key, signal, timeoutMs }, (done, failed) => {
+  return raceDial(tcp, { key, signal, timeoutMs }, ({ done, failed }) => {
     const secure = async (): Promise<Http2Conn> => {
       await connector.waitForReady();
       const { socket, secure } = await connector.connect(tcp);
