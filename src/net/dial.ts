@@ -45,12 +45,12 @@ export interface DialLimits {
 /** A dial under way. It ends once: what comes later changes nothing. */
 export interface DialRace<T> {
   readonly over: boolean;
-  done(value: T): void;
-  failed(error: unknown): void;
+  readonly done: (value: T) => void;
+  readonly failed: (error: unknown) => void;
   /** Makes `socket` the dial's own: they end together, as `raceDial` says. One at most. */
-  own<S extends Socket>(socket: S): S;
+  readonly own: <S extends Socket>(socket: S) => S;
   /** What `work` brings. Rejects where the dial is over by then: it goes no further. */
-  wait<W>(work: W | PromiseLike<W>): Promise<W>;
+  readonly wait: <W>(work: W | PromiseLike<W>) => Promise<W>;
 }
 
 /**
