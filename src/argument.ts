@@ -1,4 +1,4 @@
-import type { PoolConn } from "./contract.ts";
+import type { CallOptions, PoolConn } from "./contract.ts";
 import { PoolRangeError, PoolTypeError } from "./errors.ts";
 import type { Clock } from "./runtime/clock.ts";
 
@@ -51,9 +51,10 @@ export function checkSize(name: string, value: unknown): asserts value is number
   if (!Number.isSafeInteger(value) || Number(value) < 0) refuseNumber(name, "an integer, 0 or more", value);
 }
 
-/** Of a count that must be there, and is no limit to lift. */
-export function checkAtLeastOne(name: string, value: unknown): asserts value is number {
-  if (!Number.isSafeInteger(value) || Number(value) < 1) refuseNumber(name, "an integer of at least 1", value);
+/** Of a number of things of which there must be at least one. It may be left out. */
+export function checkAtLeastOne(name: string, value: unknown): asserts value is number | undefined {
+  if (value === undefined || (Number.isSafeInteger(value) && Number(value) >= 1)) return;
+  refuseNumber(name, "an integer of at least 1", value);
 }
 
 export function checkTime(name: string, value: unknown): asserts value is number {
@@ -86,7 +87,7 @@ export function timeLimit(
   if (deadline === undefined) return timeoutMs;
   const at = deadline instanceof Date ? deadline.getTime() : deadline;
   if (typeof at !== "number" || !Number.isFinite(at)) {
-    refuse("deadline", "a Date, or milliseconds since the epoch (omit it for no limit)", deadline);
+    refuseNumber("deadline", "a Date, or milliseconds since the epoch (omit it for no limit)", at);
   }
   return Math.min(at - wallNow(), timeoutMs ?? Number.POSITIVE_INFINITY);
 }
@@ -96,29 +97,8 @@ export function checkFraction(name: string, value: unknown): asserts value is nu
   if (typeof value !== "number" || !(value >= 0 && value <= 1)) refuseNumber(name, "a number from 0 to 1", value);
 }
 
-/** Of the time that a call has: what a caller computes from a deadline that has passed is no mistake. */
-export function checkCallTimeout(name: string, value: unknown): asserts value is number {
-  if (typeof value === "number" && !Number.isNaN(value)) return;
-  refuseNumber(name, "a number of milliseconds (0 or less: it is over already)", value);
-}
-
-/** The deadline of a call as milliseconds since the epoch. */
-export function checkDeadline(name: string, value: unknown): number {
-  const ms: unknown = value instanceof Date ? value.getTime() : value;
-  if (typeof ms === "number" && !Number.isNaN(ms)) return ms;
-  refuseNumber(name, "a valid Date or milliseconds since the epoch", value);
-}
-
 export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") refuse(name, "a function", value);
-}
-
-/** Whether `value` is a number of things of which there must be at least one, or was left out. */
-export function checkPositive(name: string, value: unknown): asserts value is number | undefined {
-  if (value === undefined) return;
-  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 1) {
-    refuseNumber(name, "an integer of at least 1", value);
-  }
 }
 
 /** Whether `value` is an object, or was left out. */
@@ -158,6 +138,32 @@ export function checkOptions(what: string, value: unknown, allowed: readonly str
       const hint = like === undefined ? "" : `; did you mean \`${like}\`?`;
       throw new PoolTypeError(`unknown option \`${name}\` in ${what}${hint}; known are ${allowed.join(", ")}`);
     }
+  }
+}
+
+const callOptionNames: readonly (keyof CallOptions)[] = [
+  "signal",
+  "timeoutMs",
+  "deadline",
+  "metadata",
+  "onHeader",
+  "onTrailer",
+  "waitForReady",
+];
+const callOptions: ReadonlySet<string> = new Set(callOptionNames);
+
+/**
+ * The options of one RPC, at each call, of a handle and of each adapter: names and metadata alone, the rest is checked where
+ * it is used.
+ */
+export function checkCallOptions(options: CallOptions): void {
+  if (typeof options !== "object" || options === null) refuse("a call's options", "an object of options", options);
+  for (const name in options) if (!callOptions.has(name)) checkOptions("a call's options", options, callOptionNames);
+  const { metadata } = options;
+  if (typeof metadata === "object" && typeof metadata?.["getMap"] === "function") {
+    throw new PoolTypeError(
+      "expected `metadata` to be a plain object, got a Metadata of grpc-js: give metadata.getMap(), or the plain object",
+    );
   }
 }
 

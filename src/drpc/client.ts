@@ -1,9 +1,9 @@
 import type { Duplex } from "node:stream";
-import { checkCallTimeout, checkDeadline, checkOptions, checkSignal } from "../argument.ts";
+import { checkCallOptions, checkOptions, checkSignal, timeLimit } from "../argument.ts";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
-import { longestDelayMs } from "../runtime/clock.ts";
+import { longestDelayMs, systemWallNow } from "../runtime/clock.ts";
 import { DrpcBusyError, DrpcCode, DrpcError, DrpcProtocolError, DrpcTimeoutError } from "./errors.ts";
 import { choiceOf, type DrpcLimits, delayOf, headerOf, limitNames, limitsOf } from "./limits.ts";
 import { checkBytes, type Failure, type Invocation, ReceiveQueue, type Receiver, RpcStream } from "./rpc-stream.ts";
@@ -28,17 +28,6 @@ export interface DrpcConnOptions extends DrpcLimits {
    */
   header?: boolean | string | undefined;
 }
-
-/** Options of one RPC on a `DrpcConn`. Unknown names are refused. */
-export interface DrpcCallOptions extends CallOptions {
-  /**
-   * When the RPC has to be over (a stream: its end), as a Date or in milliseconds since the epoch; one that has passed
-   * times out at once. Beside `timeoutMs` the earlier one counts. Default: never.
-   */
-  deadline?: Date | number | undefined;
-}
-
-const callOptionNames = ["signal", "timeoutMs", "deadline", "metadata", "onHeader", "onTrailer", "waitForReady"];
 
 /** The names of `DrpcConnOptions`. */
 export const connOptionNames: readonly string[] = [...limitNames, "cancel", "maxBlockedMs", "header"];
@@ -132,7 +121,7 @@ export class DrpcConn implements Conn {
     return this.#death !== undefined || !this.#transport.writable;
   }
 
-  async invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: DrpcCallOptions): Promise<O> {
+  async invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
     // All that can throw comes before `#begin`: the slot that it takes is given back by the RPC's end only.
     const bytes = serialize(rpc, request);
     const terms = termsOf(rpc, options);
@@ -141,7 +130,7 @@ export class DrpcConn implements Conn {
     return call.response;
   }
 
-  async newStream<I, O>(rpc: Rpc<I, O>, options?: DrpcCallOptions): Promise<Stream<I, O>> {
+  async newStream<I, O>(rpc: Rpc<I, O>, options?: CallOptions): Promise<Stream<I, O>> {
     const terms = termsOf(rpc, options);
     const queue = new ReceiveQueue(this.#transport, this.#settings.highWaterBytes);
     return new ClientStream(rpc, queue, this.#cancel, (receiver) => {
@@ -271,39 +260,24 @@ interface Terms extends Invocation {
   readonly signal: AbortSignal | undefined;
   /** What is left of its time. 0 or less: nothing. */
   readonly delayMs: number | undefined;
-  /** What its caller asked for, for the error. */
+  /** Which of the times that its caller gave is the earlier, for the error. */
   readonly limit: number | Date;
 }
 
-function termsOf({ path }: Rpc<never, unknown>, options: DrpcCallOptions | undefined): Terms {
+function termsOf({ path }: Rpc<never, unknown>, options: CallOptions | undefined): Terms {
   const terms = { path: encodePath(path), metadata: undefined, signal: undefined, delayMs: undefined, limit: 0 };
   if (options === undefined) return terms;
-  checkOptions("call options", options, callOptionNames);
+  checkCallOptions(options);
   const { signal, timeoutMs, deadline, metadata } = options;
   checkSignal("signal", signal);
+  const delayMs = timeLimit(options, systemWallNow);
   return {
     ...terms,
     signal,
     metadata: metadata === undefined ? undefined : encodeMetadata(metadata),
-    ...timeOf(timeoutMs, deadline),
+    delayMs: delayMs === undefined ? undefined : Math.min(delayMs, longestDelayMs),
+    limit: delayMs === timeoutMs || deadline === undefined ? (timeoutMs ?? 0) : new Date(deadline),
   };
-}
-
-/** The pool gives a call that has waited its whole `timeoutMs`, for the error, beside the deadline that counts. */
-function timeOf(timeoutMs: number | undefined, deadline: Date | number | undefined): Pick<Terms, "delayMs" | "limit"> {
-  let delayMs = Number.POSITIVE_INFINITY;
-  let limit: number | Date = 0;
-  if (deadline !== undefined) {
-    const at = checkDeadline("deadline", deadline);
-    delayMs = at - Date.now(); // a deadline is a time of the wall clock
-    limit = new Date(at);
-  }
-  if (timeoutMs !== undefined) {
-    checkCallTimeout("timeoutMs", timeoutMs);
-    delayMs = Math.min(delayMs, timeoutMs);
-    limit = timeoutMs;
-  }
-  return { delayMs: delayMs === Number.POSITIVE_INFINITY ? undefined : Math.min(delayMs, longestDelayMs), limit };
 }
 
 function whyDead(cause: unknown): string {

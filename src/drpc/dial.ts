@@ -1,10 +1,10 @@
-import { connect, type Socket } from "node:net";
-import { connect as connectTls, TLSSocket } from "node:tls";
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import { checkBoolean, checkFunction, checkOptions, show } from "../argument.ts";
 import type { Dial } from "../contract.ts";
-import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
-import { type Address, parseAddress, type TlsOptions, tune, withContext, withName } from "../net/address.ts";
-import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
+import { DialError, PoolTypeError } from "../errors.ts";
+import { parseAddress, type TlsOptions, withContext } from "../net/address.ts";
+import { connectedEvent, connectSocket, type DialRace, raceDial } from "../net/dial.ts";
 import { checkConnOptions, connOptionNames, DrpcConn, type DrpcConnOptions } from "./client.ts";
 import { delayOf } from "./limits.ts";
 
@@ -70,32 +70,29 @@ export function dialDrpc<K>(options: DialDrpcOptions<K> = {}): Dial<K, DrpcConn>
 
   const dial = async (key: K, { signal }: { signal: AbortSignal }): Promise<DrpcConn> => {
     signal.throwIfAborted();
-    const limit = new DialLimit(signal, timeoutMs, textOf(key));
-    let socket: Socket | undefined;
-    try {
-      const at = address === undefined ? key : await limit.race(address(key));
+    const limits = { key: textOf(key), signal, timeoutMs };
+    const connect = async ({ own, wait }: DialRace<DrpcConn>): Promise<DrpcConn> => {
+      const at = address === undefined ? key : await wait(address(key));
       if (typeof at !== "string") {
-        throw new DialError(`cannot dial ${limit.peer}: its address is no string but ${show(at)}`, { final: true });
+        throw new DialError(`cannot dial ${limits.key}: its address is no string but ${show(at)}`, { final: true });
       }
       const where = parseAddress(at);
-      if (at !== key) limit.peer = `${textOf(key)} (${at})`;
-      const secure = contexts.get(typeof tls === "function" ? await limit.race(tls(key)) : (tls ?? false));
+      if (at !== key) limits.key = `${textOf(key)} (${at})`;
+      const secure = contexts.get(typeof tls === "function" ? await wait(tls(key)) : (tls ?? false));
       if (checkPeer !== undefined && secure === undefined) {
-        throw new PoolTypeError(`\`checkPeer\` needs TLS, and \`tls\` returned false for ${limit.peer}`);
+        throw new PoolTypeError(`\`checkPeer\` needs TLS, and \`tls\` returned false for ${limits.key}`);
       }
-      socket = secure === undefined ? connectPlain(where) : connectTls({ ...secure, ...withName(where, secure) });
-      await limit.connected(socket, secure === undefined ? "connect" : "secureConnect");
-      if (socket instanceof TLSSocket && (await limit.race(checkPeer?.(socket, key))) === false) {
-        throw new DialError(`\`checkPeer\` refused ${limit.peer}`);
+      // Without TLS, Node would allocate 64 KiB for every read, however short.
+      const read = (length: number): boolean => socket.push(Buffer.from(shared.subarray(0, length)));
+      const onread = { buffer: shared, callback: read };
+      const socket: Socket = own(connectSocket(where, { tls: secure, onread }));
+      await wait(new Promise((resolve) => socket.once(connectedEvent(secure), resolve)));
+      if (socket instanceof TLSSocket && (await wait(checkPeer?.(socket, key))) === false) {
+        throw new DialError(`\`checkPeer\` refused ${limits.key}`);
       }
-      tune(socket, where);
       return new DrpcConn(socket, connOptions);
-    } catch (error) {
-      socket?.destroy();
-      throw error;
-    } finally {
-      limit.end();
-    }
+    };
+    return raceDial(undefined, limits, (race) => void connect(race).then(race.done, race.failed));
   };
   return Object.assign(dial, { maxStreams: 1 });
 }
@@ -129,57 +126,5 @@ class TlsContexts {
 
 const noOptions: TlsOptions = {};
 
-/** What may end a dial before it is done: its signal, its time, its socket. */
-class DialLimit {
-  /** The peer, for messages. */
-  peer: string;
-  readonly #signal: AbortSignal;
-  readonly #watcher: AbortWatcher;
-  readonly #timer: NodeJS.Timeout | undefined;
-  readonly #stopped: Promise<never>;
-  #stop!: (error: unknown) => void;
-
-  constructor(signal: AbortSignal, timeoutMs: number, peer: string) {
-    this.peer = peer;
-    this.#stopped = new Promise((_, reject) => {
-      this.#stop = reject;
-    });
-    this.#stopped.catch(() => {}); // a socket may die when nobody waits any more
-    this.#signal = signal;
-    this.#watcher = { onAbort: this.#stop };
-    watchAbort(signal, this.#watcher);
-    if (timeoutMs === 0) return;
-    this.#timer = setTimeout(() => {
-      this.#stop(new DialTimeoutError(`${this.peer} was not connected within ${timeoutMs} ms`));
-    }, timeoutMs);
-  }
-
-  /** Waits for `work`, as long as nothing has ended the dial. */
-  race<T>(work: T | PromiseLike<T>): Promise<T> {
-    return Promise.race([work, this.#stopped]);
-  }
-
-  connected(socket: Socket, event: "connect" | "secureConnect"): Promise<void> {
-    // Both stay on the socket: an error that comes after the dial is over must not be uncaught.
-    socket.on("error", this.#stop);
-    socket.on("close", () => this.#stop(new DialError(`${this.peer} closed the connection while it was dialed`)));
-    return this.race(new Promise((resolve) => socket.once(event, resolve)));
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-    unwatchAbort(this.#signal, this.#watcher);
-  }
-}
-
 /** What sockets read into, one after the other: each copies what has come before the next one reads. */
 const shared = Buffer.allocUnsafeSlow(64 * 1024);
-
-/** A TCP or Unix socket that allocates what it has read. Node would allocate 64 KiB for every read, however short. */
-function connectPlain(address: Address): Socket {
-  const socket: Socket = connect({
-    ...address,
-    onread: { buffer: shared, callback: (length) => socket.push(Buffer.from(shared.subarray(0, length))) },
-  });
-  return socket;
-}

@@ -1,4 +1,4 @@
-export { type DrpcCallOptions, DrpcConn, type DrpcConnOptions } from "./client.ts";
+export { DrpcConn, type DrpcConnOptions } from "./client.ts";
 export { type DialDrpcOptions, type DrpcTlsOptions, dialDrpc } from "./dial.ts";
 export { DrpcBusyError, DrpcCode, DrpcError, DrpcProtocolError, DrpcTimeoutError } from "./errors.ts";
 export { DRPC_HEADER, type DrpcLimits } from "./limits.ts";

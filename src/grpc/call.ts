@@ -1,23 +1,11 @@
 import { type ChannelInterface, type Metadata as GrpcMetadata, type StatusObject, status } from "@grpc/grpc-js";
-import { checkOptions, show } from "../argument.ts";
+import { checkCallOptions, timeLimit } from "../argument.ts";
 import type { CallOptions, Rpc } from "../contract.ts";
-import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
-import { longestDelayMs } from "../runtime/clock.ts";
+import { longestDelayMs, systemWallNow } from "../runtime/clock.ts";
 import type { Failure } from "../runtime/guard.ts";
 import { fromGrpc, toBuffer, toGrpc } from "./metadata.ts";
 import { GrpcError, messageOf, statusError } from "./status.ts";
-
-/** Options of one RPC on a gRPC conn. */
-export interface GrpcCallOptions extends CallOptions {
-  /**
-   * When the RPC must be over, streams included: a Date, or milliseconds since 1970. One that is past is DEADLINE_EXCEEDED at
-   * once. With `timeoutMs` beside it, the earlier counts. Default: none.
-   */
-  readonly deadline?: number | Date | undefined;
-}
-
-const callOptionNames = ["signal", "timeoutMs", "deadline", "metadata", "onHeader", "onTrailer", "waitForReady"];
 
 /** grpc-js does not export its call and listener types by name. */
 export type CreateCall = Parameters<ChannelInterface["createCall"]>;
@@ -91,7 +79,7 @@ export class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
   place = -1;
   readonly grpc: GrpcCall;
   readonly #host: CallHost;
-  readonly #options: GrpcCallOptions;
+  readonly #options: CallOptions;
   readonly #metadata: GrpcMetadata;
   readonly #receiver: CallReceiver;
   #failure: Failure | undefined;
@@ -99,11 +87,11 @@ export class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
   #cancelled = false;
 
   /** Throws what is wrong with the options. */
-  constructor(host: CallHost, path: string, options: GrpcCallOptions, receiver: CallReceiver) {
+  constructor(host: CallHost, path: string, options: CallOptions, receiver: CallReceiver) {
     this.#host = host;
     this.#options = options;
     this.#receiver = receiver;
-    checkOptions("the call's options", options, callOptionNames);
+    checkCallOptions(options);
     options.signal?.throwIfAborted();
     const deadline = deadlineOf(options);
     this.#metadata = toGrpc(options.metadata, options.waitForReady);
@@ -170,7 +158,7 @@ class UnaryRpc<O> implements CallReceiver {
   #resolve!: (message: O) => void;
   #reject!: (error: unknown) => void;
 
-  constructor(host: CallHost, rpc: Rpc<never, O>, options: GrpcCallOptions) {
+  constructor(host: CallHost, rpc: Rpc<never, O>, options: CallOptions) {
     this.#deserialize = rpc.responseDeserialize;
     this.#call = new RunningCall(host, rpc.path, options, this);
   }
@@ -211,7 +199,7 @@ class UnaryRpc<O> implements CallReceiver {
 }
 
 /** Runs an RPC with one request and one response on `host`. Throws what is wrong with the arguments. */
-export function invoke<I, O>(host: CallHost, rpc: Rpc<I, O>, request: I, options: GrpcCallOptions): Promise<O> {
+export function invoke<I, O>(host: CallHost, rpc: Rpc<I, O>, request: I, options: CallOptions): Promise<O> {
   const bytes = serialize(rpc, request);
   return new UnaryRpc(host, rpc, options).run(bytes);
 }
@@ -227,24 +215,13 @@ export function serialize<I>(rpc: Rpc<I, unknown>, message: I): Buffer {
 }
 
 /**
- * When a call must be over, as grpc-js takes it: a time, or `Infinity`. The earlier of `timeoutMs` and `deadline` counts.
- * Throws DEADLINE_EXCEEDED where that is past already, and what is wrong with the options.
+ * When a call must be over, as grpc-js takes it: a time, or `Infinity`. Throws DEADLINE_EXCEEDED where that is past already,
+ * and what is wrong with the options.
  */
-export function deadlineOf({ timeoutMs, deadline }: GrpcCallOptions): number {
-  if (timeoutMs === undefined && deadline === undefined) return Number.POSITIVE_INFINITY;
-  const now = Date.now();
-  const at = Math.min(now + millisecondsOf("timeoutMs", timeoutMs), millisecondsOf("deadline", deadline));
-  if (at <= now) throw new GrpcError(status.DEADLINE_EXCEEDED, "Deadline exceeded before the call began");
+function deadlineOf(options: CallOptions): number {
+  const timeoutMs = timeLimit(options, systemWallNow);
   // For longer times grpc-js sets no timer, and its server would take them for a millisecond.
-  return at - now > longestDelayMs ? Number.POSITIVE_INFINITY : at;
-}
-
-function millisecondsOf(name: string, value: number | Date | undefined): number {
-  if (value === undefined) return Number.POSITIVE_INFINITY;
-  const isTime = typeof value === "number" || (name === "deadline" && value instanceof Date);
-  const expected = name === "deadline" ? "a Date, or milliseconds since 1970" : "a number of milliseconds";
-  if (!isTime) throw new PoolTypeError(`expected \`${name}\` to be ${expected}, got ${show(value)}`);
-  const ms = Number(value);
-  if (Number.isNaN(ms)) throw new PoolRangeError(`expected \`${name}\` to be ${expected}, got ${String(value)}`);
-  return ms;
+  if (timeoutMs === undefined || timeoutMs > longestDelayMs) return Number.POSITIVE_INFINITY;
+  if (timeoutMs <= 0) throw new GrpcError(status.DEADLINE_EXCEEDED, "Deadline exceeded before the call began");
+  return systemWallNow() + timeoutMs;
 }

@@ -25,7 +25,7 @@ const transitions: readonly Parameters<Pool["on"]>[0][] = [
 /** Told when a conn has begun to leave: a pool has no event for that. */
 const leaveListeners = new Set<() => void>();
 
-/** To be called by a conn that has begun to leave, after those who subscribed with `onChange`. */
+/** To be called by a conn that has begun to leave. Those who are told look in a later tick, when the pool knows it too. */
 export function announceLeave(): void {
   for (const listener of leaveListeners) listener();
 }

@@ -11,7 +11,7 @@ import {
 import { checkAtLeastOne, checkOptions, show } from "../argument.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
-import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
+import { type DialRace, raceDial } from "../net/dial.ts";
 import { longestDelayMs } from "../runtime/clock.ts";
 import { GrpcConn } from "./conn.ts";
 import { SocketTracking } from "./socket-tracking.ts";
@@ -58,7 +58,7 @@ export function dialGrpc(
 ): Dial<string, GrpcConn> {
   checkOptions("the options of dialGrpc", options, ["maxStreams"]);
   const { maxStreams } = options;
-  if (maxStreams !== undefined) checkAtLeastOne("maxStreams", maxStreams);
+  checkAtLeastOne("maxStreams", maxStreams);
   if (typeof channelOptions !== "object" || channelOptions === null) {
     throw new PoolTypeError(`expected the channel options to be an object, got ${show(channelOptions)}`);
   }
@@ -76,7 +76,7 @@ export function dialGrpc(
     const channel = checkKey(() => newChannel(() => new Channel(key, sockets, ownOptions)));
     try {
       checkKey(() => checkTarget(channel.getTarget()));
-      await new Attempt(channel, signal).ready;
+      await raceDial<void>(undefined, { key, signal }, (race) => connect(channel, race));
     } catch (error) {
       channel.close();
       sockets.destroySockets();
@@ -87,58 +87,24 @@ export function dialGrpc(
   return Object.assign(dial, { maxStreams });
 }
 
-/** One attempt to make a channel READY. */
-class Attempt implements AbortWatcher {
-  /** Rejects at the first failure, or with the signal's reason. */
-  readonly ready: Promise<void>;
-  readonly #channel: ChannelInterface;
-  readonly #signal: AbortSignal;
-  #settled = false;
-  #resolve!: () => void;
-  #reject!: (error: unknown) => void;
+/** Waits until a channel is READY. Fails at its first failure. */
+function connect(channel: ChannelInterface, race: DialRace<void>): void {
+  // Once the dial is over, the channel may be closed, and asking a closed channel to connect reopens it.
+  if (race.over) return;
+  const state = channel.getConnectivityState(true);
+  if (state === connectivityState.READY) race.done();
+  else if (state === connectivityState.TRANSIENT_FAILURE) explain(channel, race.failed);
+  else channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => connect(channel, race));
+}
 
-  constructor(channel: ChannelInterface, signal: AbortSignal) {
-    this.#channel = channel;
-    this.#signal = signal;
-    this.ready = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    watchAbort(signal, this);
-    this.#look();
-  }
-
-  onAbort(reason: unknown): void {
-    this.#settle(() => this.#reject(reason));
-  }
-
-  // Once settled, the channel may be closed, and asking a closed channel to connect reopens it.
-  readonly #look = (): void => {
-    if (this.#settled) return;
-    const state = this.#channel.getConnectivityState(true);
-    if (state === connectivityState.READY) this.#settle(this.#resolve);
-    else if (state === connectivityState.TRANSIENT_FAILURE) this.#explain();
-    else this.#channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, this.#look);
-  };
-
-  /** grpc-js tells the cause of a failure to calls only: one that it refuses at once, and never sends. */
-  #explain(): void {
-    const call = this.#channel.createCall("/", Number.POSITIVE_INFINITY, null, null, null);
-    call.start(new Metadata(), {
-      onReceiveMetadata: () => {},
-      onReceiveMessage: () => {},
-      onReceiveStatus: ({ code, details, metadata }: StatusObject) => {
-        this.#settle(() => this.#reject(new GrpcError(code, details, metadata)));
-      },
-    });
-  }
-
-  #settle(settle: () => void): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    unwatchAbort(this.#signal, this);
-    settle();
-  }
+/** grpc-js tells the cause of a failure to calls only: one that it refuses at once, and never sends. */
+function explain(channel: ChannelInterface, failed: (error: GrpcError) => void): void {
+  const call = channel.createCall("/", Number.POSITIVE_INFINITY, null, null, null);
+  call.start(new Metadata(), {
+    onReceiveMetadata: () => {},
+    onReceiveMessage: () => {},
+    onReceiveStatus: ({ code, details, metadata }: StatusObject) => failed(new GrpcError(code, details, metadata)),
+  });
 }
 
 /** Makes a grpc-js channel; what grpc-js says is wrong with its arguments is thrown as a `PoolTypeError`. */

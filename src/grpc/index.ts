@@ -1,5 +1,5 @@
 export { statusOfPoolError } from "../net/rpc-status.ts";
-export type { CallHost, GrpcCallOptions } from "./call.ts";
+export type { CallHost } from "./call.ts";
 export type { GrpcConn } from "./conn.ts";
 export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 export type { GrpcHttp2Conn } from "./http2/conn.ts";

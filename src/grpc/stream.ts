@@ -1,15 +1,8 @@
 import { status } from "@grpc/grpc-js";
-import type { Rpc, Stream } from "../contract.ts";
+import type { CallOptions, Rpc, Stream } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
 import type { Failure } from "../runtime/guard.ts";
-import {
-  type CallHost,
-  type CallReceiver,
-  type GrpcCall,
-  type GrpcCallOptions,
-  RunningCall,
-  serialize,
-} from "./call.ts";
+import { type CallHost, type CallReceiver, type GrpcCall, RunningCall, serialize } from "./call.ts";
 import { GrpcError, messageOf } from "./status.ts";
 
 interface Reader<O> {
@@ -35,7 +28,7 @@ export class RpcStream<I, O> implements Stream<I, O>, AsyncIterator<O, undefined
   #markClosed!: () => void;
 
   /** Throws what is wrong with the options. */
-  constructor(host: CallHost, rpc: Rpc<I, O>, options: GrpcCallOptions) {
+  constructor(host: CallHost, rpc: Rpc<I, O>, options: CallOptions) {
     this.#rpc = rpc;
     this.#call = new RunningCall(host, rpc.path, options, this);
     this.#writes = new WriteQueue(this.#call.grpc);

@@ -1,6 +1,6 @@
 import { type ClientSessionOptions, connect } from "node:http2";
 import type { LookupFunction, Socket } from "node:net";
-import { checkFunction, checkObject, checkOptions, checkPositive, show } from "../argument.ts";
+import { checkAtLeastOne, checkFunction, checkObject, checkOptions, show } from "../argument.ts";
 import type { Dial } from "../contract.ts";
 import { DialError, PoolTypeError } from "../errors.ts";
 import { type Address, parseAddress, type TlsOptions, withContext } from "./address.ts";
@@ -28,7 +28,7 @@ export function dialHttp2(options: Http2DialOptions = {}): Dial<string, Http2Con
   const { tls, session, maxStreams, tags, lookup } = options;
   checkObject("tls", tls);
   checkObject("session", session);
-  checkPositive("maxStreams", maxStreams);
+  checkAtLeastOne("maxStreams", maxStreams);
   checkObject("tags", tags);
   checkFunction("lookup", lookup);
   const secure = withAlpn(withContext(tls ?? {}));
@@ -55,7 +55,7 @@ export interface Http2OpenOptions extends Http2ConnOptions, DialLimits {
  */
 export function openHttp2(socket: Socket, options: Http2OpenOptions): Promise<Http2Conn> {
   const { authority, session: sessionOptions } = options;
-  return raceDial(socket, options, (done, failed) => {
+  return raceDial(socket, options, ({ done, failed }) => {
     const session = connect(authority, {
       ...sessionOptions,
       // Nobody would read what a peer pushes.

@@ -10,6 +10,7 @@ import type { Socket } from "node:net";
 import type { PoolConn } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import { pingHttp2 } from "./ping.ts";
 
 /** What servers commonly allow: for peers that announce no limit, and until more is known. */
 export const usualMaxStreams = 100;
@@ -19,9 +20,6 @@ export const lingerMs = 1_000;
 
 /** HTTP/2's word for no limit. */
 const unlimited = 2 ** 32 - 1;
-
-/** How often a ping that Node would not send looks for bytes from the peer instead. */
-const lookMs = 20;
 
 /** What a peer said when it asked for no more streams: https://www.rfc-editor.org/rfc/rfc9113#section-6.8 */
 export interface Goaway {
@@ -120,34 +118,12 @@ export class Http2Conn implements PoolConn {
   }
 
   /**
-   * Asks the peer for a sign of life, and resolves when one has come: the answer to an HTTP/2 PING. Where Node sends
-   * none (ten are on their way, or the conn drains), any byte from the peer is the answer. Resolves at once when the
-   * conn is closed, which `closed` tells better. Rejects with the signal's reason.
+   * Asks the peer for a sign of life, and resolves when one has come: the answer to an HTTP/2 PING, or any other byte.
+   * Where Node sends none (ten are on their way, or the conn drains), the byte is waited for. Resolves at once when the
+   * conn is closed, which `closed` tells better. Rejects with the signal's reason, and with nothing else.
    */
   ping({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const { bytesRead } = this;
-      let timer: NodeJS.Timeout | undefined;
-      const settle = (how: () => void) => {
-        clearInterval(timer);
-        signal?.removeEventListener("abort", onAbort);
-        how();
-      };
-      const onAbort = () => settle(() => reject(signal?.reason));
-      const look = () => {
-        if (this.session.destroyed || this.bytesRead > bytesRead) settle(resolve);
-      };
-      if (signal?.aborted) return reject(signal.reason);
-      signal?.addEventListener("abort", onAbort, { once: true });
-      if (this.session.destroyed) return settle(resolve);
-      // A ping that Node would not send, or that ends with its session, is no evidence against the peer.
-      const unanswered = () => {
-        timer ??= setInterval(look, lookMs).unref();
-        look();
-      };
-      // It returns false when too many are on their way; its callback then comes with an error as well.
-      this.session.ping((error) => (error === null ? settle(resolve) : unanswered()));
-    });
+    return pingHttp2(this.session, () => this.bytesRead, signal);
   }
 
   /** From now on the conn holds the process, until `unref`. */

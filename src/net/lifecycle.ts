@@ -74,6 +74,18 @@ export class Lifecycle {
     if (this.#streams === 0 && this.#state === "draining") this.#finish();
   }
 
+  /**
+   * The connection is lost, and the streams with it, unless they can go on over another. Those that cannot end within this
+   * turn of the event loop, and then `closed` says it all: listeners are told only if some go on. Idempotent.
+   */
+  lose(reason: CloseReason): void {
+    if (this.#state !== "ready") return;
+    this.#state = "draining";
+    this.#reason = reason;
+    if (this.#streams === 0) this.#finish();
+    else setImmediate(() => this.#state === "draining" && this.changed());
+  }
+
   /** The caller closes the connection itself. False when its end has begun already. */
   beginEnd(reason: CloseReason): boolean {
     if (this.#state === "ending" || this.#state === "closed") return false;

@@ -11,7 +11,7 @@ import {
   checkString,
   checkTime,
 } from "../argument.ts";
-import type { CallOptions, PoolConn } from "../contract.ts";
+import type { PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
 import type { AcquireOptions, Backoff, KeyLimits, Limits, PoolOptions, Selection } from "../options.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
@@ -205,20 +205,6 @@ export function checkAcquire<K, C extends PoolConn>(
   checkRequest(options);
   checkFunction("dial", options.dial);
   options.signal?.throwIfAborted();
-}
-
-const callOptionNames = ["signal", "timeoutMs", "deadline", "metadata", "onHeader", "onTrailer", "waitForReady"];
-const callOptions: ReadonlySet<string> = new Set(callOptionNames);
-
-/** The options of one RPC, at each call: names and metadata alone, the rest is checked where it is used. */
-export function checkCallOptions(options: CallOptions): void {
-  for (const name in options) if (!callOptions.has(name)) checkOptions("a call's options", options, callOptionNames);
-  const { metadata } = options;
-  if (metadata !== undefined && typeof metadata === "object" && typeof metadata["getMap"] === "function") {
-    throw new PoolTypeError(
-      "expected `metadata` to be a plain object, got a Metadata of grpc-js: give metadata.getMap(), or the plain object",
-    );
-  }
 }
 
 export function checkRequest(options: { signal?: unknown; filter?: unknown; waitForReady?: unknown }): void {

@@ -1,9 +1,8 @@
-import { timeLimit } from "../argument.ts";
+import { checkCallOptions, timeLimit } from "../argument.ts";
 import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError, isPoolError, PoolTypeError } from "../errors.ts";
 import type { Filter, GetOptions } from "../options.ts";
 import { wallNow } from "../runtime/clock.ts";
-import { checkCallOptions } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { CallSettlers, Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";

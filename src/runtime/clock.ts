@@ -37,6 +37,9 @@ export const systemClock: Clock = {
   clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout), // only ever what setTimeout above returned
 };
 
+/** Milliseconds since the epoch, of the machine, for those who are given no clock. */
+export const systemWallNow = (): number => wallNow(systemClock);
+
 /** A longer delay makes Node's setTimeout fire at once: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
 export const longestDelayMs: number = 2 ** 31 - 1;
 

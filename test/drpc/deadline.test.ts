@@ -46,12 +46,13 @@ test("deadline cancels the RPC, as a Date and as milliseconds since the epoch", 
   await ended;
 });
 
-test("of timeoutMs and deadline the earlier one ends the RPC, and the error names the time that was asked for", async () => {
+test("of timeoutMs and deadline the earlier one ends the RPC, and the error names that one", async () => {
   const { conn } = connect();
   const later = Date.now() + 60_000;
   assert.match(await timeoutOf(conn.invoke(peer.echo, hello, { timeoutMs: 5, deadline: later })), /within 5 ms/);
-  const soon = conn.invoke(peer.echo, hello, { timeoutMs: 60_000, deadline: Date.now() + 5 });
-  assert.match(await timeoutOf(soon), /within 60000 ms/, "a pool that has waited sends the rest of the budget so");
+  const deadline = Date.now() + 5;
+  const soon = await timeoutOf(conn.invoke(peer.echo, hello, { timeoutMs: 60_000, deadline }));
+  assert(soon.includes(new Date(deadline).toISOString()), soon);
   assert.equal(conn.unblocked(), undefined);
 });
 
@@ -60,11 +61,9 @@ test("a time that is over already sends nothing and times out at once", async ()
   const over: Options[] = [
     { timeoutMs: 0 },
     { timeoutMs: -1 },
-    { timeoutMs: Number.NEGATIVE_INFINITY },
     { deadline: new Date() },
     { deadline: 0 },
     { deadline: Date.now() - 1000 },
-    { deadline: Number.NEGATIVE_INFINITY },
     { timeoutMs: 1000, deadline: 0 },
   ];
   for (const options of over) {
@@ -82,10 +81,10 @@ test("a fraction of a millisecond is not spelled out", async () => {
   assert.match(await timeoutOf(conn.invoke(peer.echo, hello, { timeoutMs: 0.25 })), /within 0.25 ms/);
 });
 
-test("times beyond what Node's timers can wait for do not end a call at once, and Infinity is no limit", async () => {
+test("times beyond what Node's timers can wait for do not end a call at once", async () => {
   const { far, conn } = connect();
   let stream = 0;
-  for (const timeoutMs of [2 ** 31, 1e15, Number.POSITIVE_INFINITY]) {
+  for (const timeoutMs of [2 ** 31, 1e15]) {
     for (const options of [{ timeoutMs }, { deadline: Date.now() + timeoutMs }] as const) {
       const call = conn.invoke(peer.echo, hello, options);
       await turns();
@@ -99,10 +98,14 @@ test("wrong and unknown options are refused, nothing is sent, and the conn stays
   const { far, conn } = connect();
   const bad = [
     { timeoutMs: Number.NaN },
+    { timeoutMs: Number.POSITIVE_INFINITY },
+    { timeoutMs: Number.NEGATIVE_INFINITY },
     { timeoutMs: "5" },
     { timeoutMs: null },
     { deadline: new Date(Number.NaN) },
     { deadline: Number.NaN },
+    { deadline: Number.POSITIVE_INFINITY },
+    { deadline: Number.NEGATIVE_INFINITY },
     { deadline: "2030-01-01" },
     { deadline: null },
     { timeout: 5 },

@@ -17,9 +17,11 @@ const { signal } = new AbortController();
 /** A link to `address` that can be silenced: what is sent then gets lost, and nobody hangs up. */
 async function startLink(port: number) {
   const sockets = new Set<Socket>();
+  const clients = new Set<Socket>();
   let silent = false;
   const server = createServer((near) => {
     const far = connect(port, "127.0.0.1");
+    clients.add(near);
     for (const [from, to] of [
       [near, far],
       [far, near],
@@ -36,6 +38,10 @@ async function startLink(port: number) {
     address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
     silence(): void {
       silent = true;
+    },
+    /** Sends the clients a frame that no ping waits for: empty SETTINGS. */
+    speak(): void {
+      for (const client of clients) client.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
     },
     async [Symbol.asyncDispose](): Promise<void> {
       for (const socket of sockets) socket.destroy();
@@ -105,6 +111,19 @@ describe("signs of life of a gRPC conn", () => {
     controller.abort(reason);
     assert.equal(await rejection(Promise.resolve(pinging)), reason);
     assert.equal(await rejection(Promise.resolve(ping(conn, controller))), reason);
+    await conn.close();
+  });
+
+  test("a ping that cannot be sent is answered by any byte, and by nothing else", async () => {
+    await using echo = await startEcho();
+    await using link = await startLink(echo.port);
+    const conn = await dial(link.address, { signal });
+    await conn.invoke(echoService.unary, { text: "x" });
+    link.silence();
+    const pings = Array.from({ length: 11 }, () => ping(conn));
+    assert.equal(await stateOf(Promise.any(pings)), "pending", "Node sends ten, and nobody answers");
+    link.speak();
+    assert.equal(await stateOf(Promise.all(pings)), "answered");
     await conn.close();
   });
 

@@ -260,6 +260,7 @@ describe("an HTTP/2 conn", () => {
     const { conn } = await pair(t);
     await conn.ping({ signal: never });
     const { conn: dead } = await pair(t, { answersPings: false });
+    await until(() => dead.bytesRead === 18, "the settings and the acknowledgement of ours have come");
     const reason = new Error("no answer");
     const controller = new AbortController();
     const asked = dead.ping({ signal: controller.signal });

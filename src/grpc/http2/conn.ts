@@ -5,6 +5,7 @@ import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../../contract
 import { ConnClosedError } from "../../errors.ts";
 import type { Goaway, Http2Conn } from "../../net/http2.ts";
 import { type CallHost, CallSet, type CreateCall, type GrpcCall, type HostedCall, invoke } from "../call.ts";
+import { announceLeave } from "../connectivity.ts";
 import { RpcStream } from "../stream.ts";
 import { type CallSettings, Http2Call } from "./call.ts";
 import type { Encoding } from "./compression.ts";
@@ -55,6 +56,7 @@ export class GrpcHttp2Conn implements Conn, CallHost {
     this.#redial = redial;
     this.#encoding = encoding;
     this.closed = this.#gone();
+    session.onChange(() => session.draining && announceLeave());
     keepAlive(session, keepalive, () => session.socket.destroy());
   }
 

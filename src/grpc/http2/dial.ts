@@ -47,7 +47,7 @@ export function dialGrpcHttp2(
   }
   checkOptions("the options of dialGrpcHttp2", options, ["maxStreams"]);
   const { maxStreams } = options;
-  if (maxStreams !== undefined) checkAtLeastOne("maxStreams", maxStreams);
+  checkAtLeastOne("maxStreams", maxStreams);
   const transport = readOptions(channelOptions);
   const dial = async (key: string, { signal }: { signal: AbortSignal }): Promise<GrpcHttp2Conn> => {
     const target = parseTarget(key);
@@ -117,7 +117,7 @@ async function connect(target: Target, connector: SecureConnector, options: Conn
 function openSession(address: Address, connector: SecureConnector, options: ConnectOptions): Promise<Http2Conn> {
   const { key, signal, timeoutMs, authority, maxStreams, options: transport } = options;
   const tcp = connectSocket(address, {});
-  return raceDial(tcp, { key, signal, timeoutMs }, (done, failed) => {
+  return raceDial(tcp, { key, signal, timeoutMs }, ({ done, failed }) => {
     const secure = async (): Promise<Http2Conn> => {
       await connector.waitForReady();
       const { socket, secure } = await connector.connect(tcp);
