@@ -167,7 +167,7 @@ export function giveBack(world: World, index: number, how: "release" | "discard"
   conn.streamEnded(undefined, undefined);
   end?.();
   if (lease === undefined) return;
-  if (how === "discard" && "discard" in lease && typeof lease.discard === "function") {
+  if (how === "discard") {
     conn.discarded = true;
     world.drains(conn);
     lease.discard(new Error("broken"));
@@ -403,7 +403,7 @@ export type OpName = keyof typeof commands;
 const calls = (world: World) => world.conns.flatMap(({ calls: running }) => [...running]);
 
 export function configure(world: World, limits: Limits, key: string | undefined): void {
-  const { capacity: _capacity, maxConns: _maxConns, ...keyLimits } = limits;
+  const { capacity: _capacity, maxConns: _maxConns, maxDials: _maxDials, ...keyLimits } = limits;
   const given = key === undefined ? limits : keyLimits;
   world.configuredAt = world.machine.now();
   world.rules.configure(given, key);

@@ -17,11 +17,15 @@ import { trace } from "./trace.ts";
 const eventNames: readonly PoolEventName[] = [
   "dialed",
   "dialFailed",
+  "abandoned",
   "leased",
   "released",
   "waiting",
   "served",
   "timedOut",
+  "refused",
+  "aborted",
+  "failed",
   "evicted",
   "expired",
   "retired",
@@ -170,6 +174,11 @@ export class World implements ConnOwner {
 
   waiting(key?: string): Caller[] {
     return this.callers.filter(({ state, key: of }) => state === "waiting" && (key ?? of) === of);
+  }
+
+  /** Conns that are being closed, and whose sockets are not gone, perhaps. */
+  get closingConns(): number {
+    return this.conns.filter(({ given, closes, dead }) => given && closes > 0 && !dead).length;
   }
 
   warming(key: string): boolean {
