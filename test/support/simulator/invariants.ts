@@ -76,7 +76,7 @@ export const invariants: readonly Invariant[] = [
     grant(world, conn, caller) {
       const { name } = conn;
       if (!(conn.given || conn.putting) || conn.taken) world.violate(`${name} is handed out, and is not the pool's`);
-      if (conn.unfitSince < world.burst) world.violate(`${name} is handed out, dead or draining`);
+      if (conn.unfitSince < world.burst && !conn.doubtful) world.violate(`${name} is handed out, dead or draining`);
       if (conn.blockedSince < world.burst && !conn.doubtful) world.violate(`${name} is handed out, blocked`);
       const aged = conn.givenAt < world.machine.now() && world.configuredAt < world.machine.now();
       if (aged && !conn.doubtful && !world.keepsIdle && world.lifetimeOver(conn, 1.25))

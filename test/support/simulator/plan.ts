@@ -1,5 +1,6 @@
 import type { Limits } from "../../../src/options.ts";
 import type { OpName } from "./commands.ts";
+import { isKnown } from "./known.ts";
 import { Random } from "./random.ts";
 
 export const keys = ["a", "b", "c", "d"] as const;
@@ -104,8 +105,6 @@ const limitDraws: { readonly [N in keyof Limits]-?: Draw<Limits[N]> } = {
   maxKeyConns: sometimes(40, 0, 1, 2, 3),
   maxStreams: sometimes(33, 0, 1, 2, 3),
   maxKeyDials: sometimes(25, 0, 1, 2),
-  maxDials: () => undefined, // no rule of the model reads it yet
-  lifetimeJitter: sometimes(25, 0, 0.1),
   maxWaiters: sometimes(33, -1, 0, 1, 3),
   waitTimeoutMs: sometimes(33, 0, 30, 5000),
   dialTimeoutMs: sometimes(33, 0, 25, 1000),
@@ -129,7 +128,7 @@ export function drawLimits(random: Random, share: number, ownDial: boolean): Lim
   for (const [name, draw] of Object.entries(limitDraws)) {
     const value = draw(random);
     // Without a dial function of its own the pool refuses to keep conns ready.
-    const refused = name === "minIdle" && !ownDial;
+    const refused = (name === "minIdle" && !ownDial) || (name === "maxDials" && isKnown("turnToDial"));
     if (value !== undefined && random.chance(share) && !refused) limits[name] = value;
   }
   return limits;

@@ -178,7 +178,7 @@ export class World implements ConnOwner {
 
   /** Conns that are being closed, and whose sockets are not gone, perhaps. */
   get closingConns(): number {
-    return this.conns.filter(({ given, closes, dead }) => given && closes > 0 && !dead).length;
+    return this.conns.filter(({ closes, dead }) => closes > 0 && !dead).length;
   }
 
   warming(key: string): boolean {
