@@ -57,6 +57,7 @@ export class Capacity<K, C extends PoolConn> {
   /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line from now on. */
   mayDial(key: KeyPool<K, C>): boolean {
     const { pending } = key;
+    this.#dialLine.delete(key); // it has its turn
     if (!this.#keyMayDial(key) || !this.keyHasRoom(key)) {
       this.leaveLine(key);
       return false;

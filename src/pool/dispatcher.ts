@@ -25,7 +25,9 @@ export class Dispatcher<K, C extends PoolConn> {
     if (key.hasHooks) this.#core.health.serve(key);
     this.#judgeArrival(key);
     this.#judgeNewcomers(key);
-    if (!key.isResting) {
+    if (key.isResting) {
+      this.#core.capacity.leaveLine(key);
+    } else {
       this.#startDials(key);
       this.#abandonDials(key);
     }

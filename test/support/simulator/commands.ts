@@ -167,7 +167,7 @@ export function giveBack(world: World, index: number, how: "release" | "discard"
   conn.streamEnded(undefined, undefined);
   end?.();
   if (lease === undefined) return;
-  if (how === "discard" && "discard" in lease && typeof lease.discard === "function") {
+  if (how === "discard") {
     conn.discarded = true;
     world.drains(conn);
     lease.discard(new Error("broken"));

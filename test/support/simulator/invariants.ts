@@ -32,7 +32,7 @@ function isFree(world: World, conn: SimConn): boolean {
 export const invariants: readonly Invariant[] = [
   {
     words:
-      "Limits. No dial takes the pool over maxConns, or its key over maxKeyConns or maxKeyDials; what is over them when " +
+      "Limits. No dial takes the pool over maxConns or maxDials, or its key over maxKeyConns or maxKeyDials; what is over them when " +
       "limits are lowered is idle nowhere. No more conns are idle than capacity and keyCapacity allow.",
     dial(world, key) {
       const { rules } = world;
@@ -42,6 +42,8 @@ export const invariants: readonly Invariant[] = [
       const dialing = world.dialing(key).length;
       const inKey = sure + dialing - world.taking;
       if (inKey > rules.of(key, "maxKeyConns")) world.violate(`a dial makes ${inKey} conns of ${key}`);
+      const all = world.dialing().length;
+      if (all > rules.total("maxDials")) world.violate(`${all} dials`);
       if (dialing > rules.of(key, "maxKeyDials")) world.violate(`${dialing} dials of ${key}`);
       if (world.closing) world.violate(`${key} is dialed after close()`);
     },
@@ -75,7 +77,7 @@ export const invariants: readonly Invariant[] = [
     grant(world, conn, caller) {
       const { name } = conn;
       if (!(conn.given || conn.putting) || conn.taken) world.violate(`${name} is handed out, and is not the pool's`);
-      if (conn.unfitSince < world.burst) world.violate(`${name} is handed out, dead or draining`);
+      if (conn.unfitSince < world.burst && !conn.doubtful) world.violate(`${name} is handed out, dead or draining`);
       if (conn.blockedSince < world.burst && !conn.doubtful) world.violate(`${name} is handed out, blocked`);
       const aged = conn.givenAt < world.machine.now() && world.configuredAt < world.machine.now();
       if (aged && !conn.doubtful && !world.keepsIdle && world.isTooOld(conn))
@@ -157,13 +159,17 @@ export const invariants: readonly Invariant[] = [
       if (world.closing) return;
       const { stats } = look;
       if (stats.dials !== world.dials.length) world.violate(`${world.dials.length} dials, ${stats.dials} counted`);
-      if (stats.dialErrors + stats.dialing > stats.dials) world.violate("more dials failed than were begun");
-      const { dialed = 0, dialFailed = 0 } = Object.fromEntries(world.events);
-      if (world.plan.listens && dialFailed !== stats.dialErrors)
-        world.violate(`${stats.dialErrors} dials failed, and ${dialFailed} events say so`);
-      if (world.plan.listens && stats.abandoned !== undefined) {
-        const sum = dialed + stats.dialErrors + stats.abandoned + stats.dialing;
-        if (sum !== stats.dials) world.violate(`${stats.dials} dials, and ${sum} of them end in a counter`);
+      const sum = stats.dialed + stats.dialErrors + stats.abandoned + stats.dialing;
+      if (sum !== stats.dials) world.violate(`${stats.dials} dials, of which ${sum} end in a counter`);
+      if (world.plan.listens) {
+        for (const [event, counted] of [
+          ["dialed", stats.dialed],
+          ["dialFailed", stats.dialErrors],
+          ["abandoned", stats.abandoned],
+        ] as const) {
+          const heard = world.events.get(event) ?? 0;
+          if (heard !== counted) world.violate(`${counted} dials are counted as ${event}, and ${heard} events say so`);
+        }
       }
       for (const [key, { waiting, dialing }] of look) {
         const wanting = waiting.filter(({ dials }) => dials).length;
@@ -185,9 +191,14 @@ export const invariants: readonly Invariant[] = [
       const counted = stats.hits + stats.misses;
       if (counted > asked.all + again + faults || counted < asked.all - asked.unsure)
         world.violate(`${asked.all} callers, of whom ${stats.hits} hit and ${stats.misses} missed`);
-      checkOutcome(world, look, "timedOut", stats.timeouts);
-      if (stats.refused !== undefined) checkOutcome(world, look, "refused", stats.refused);
-      if (stats.aborted !== undefined) checkOutcome(world, look, "aborted", stats.aborted);
+      const { served, timeouts, refused, aborted, failed, empty, waiting } = stats;
+      const ends = served + timeouts + refused + aborted + failed + empty + waiting;
+      if (ends !== stats.misses) world.violate(`${stats.misses} callers missed, of whom ${ends} end in a counter`);
+      checkOutcome(world, look, ["timedOut"], timeouts);
+      checkOutcome(world, look, ["aborted"], aborted);
+      checkOutcome(world, look, ["served"], stats.hits + served);
+      // A refusal for a backoff is told by the error of the dial that failed.
+      checkOutcome(world, look, ["refused", "failed"], refused + failed + empty);
     },
   },
   {
@@ -237,8 +248,8 @@ export const invariants: readonly Invariant[] = [
       if (poolTimers > 2) world.violate(`${poolTimers} timers are armed`);
       const empty =
         look.all.open.length + look.all.dialing === 0 && world.callers.every(({ state }) => state === "done");
-      const isResting = empty && world.strict && !world.closing && !world.keepsIdle && world.closingConns === 0;
-      if (isResting && poolTimers > 0 && !keys.some((key) => world.mayPause(key, 4)))
+      const calm = empty && world.closingConns === 0 && world.strict && !world.closing && !world.keepsIdle;
+      if (calm && poolTimers > 0 && !keys.some((key) => world.mayPause(key, 4)))
         world.violate("a timer is armed in an empty pool");
       const awaited = new Set(world.callers.filter(({ state }) => state !== "done").map(({ abort }) => abort));
       for (const { abort, id } of world.callers) {
@@ -262,10 +273,16 @@ export const invariants: readonly Invariant[] = [
   },
 ];
 
-function checkOutcome(world: World, look: Look, outcome: Outcome, counted: number): void {
-  const { all, unsure } = look.outcomes.get(outcome) ?? { all: 0, unsure: 0 };
-  if (counted > all || counted < all - unsure)
-    world.violate(`${counted} callers ${outcome}, says the pool; ${all}, say the callers`);
+function checkOutcome(world: World, look: Look, outcomes: readonly Outcome[], counted: number): void {
+  let [all, unsure] = [0, look.again];
+  for (const outcome of outcomes) {
+    const count = look.outcomes.get(outcome);
+    all += count?.all ?? 0;
+    unsure += count?.unsure ?? 0;
+  }
+  const more = world.strict ? look.again : unsure + look.faulted + look.again;
+  if (counted > all + more || counted < all - unsure)
+    world.violate(`${counted} callers ${outcomes.join(" or ")}, says the pool; ${all}, say the callers`);
 }
 
 /** Whether there is any cause to close a conn that works. */
@@ -278,7 +295,14 @@ function mayClose(world: World, conn: SimConn): boolean {
     rules.of(key, "keyCapacity"),
     rules.of(key, "maxKeyConns"),
   ];
-  const told = world.closing || conn.mustDrain || conn.leaving || conn.discarded || conn.doubtful || conn.silent;
+  const told =
+    world.closing ||
+    conn.mustDrain ||
+    conn.leaving ||
+    conn.discarded ||
+    conn.doubtful ||
+    conn.silent ||
+    conn.askPending;
   const byRule = world.keepsIdle || world.mayDrain(conn) || plan.validates || plan.resets || !world.strict;
   const expired = machine.now() - conn.idleSince >= rules.of(key, "expirationMs");
   return told || byRule || expired || Math.min(...limits) < Number.POSITIVE_INFINITY;
@@ -301,11 +325,11 @@ function checkAwake(world: World, look: Look, key: string): void {
   if (dialing > 0 || paused || rules.of(key, "maxKeyDials") === 0) return;
   const wants = waiting.find(({ dials, maybeTried }) => dials && !maybeTried);
   if (wants === undefined || open.length >= rules.of(key, "maxKeyConns")) return;
-  // A conn counts until its socket is gone, and then its place goes to whoever stands first in line.
-  const closing = world.closingConns;
-  const total = look.all.open.length + look.all.dialing + closing;
+  if (look.all.dialing >= rules.total("maxDials")) return;
+  // A conn counts until its socket is gone.
+  const total = look.all.open.length + look.all.dialing + world.closingConns;
   if (total < rules.total("maxConns")) world.violate(`caller ${wants.id} waits for ${key}, and nothing is dialed`);
-  if (closing > 0) return;
+  if (world.closingConns > 0) return;
   const victim = look.all.open.find((conn) => conn.key !== key && conn.running === 0);
   if (victim !== undefined) world.violate(`caller ${wants.id} waits for ${key} while ${victim.name} idles`);
 }

@@ -45,9 +45,11 @@ export async function heal(world: World): Promise<void> {
 /** Callers who ask and get nothing. They make the pool look at conns that have changed without telling it. */
 function look(world: World): void {
   for (const key of keys) {
-    world.pool.tryAcquire(key)?.release();
+    const lease = world.pool.tryAcquire(key);
+    lease?.release();
     const id = world.callers.length;
-    world.callers.push({ ...extra, id, key, kind: "try", since: world.machine.now(), state: "done" });
+    const outcome = lease === undefined ? "failed" : "served";
+    world.callers.push({ ...extra, id, key, kind: "try", since: world.machine.now(), state: "done", outcome });
   }
 }
 
@@ -69,6 +71,7 @@ function liftHopeless(world: World): void {
     keys.some((key) => rules.of(key, name) === 0);
   const limits = {
     ...(rules.total("maxConns") === 0 ? { maxConns: 1 } : {}),
+    ...(rules.total("maxDials") === 0 ? { maxDials: 1 } : {}),
     ...(hopeless("maxStreams") ? { maxStreams: 1 } : {}),
     ...(hopeless("maxKeyDials") ? { maxKeyDials: 1 } : {}),
     ...(hopeless("maxKeyConns") ? { maxKeyConns: 1 } : {}),
@@ -76,7 +79,7 @@ function liftHopeless(world: World): void {
   };
   if (Object.keys(limits).length === 1 && keys.every((key) => rules.of(key, "maxWaiters") > 3)) return;
   configure(world, limits, undefined);
-  const { maxConns: _, ...keyLimits } = limits;
+  const { maxConns: _conns, maxDials: _dials, ...keyLimits } = limits;
   for (const key of keys) configure(world, keyLimits, key);
 }
 

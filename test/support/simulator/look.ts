@@ -4,9 +4,6 @@ import type { SimConn } from "./conn.ts";
 import { keys } from "./plan.ts";
 import type { World } from "./world.ts";
 
-/** Counters that a version of the pool may not have yet. */
-export type Stats = PoolStats & { readonly [N in "abandoned" | "refused" | "aborted"]?: number };
-
 /** What the world knows of one key, or of all, when it has settled. */
 export interface Seen {
   readonly open: SimConn[];
@@ -17,7 +14,7 @@ export interface Seen {
   /** Open, and certainly not about to drain. */
   sure: number;
   /** What the pool says; of single keys it is asked now and then. */
-  readonly stats: Stats | undefined;
+  readonly stats: PoolStats | undefined;
 }
 
 /** How many callers of a kind there are, and of how many of them the pool may not know. */
@@ -28,7 +25,7 @@ interface Count {
 
 /** One look at a world that has settled: everything is counted once, for all the rules. */
 export class Look {
-  readonly stats: Stats;
+  readonly stats: PoolStats;
   readonly all: Seen;
   readonly of: ReadonlyMap<string, Seen>;
   /** Callers who asked for a lease, and how each wait has ended. */
@@ -81,7 +78,7 @@ export class Look {
     if (outcome === undefined) return;
     // While a backoff runs, the last dial error is a refusal: which of both it was, the caller cannot tell.
     const either = outcome === "failed" && world.rules.backoffEver;
-    this.#outcome(outcome, either || late || resent || !world.strict);
+    this.#outcome(outcome, either || late || resent || kind === "try" || !world.strict);
     if (either) this.#outcome("refused", true);
   }
 
@@ -93,6 +90,6 @@ export class Look {
   }
 }
 
-function seen(stats: Stats | undefined): Seen {
+function seen(stats: PoolStats | undefined): Seen {
   return { open: [], waiting: [], dialing: 0, idle: 0, streams: 0, sure: 0, stats };
 }

@@ -16,6 +16,9 @@ const microtasks = (): Promise<void> => new Promise((resolve) => realImmediate(r
 /** Rounds of `setImmediate` after which a machine counts as busy for ever: somebody tries again at every turn. */
 const mostRounds = 12;
 
+/** Timers that may fire one after the other at one time. */
+const mostTogether = 1000;
+
 /**
  * What a program runs on, simulated: the clock, timers, turns of the event loop and chance. Time passes only when it
  * is told to. While the machine is installed, `setImmediate` and `Math.random` of this process are its own.
@@ -105,11 +108,14 @@ export class Machine implements Clock {
     const begin = this.#now;
     let end = begin + ms;
     await this.settle();
+    let together = 0;
     for (let fired = 0; ; fired++) {
       if (fired >= most) end = this.#now;
       const next = this.#nextTimer();
       if (next === undefined || next.due > end) break;
       this.#timers.delete(next);
+      together = next.due > this.#now ? 0 : together + 1;
+      if (together > mostTogether) throw new Error("timers fire without end while no time passes");
       this.#now = Math.max(this.#now, next.due);
       next.callback();
       await this.settle();

@@ -1,5 +1,6 @@
 import type { Limits } from "../../../src/options.ts";
 import type { OpName } from "./commands.ts";
+import { isKnown } from "./known.ts";
 import { Random } from "./random.ts";
 
 export const keys = ["a", "b", "c", "d"] as const;
@@ -104,12 +105,12 @@ const limitDraws: { readonly [N in keyof Limits]-?: Draw<Limits[N]> } = {
   maxKeyConns: sometimes(40, 0, 1, 2, 3),
   maxStreams: sometimes(33, 0, 1, 2, 3),
   maxKeyDials: sometimes(25, 0, 1, 2),
-  maxDials: () => undefined, // no rule of the model reads it yet
-  lifetimeJitter: sometimes(25, 0, 0.1),
   maxWaiters: sometimes(33, -1, 0, 1, 3),
   waitTimeoutMs: sometimes(33, 0, 30, 5000),
   dialTimeoutMs: sometimes(33, 0, 25, 1000),
+  maxDials: sometimes(20, 0, 1, 3),
   maxLifetimeMs: sometimes(25, 0, 60, 3_600_000),
+  lifetimeJitter: sometimes(25, 0, 0.1),
   maxUses: sometimes(25, 0, 1, 4),
   minIdle: sometimes(25, 0, 1, 2),
   validateAfterMs: sometimes(50, 0, 10),
@@ -122,20 +123,23 @@ const limitDraws: { readonly [N in keyof Limits]-?: Draw<Limits[N]> } = {
 };
 
 /** Every limit that a pool has, or few of them. */
-export function drawLimits(random: Random, share = 1): Limits {
+export function drawLimits(random: Random, share: number, ownDial: boolean): Limits {
   const limits: Record<string, unknown> = {};
   for (const [name, draw] of Object.entries(limitDraws)) {
     const value = draw(random);
-    if (value !== undefined && random.chance(share)) limits[name] = value;
+    // Without a dial function of its own the pool refuses to keep conns ready.
+    const refused = (name === "minIdle" && !ownDial) || (name === "maxDials" && isKnown("turnToDial"));
+    if (value !== undefined && random.chance(share) && !refused) limits[name] = value;
   }
   return limits;
 }
 
 function drawPlan(random: Random): Plan {
+  const ownDial = random.chance(0.5);
   return {
-    limits: drawLimits(random, random.pick([0.3, 1])),
+    limits: drawLimits(random, random.pick([0.3, 1]), ownDial),
     selection: random.pick(["oldest", "oldest", "newest", "newest", "least-loaded", "fastest", "function"]),
-    ownDial: random.chance(0.5),
+    ownDial,
     announced: random.pick([undefined, undefined, 1, 3]),
     dialFaults: random.pick([0, 10, 50]),
     closeFaults: random.pick([0, 0, 30]),
@@ -167,7 +171,7 @@ export function makeRun(seed: number, most = 200): Run {
       c: random.under(8),
       seed: random.under(2 ** 31),
       pause: random.under(12),
-      limits: op === "configure" ? drawLimits(random, 0.3) : {},
+      limits: op === "configure" ? drawLimits(random, 0.3, plan.ownDial) : {},
     };
   });
   return { seed, most, plan, commands };

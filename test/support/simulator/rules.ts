@@ -1,6 +1,6 @@
 import type { KeyLimits, Limits } from "../../../src/options.ts";
 
-type TotalName = "capacity" | "maxConns";
+type TotalName = "capacity" | "maxConns" | "maxDials";
 type KeyName = Exclude<keyof KeyLimits, "backoff" | "maxUses">;
 
 const wide = (value: number): number => (value === 0 ? Number.POSITIVE_INFINITY : Math.max(value, 0));

@@ -95,8 +95,6 @@ async function close(world: World, after: readonly Command[], at: (index: number
 /** Rejections that nobody heard and exceptions that nobody caught, while runs are played. */
 const unheard: unknown[] = [];
 const hear = (reason: unknown): void => void unheard.push(reason);
-process.on("unhandledRejection", hear);
-process.on("uncaughtException", hear);
 
 /** What an error says, whatever it is. */
 function textOf(error: unknown): string {
@@ -122,6 +120,7 @@ export async function playRun({ plan, commands: list, seed }: Run): Promise<Brok
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 3; // most of the errors are made to be thrown
   const unmute = muteWarnings();
+  process.on("unhandledRejection", hear).on("uncaughtException", hear);
   world.mischief.reenter = () => doSomething(world);
   let after = -1;
   const at = (index: number): void => {
@@ -148,6 +147,7 @@ export async function playRun({ plan, commands: list, seed }: Run): Promise<Brok
   } finally {
     unheard.length = 0;
     unmute();
+    process.off("unhandledRejection", hear).off("uncaughtException", hear);
     Error.stackTraceLimit = stackTraceLimit;
     uninstall();
   }

@@ -12,7 +12,9 @@ function partOf({ seed, most, plan, commands }: Run, { keep, without }: Part): R
   const limits = Object.fromEntries(Object.entries(plan.limits).filter(([name]) => !without.includes(name)));
   const plain = Object.fromEntries(Object.entries(plainPlan).filter(([name]) => without.includes(name)));
   const kept = keep.map((index) => commands[index]).filter((command): command is Command => command !== undefined);
-  return { seed, most, plan: { ...plan, limits, ...plain }, commands: kept };
+  const part = { ...plan, limits, ...plain };
+  if (!part.ownDial) part.limits = { ...limits, minIdle: undefined };
+  return { seed, most, plan: part, commands: kept };
 }
 
 /** The one line that plays a run again: its seed, then what has been left of it. */

@@ -17,11 +17,15 @@ import { trace } from "./trace.ts";
 const eventNames: readonly PoolEventName[] = [
   "dialed",
   "dialFailed",
+  "abandoned",
   "leased",
   "released",
   "waiting",
   "served",
   "timedOut",
+  "refused",
+  "aborted",
+  "failed",
   "evicted",
   "expired",
   "retired",
@@ -178,6 +182,11 @@ export class World implements ConnOwner {
     return this.callers.filter(({ state, key: of }) => state === "waiting" && (key ?? of) === of);
   }
 
+  /** Conns that are being closed, and whose sockets are not gone, perhaps. */
+  get closingConns(): number {
+    return this.conns.filter(({ closes, dead }) => closes > 0 && !dead).length;
+  }
+
   warming(key: string): boolean {
     return this.callers.some(({ state, key: of }) => state === "warming" && of === key);
   }
@@ -208,11 +217,6 @@ export class World implements ConnOwner {
     const { askPending, askedAt, key } = conn;
     if (askPending && this.machine.now() - askedAt >= this.rules.of(key, "dialTimeoutMs")) conn.mayDrain = true;
     return conn.mayDrain;
-  }
-
-  /** Conns whose `close()` was called and whose sockets are still there. */
-  get closingConns(): number {
-    return this.conns.filter((conn) => conn.closes > 0 && !conn.dead).length;
   }
 
   /** An orderly end was asked for by the world: no new streams from the next burst on. */
