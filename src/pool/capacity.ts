@@ -97,7 +97,8 @@ export class Capacity<K, C extends PoolConn> {
 
   /** The first in line for which there is a place: where only its own conns are idle, the second may have one. */
   get next(): KeyPool<K, C> | undefined {
-    if (this.#dialLine.size > 0 && this.#hasRoomToDial) for (const key of this.#dialLine) return key;
+    if (!this.#hasRoomToDial) return undefined;
+    for (const key of this.#dialLine) return key;
     const { first, second } = this.#line;
     if (first === undefined || this.#hasPlaceFor(first)) return first?.key;
     return second !== undefined && this.#hasPlaceFor(second) ? second.key : undefined;
