@@ -198,7 +198,8 @@ export class World implements ConnOwner {
 
   /** A conn may stay for a second beyond its lifetime, until its replacement has come. */
   isTooOld(conn: SimConn): boolean {
-    return this.lifetimeOver(conn, 1.25, this.plan.ownDial ? 1000 : 0);
+    const furtherMs = this.plan.ownDial ? 1000 : 0;
+    return this.lifetimeOver(conn, 1.25, furtherMs) && this.machine.now() - this.configuredAt >= furtherMs;
   }
 
   lifetimeOver(conn: SimConn, share: number, furtherMs = 0): boolean {
