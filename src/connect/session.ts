@@ -1,5 +1,10 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { ClientHttp2Stream, ClientSessionRequestOptions, OutgoingHttpHeaders } from "node:http2";
+import {
+  type ClientHttp2Stream,
+  type ClientSessionRequestOptions,
+  constants,
+  type OutgoingHttpHeaders,
+} from "node:http2";
 import type { Http2Conn } from "../net/http2.ts";
 import { parseOrigin } from "../net/http2-dial.ts";
 import type { Http2Peer } from "../net/http2-peers.ts";
@@ -79,7 +84,16 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
       lease = await pool.acquire(poolKey, { timeoutMs, signal });
     }
     try {
-      const stream = lease.conn.request(headers, options, () => lease.release());
+      const slot: Slot = lease;
+      let isAnswered = false;
+      const stream = lease.conn.request(headers, options, () => {
+        // Cancelled, for an abort or a deadline, before anything has come of an answer.
+        if (stream.rstCode === constants.NGHTTP2_CANCEL && !isAnswered) slot.release({ unanswered: true });
+        else slot.release();
+      });
+      stream.once("response", () => {
+        isAnswered = true;
+      });
       if (signal !== undefined) endAtAbort(stream, signal);
       return stream;
     } catch (error) {
@@ -102,6 +116,11 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
     notifyResponseByteRead() {},
     interceptor: (next) => (request) => signals.run(request.signal, next, request),
   };
+}
+
+/** A slot, which may be given back with the word that its call was given up before any answer came. */
+interface Slot {
+  release(how?: { readonly unanswered: true }): void;
 }
 
 /**
