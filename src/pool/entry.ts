@@ -65,7 +65,7 @@ export interface EntryExtras<C> {
  *     draining(n)  -release-> draining(n-1), closed at 0                        -drain-> draining(n)  -destroy-> closed
  *     closed       -release, drain, destroy-> closed
  *
- * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `drain` is an orderly leave:
+ * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `drain` lets what runs finish:
  * evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, or the grace of the pool's
  * close is over. Only the methods below write the state; a call that the table does not have throws.
  */
