@@ -42,8 +42,12 @@ export interface EntryExtras<C> {
   isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
-  /** Bytes that had come when a call last began, or ended unanswered. */
+  /** Bytes that had come when that was last looked at. */
   bytesSeen?: number | undefined;
+  /** Since when no byte has come though a call runs, or has ended unanswered. */
+  owesSince?: number | undefined;
+  /** When a sign of life was last asked for. */
+  pingedAt?: number;
   /** What was known of the conn when a call last ended unanswered, where it cannot be asked. */
   unanswered?: { readonly bytesRead: number | undefined; readonly uses: number };
   /** When its last stream ended. */
