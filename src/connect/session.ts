@@ -87,7 +87,7 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
       lease = await pool.acquire(poolKey, { timeoutMs, signal });
     }
     try {
-      const slot: Slot = lease;
+      const slot = lease;
       let isAnswered = false;
       const stream = lease.conn.request(headers, options, () => {
         // Before anything has come of an answer.
@@ -119,11 +119,6 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
     notifyResponseByteRead() {},
     interceptor: (next) => (request) => signals.run(request.signal, next, request),
   };
-}
-
-/** A slot, which may be given back with the word that its call was given up before any answer came. */
-interface Slot {
-  release(how?: { readonly unanswered: true }): void;
 }
 
 /**
