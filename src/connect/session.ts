@@ -35,6 +35,9 @@ export interface PooledSession extends SessionManager {
   ) => (request: R) => Promise<A>;
 }
 
+/** How Connect resets a stream: at an abort, and at a deadline. */
+const givenUp: ReadonlySet<number | undefined> = new Set([constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR]);
+
 /** After a request's own time, so that Connect's timer is the first to speak. */
 const graceMs = 100;
 
@@ -84,11 +87,11 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
       lease = await pool.acquire(poolKey, { timeoutMs, signal });
     }
     try {
-      const slot: Slot = lease;
+      const slot = lease;
       let isAnswered = false;
       const stream = lease.conn.request(headers, options, () => {
-        // Cancelled, for an abort or a deadline, before anything has come of an answer.
-        if (stream.rstCode === constants.NGHTTP2_CANCEL && !isAnswered) slot.release({ unanswered: true });
+        // Before anything has come of an answer.
+        if (givenUp.has(stream.rstCode) && !isAnswered) slot.release({ unanswered: true });
         else slot.release();
       });
       stream.once("response", () => {
@@ -116,11 +119,6 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
     notifyResponseByteRead() {},
     interceptor: (next) => (request) => signals.run(request.signal, next, request),
   };
-}
-
-/** A slot, which may be given back with the word that its call was given up before any answer came. */
-interface Slot {
-  release(how?: { readonly unanswered: true }): void;
 }
 
 /**
