@@ -79,7 +79,7 @@ export interface Limits extends KeyLimits {
 /** What a filter, a selection and `stats(key)` see of a conn. */
 export interface ConnInfo {
   readonly state: "idle" | "leased" | "draining";
-  /** Its last `unblocked()` is pending. */
+  /** It is skipped: its `unblocked()` is pending, or a reset, a validation or a ping runs. */
   readonly blocked: boolean;
   /** Streams that run now. */
   readonly streams: number;

@@ -114,7 +114,7 @@ export class Capacity<K, C extends PoolConn> {
     this.#releasesWithoutProgress++;
     const another = first === key.pending ? second : first;
     if (another === undefined || ++key.streamsSinceYield <= fairHandOffs) return false;
-    // Enough is on its way already; but what is free at once may not wait for streams that never end.
+    // As many conns are draining already as keys wait: a busy conn need not go too, unless those come no closer to their end.
     const enough = this.#core.entries.yielding >= this.#line.size && this.#releasesWithoutProgress <= fairHandOffs;
     if (entry.streams > 0 && enough) return false;
     this.#releasesWithoutProgress = 0;

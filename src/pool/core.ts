@@ -202,12 +202,12 @@ export class Core<K, C extends PoolConn> {
     return new Promise((resolve, reject) => {
       const hasNoEffect = this.#onlyQueues(key, request);
       const waiter: Waiter<K, C> = this.queue.join(key, request, give, resolve, reject);
-      waiter.isNew = !hasNoEffect || this.selector.reread(key, 1); // only now that it stands in line: that may call the pool
+      waiter.isNew = !hasNoEffect || this.selector.reread(key, 1); // only after join: to read slots runs the conn's code, which may call the pool
       if (waiter.isNew) this.serve(key);
     });
   }
 
-  /** One more waiter has nothing to hope for but its turn: nothing need be done for it now. */
+  /** Whether joining the queue can change nothing, so that the key need not be served. */
   #onlyQueues(key: KeyPool<K, C>, { dial }: Request<K, C>): boolean {
     const { head, size } = key.pending.waiters;
     if (head === undefined || head.request.filter !== undefined || size >= key.rules.maxWaiters) return false;
@@ -342,7 +342,7 @@ export class Core<K, C extends PoolConn> {
     else this.entries.drain(entry, "expired");
   }
 
-  /** The lifetime of a conn is over. One that is in use goes when its replacement has come: nobody waits for a rotation. */
+  /** The lifetime of a conn is over. One that was ever used goes when its replacement has come: nobody waits for a rotation. */
   outlived(entry: Entry<K, C>): void {
     if (!entry.isReady) return;
     if (this.minIdle.replaces(entry) || this.#replaces(entry)) {

@@ -147,7 +147,9 @@ export class Entries<K, C extends PoolConn> {
   }
 
   #releaseDraining(entry: Entry<K, C>): void {
-    if (entry.isOpen) this.#transit(entry, () => entry.release());
+    if (!entry.isOpen) return;
+    if (entry.reason === "evicted") this.core.capacity.yieldsProgress();
+    this.#transit(entry, () => entry.release());
   }
 
   /** No new streams: closed at once if idle, else after its last stream. */

@@ -38,11 +38,13 @@ export interface EntryExtras<C> {
   latency?: Latency;
   /** Ends its lifetime. */
   lifetime?: Timer;
+  /** How much of `lifetimeJitter` is taken off its lifetime. */
+  jitter?: number;
   /** Its lifetime is over, and its replacement has been dialed. */
   isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
-  /** Bytes that had come when that was last looked at. */
+  /** `bytesRead` when a call last began or ended unanswered, or a ping ended. */
   bytesSeen?: number | undefined;
   /** Since when no byte has come though a call runs, or has ended unanswered. */
   owesSince?: number | undefined;
@@ -70,8 +72,8 @@ export interface EntryExtras<C> {
  *     closed       -release, drain, destroy-> closed
  *
  * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `drain` lets what runs finish:
- * evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, or the grace of the pool's
- * close is over. Only the methods below write the state; a call that the table does not have throws.
+ * evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, it shows no
+ * sign of life, or the grace of the pool's close is over. Only the methods below write the state; a call that the table does not have throws.
  */
 export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   prev: Entry<K, C> | undefined = undefined;

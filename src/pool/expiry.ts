@@ -228,7 +228,7 @@ export class IdleOrder<T extends Idler> {
   }
 }
 
-/** To four significant bits: a sixteenth later at most, which an expiration may be. */
+/** To five significant bits: a sixteenth later at most, which an expiration may be. */
 function roundUp(ms: number): number {
   if (ms === Number.POSITIVE_INFINITY || ms === 0) return ms;
   const unit = 2 ** (Math.floor(Math.log2(ms)) - 4);
@@ -254,7 +254,9 @@ export class Lifetimes<K, C extends PoolConn> {
   left(entry: Entry<K, C>, { rules }: KeyPool<K, C>): number {
     const lifeMs = entry.maxLifetimeMs ?? rules.maxLifetimeMs;
     if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
-    return lifeMs * (1 - Math.random() * rules.lifetimeJitter) - (this.#timers.now() - entry.openedAt);
+    const { extras } = entry;
+    extras.jitter ??= Math.random(); // once: who asks twice gets one answer
+    return lifeMs * (1 - extras.jitter * rules.lifetimeJitter) - (this.#timers.now() - entry.openedAt);
   }
 
   /** Its time runs, by the rules of its key; or no more, if it has left. */

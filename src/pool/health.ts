@@ -114,7 +114,7 @@ export class Health<K, C extends PoolConn> {
   /** A first stream has begun. A conn that was quiet for long is asked for a sign of life along with it: nobody waits for that. */
   began(entry: Entry<K, C>): void {
     const { extras, bytesRead } = entry;
-    if (bytesRead !== extras.bytesSeen) extras.owesSince = undefined;
+    if (bytesRead === undefined || bytesRead !== extras.bytesSeen) extras.owesSince = undefined;
     extras.bytesSeen = bytesRead;
     extras.owesSince ??= this.#timers.now();
     const quietMs = extras.quietSince === undefined ? 0 : this.#timers.now() - extras.quietSince;
@@ -150,7 +150,7 @@ export class Health<K, C extends PoolConn> {
         }),
       "silent",
       () => {
-        if (entry.isDraining && entry.reason === "silent") this.#core.entries.destroy(entry, "silent");
+        void answer.then((isAlive) => this.#probed(entry, isAlive));
         this.#core.available(entry.key);
       },
     );

@@ -165,6 +165,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const found = this.#keyPool(key, this.#core.keys.hash(key));
     const { dial = this.#dial } = options;
     const timeoutMs = this.#timeLimit(options) ?? found.rules.waitTimeoutMs;
+    if (timeoutMs <= 0) throw this.#late(found, timeoutMs);
     const warm = this.#core.minIdle.warm(found, count, { ...options, dial, timeoutMs });
     this.#core.serve(found);
     await warm.finally(() => this.#core.serve(found)); // nothing may be left of its key

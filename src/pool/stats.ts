@@ -60,9 +60,6 @@ export interface PoolStats {
   readonly conns?: readonly ConnInfo[];
 }
 
-/** How a request that found no conn at once may end. */
-export type Outcome = "served" | "timeouts" | "refused" | "aborted" | "failed" | "empty";
-
 /** What is counted since the start. */
 export class Counters {
   hits = 0;

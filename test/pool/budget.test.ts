@@ -24,13 +24,15 @@ test("a time limit of 0 or less, the usual result of a deadline that has passed,
       pool.acquire("k", { timeoutMs }),
       pool.use("k", async () => {}, { timeoutMs }),
       pool.acquire("another", { timeoutMs }),
+      pool.warm("k", 5, { timeoutMs }),
     ]) {
       const error = await rejection(refused);
       assert.ok(error instanceof WaitTimeoutError);
       assert.match(error.message, /the time limit was over when it was asked for/);
     }
   }
-  assert.deepEqual([pool.stats().timeouts, pool.stats().waiting, [...pool.keys()]], [12, 0, ["k"]]);
+  assert.equal(pool.stats().dials, 1);
+  assert.deepEqual([pool.stats().timeouts, pool.stats().waiting, [...pool.keys()]], [15, 0, ["k"]]);
 });
 
 test("deadline is a time limit as a point in time, and the earlier of both counts", async (t) => {

@@ -258,3 +258,21 @@ test("a conn that makes way but never ends its last stream does not stand for th
   endless.release();
   await settle();
 });
+
+test("a conn that makes way, and comes closer to its end, is enough for one waiter: no second one drains", async (t) => {
+  const { pool } = pooled(t, { dial: () => new ScriptedConn({ maxStreams: 50 }), maxConns: 2, maxStreams: 50 });
+  const leases = [];
+  for (let i = 0; i < 100; i++) leases.push(await pool.acquire("busy"));
+  const waiting = outcome(pool.acquire("other"));
+  for (let i = 0; i < 60; i++) {
+    leases.shift()?.release();
+    const next = pool.tryAcquire("busy");
+    if (next !== undefined) leases.push(next);
+  }
+  await settle();
+  assert.ok(pool.stats().draining <= 1, `${pool.stats().draining} conns drain`);
+  for (const lease of leases) lease.release();
+  await settle();
+  assert.equal(waiting.state, "resolved");
+  waiting.value?.release();
+});

@@ -187,3 +187,29 @@ test("callers who give up at once, again and again, bring no flood of pings: ser
   }
   assert.deepEqual([conns.length, conns[0]?.pings.length], [1, 1]);
 });
+
+test("a conn that drains already when its ping goes unanswered is closed under its streams all the same", async (t) => {
+  const { pool, clock, conns } = livingPool(t);
+  const lease = await pool.acquire("k");
+  await pool.acquire("k");
+  await clock.advance(1000);
+  pool.clear();
+  lease.release({ unanswered: true });
+  await clock.advance(5000);
+  assert.deepEqual([conns[0]?.closes, pool.stats().streams, pool.stats().closed.cleared], [1, 0, 1]);
+});
+
+test("a conn that answers pings and counts no bytes owes an answer anew with each call", async (t) => {
+  class Pinging extends ScriptedConn {
+    pings = 0;
+    async ping(): Promise<void> {
+      this.pings++;
+    }
+  }
+  const conn = new Pinging();
+  const { pool, clock } = pooled<Pinging>(t, { dial: () => conn });
+  (await pool.acquire("k")).release();
+  await clock.advance(20_000);
+  (await pool.acquire("k")).release({ unanswered: true }); // given up at once
+  assert.equal(conn.pings, 0);
+});
