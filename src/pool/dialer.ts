@@ -26,6 +26,7 @@ export class Dialer<K, C extends PoolConn> {
   start(key: KeyPool<K, C>, dial: Dial<K, C>, isBackground: boolean, replaces?: Entry<K, C>): void {
     const pending = key.ownPending();
     const slots = key.expectedSlots(attempt(() => dial.maxStreams));
+    if (replaces !== undefined && !this.#core.capacity.mayPrepare(key)) return; // to ask may have taken the place
     const started = new PendingDial<K, C>(key, dial, slots, isBackground, replaces, this.#timers.now(), this);
     pending.addDial(started);
     key.counters.dials++;
