@@ -325,6 +325,7 @@ export const commands = {
   slots(world, { a, b }) {
     const conn = pick(world.open(), a);
     if (conn === undefined) return;
+    if (conn.slots === undefined) return; // a conn that does not say never will
     conn.slots = b;
     if (b === 0) world.unsuited.set(conn.key, { burst: world.burst, all: true });
     conn.mostSlots = Math.max(conn.mostSlots, b);

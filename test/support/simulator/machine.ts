@@ -53,7 +53,7 @@ export class Machine implements Clock {
 
   /** Something that the network does by itself, later. */
   after(ms: number, callback: () => void): void {
-    this.#arm(callback, ms, false);
+    if (ms < Number.POSITIVE_INFINITY) this.#arm(callback, ms, false);
   }
 
   #arm(callback: () => void, ms: number, ofPool: boolean): Timer {

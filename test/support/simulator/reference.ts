@@ -53,8 +53,6 @@ export class ReferencePool {
   /** Conns that were closed, with the reason. */
   readonly ends = new Map<number, string>();
   readonly keys = new Map<string, RefKey>();
-  /** Keys whose waiters are dialed for again a turn later, since a dial has just failed. */
-  readonly #pausing = new Set<string>();
   #clock = 0;
 
   constructor(limits: RefLimits, selection: "oldest" | "newest") {
@@ -105,8 +103,13 @@ export class ReferencePool {
     const dial = this.dials.find((one) => one.key === key);
     if (dial === undefined) return;
     this.dials = this.dials.filter((one) => one !== dial);
-    this.#pausing.delete(key);
     this.#add(id, key, slots);
+  }
+
+  /** Whether one dial is in flight for all who wait for the key. */
+  failsAll(key: string): boolean {
+    const [dial, other] = this.dials.filter((one) => one.key === key);
+    return dial !== undefined && other === undefined && dial.slots >= this.#waiters(key).length;
   }
 
   /** The oldest dial of the key in flight fails: so do those that it was to serve. */
@@ -118,7 +121,6 @@ export class ReferencePool {
     const waiters = this.#waiters(key).slice(0, dial.slots);
     for (const { caller } of waiters) this.failed.add(caller);
     this.waiting = this.waiting.filter((one) => !waiters.includes(one));
-    if (this.#waiters(key).length > 0) this.#pausing.add(key);
     this.#serve(key);
   }
 
@@ -182,17 +184,8 @@ export class ReferencePool {
   clear(key: string | undefined): void {
     const keys = key === undefined ? [...this.keys.keys()] : [key];
     this.dials = this.dials.filter((one) => !keys.includes(one.key));
-    for (const one of keys) this.#pausing.delete(one);
     for (const conn of this.conns.filter((one) => keys.includes(one.key))) this.#drain(conn, "cleared");
     for (const one of keys) this.#serve(one);
-  }
-
-  /** What is put off until I/O has had its turn. */
-  turn(): void {
-    for (const key of this.#pausing) {
-      this.#pausing.delete(key);
-      this.#serve(key);
-    }
   }
 
   /** What `stats(key)` should say. */
@@ -303,7 +296,7 @@ export class ReferencePool {
     const wanted = this.#waiters(key).length;
     const { maxKeyConns, maxKeyDials } = this.#limits;
     const may = (): boolean => ofKey().length < maxKeyDials && this.#places(key) < maxKeyConns;
-    while (!this.#pausing.has(key) && wanted > promised() && may()) {
+    while (wanted > promised() && may()) {
       this.dials.push({ key, slots: this.#expected(key) });
       this.#key(key).dials++;
     }
@@ -358,7 +351,7 @@ export class ReferencePool {
     const known = [...this.keys.keys()];
     for (const key of known) {
       const used = [...this.conns, ...this.dials, ...this.waiting].some((one) => one.key === key);
-      if (!used && !this.#pausing.has(key)) this.keys.delete(key);
+      if (!used) this.keys.delete(key);
     }
   }
 }
