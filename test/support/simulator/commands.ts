@@ -357,7 +357,8 @@ export const commands = {
     world.taking--;
     if (!(conn instanceof SimConn)) return;
     const unfit = !conn.open || conn.running > 0 || conn.unfitSince < world.burst || conn.blockedSince < world.burst;
-    if (unfit && !conn.doubtful && !conn.putting) world.violate(`take gave ${conn.name}, which is not free`);
+    if (unfit && !conn.doubtful && !conn.putting && conn.diedIn !== world.burst)
+      world.violate(`take gave ${conn.name}, which is not free`);
     trace(() => `${conn.name} is taken`);
     conn.taken = true;
     world.taken.push(conn);
@@ -407,13 +408,20 @@ const calls = (world: World) => world.conns.flatMap(({ calls: running }) => [...
 export function configure(world: World, limits: Limits, key: string | undefined): void {
   const { capacity: _capacity, maxConns: _maxConns, maxDials: _maxDials, ...keyLimits } = limits;
   const given = possible(key === undefined ? limits : keyLimits, world.plan);
-  world.configuredAt = world.machine.now();
-  world.rules.configure(given, key);
+  const apply = (): void => {
+    world.configuredAt = world.machine.now();
+    world.rules.configure(given, key);
+  };
+  if (world.strict) apply(); // before: the pool dials and closes by the new limits at once
   for (const conn of world.open()) {
     conn.mayDrain = true; // over the new limits, perhaps
     conn.idleSince = Math.max(conn.idleSince, world.machine.now());
   }
-  guarded(world, () => world.pool.configure(given, key));
+  const done = guarded(world, () => {
+    world.pool.configure(given, key);
+    return true;
+  });
+  if (done && !world.strict) apply(); // else a callback threw before anything had changed
 }
 
 /** What a callback does to the pool that calls it: all that takes no time. */
