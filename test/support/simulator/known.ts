@@ -4,11 +4,6 @@
  */
 const knownDefects: Readonly<Record<string, string>> = {
   agedMeanwhile: "a maxLifetimeMs getter that closes or takes its conn leaves the timer of the conn's lifetime armed",
-  abortedWarm: "warm whose signal `limits` or `hashKey` aborts leaves its listener on the signal",
-  unreadSlots:
-    "a maxStreams getter that gave undefined when its conn came, and then throws once, hides the conn for ever if it has no onChange; callers that maxKeyConns holds back wait beside it",
-  keptKey:
-    "minIdle with maxConns: a key whose last conn was being closed stays in keys() for ever where another key gets the place (found-kept-key.test.ts)",
   warmsCompete:
     "a warm that finds the places of maxConns taken by other keys' idle conns, or by another warm's, waits for ever: it evicts none, and does not resolve with as many as the limits allow",
 };

@@ -479,9 +479,8 @@ export class World implements ConnOwner {
     trace(() => `${name} of ${conn.name} misbehaves`);
     const mayUse = !(name === "maxLifetimeMs" && isKnown("agedMeanwhile"));
     if (mayUse && random.chance(0.4)) this.mischief.use();
-    const hides = name === "maxStreams" && conn.slots === undefined && !conn.notifies && isKnown("unreadSlots");
     const mayThrow =
-      !hides && !(name === "maxStreams" && isKnown("throwingSlots")) && !(name === "tags" && isKnown("throwingTags"));
+      !(name === "maxStreams" && isKnown("throwingSlots")) && !(name === "tags" && isKnown("throwingTags"));
     if (mayThrow && random.chance(0.4)) throw this.mischief.fault();
     return wrong;
   }
