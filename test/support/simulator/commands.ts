@@ -113,7 +113,8 @@ function ended(world: World, caller: Caller, error?: unknown): void {
   if (outcome === "refused" && !world.rules.changed && world.strict) checkRefused(world, caller);
 }
 
-function checkRefused(world: World, { id, key }: Caller): void {
+function checkRefused(world: World, { id, key, resent }: Caller): void {
+  if (resent) return; // those before it may be younger
   const others = world.callers.filter((other) => other.key === key && other.id !== id && other.kind !== "warm");
   // Those who have left since may have been before it in the line.
   const before = others.filter(({ id: of, state }) => state === "done" || of < id).length;
