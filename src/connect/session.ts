@@ -1,5 +1,10 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { ClientHttp2Stream, ClientSessionRequestOptions, OutgoingHttpHeaders } from "node:http2";
+import {
+  type ClientHttp2Stream,
+  type ClientSessionRequestOptions,
+  constants,
+  type OutgoingHttpHeaders,
+} from "node:http2";
 import type { Http2Conn } from "../net/http2.ts";
 import { parseOrigin } from "../net/http2-dial.ts";
 import type { Http2Peer } from "../net/http2-peers.ts";
@@ -29,6 +34,9 @@ export interface PooledSession extends SessionManager {
     next: (request: R) => Promise<A>,
   ) => (request: R) => Promise<A>;
 }
+
+/** How Connect resets a stream: at an abort, and at a deadline. */
+const givenUp: ReadonlySet<number | undefined> = new Set([constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR]);
 
 /** After a request's own time, so that Connect's timer is the first to speak. */
 const graceMs = 100;
@@ -79,7 +87,16 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
       lease = await pool.acquire(poolKey, { timeoutMs, signal });
     }
     try {
-      const stream = lease.conn.request(headers, options, () => lease.release());
+      const slot = lease;
+      let isAnswered = false;
+      const stream = lease.conn.request(headers, options, () => {
+        // Before anything has come of an answer.
+        if (givenUp.has(stream.rstCode) && !isAnswered) slot.release({ unanswered: true });
+        else slot.release();
+      });
+      stream.once("response", () => {
+        isAnswered = true;
+      });
       if (signal !== undefined) endAtAbort(stream, signal);
       return stream;
     } catch (error) {

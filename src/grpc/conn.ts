@@ -11,6 +11,7 @@ import { ConnClosedError } from "../errors.ts";
 import { lingerMs, usualMaxStreams } from "../net/http2.ts";
 import { Lifecycle } from "../net/lifecycle.ts";
 import { pingHttp2 } from "../net/ping.ts";
+import { outliveStreams } from "../net/session-memory.ts";
 import { type CallHost, CallSet, type GrpcCall, type HostedCall, invoke } from "./call.ts";
 import { announceLeave } from "./connectivity.ts";
 import type { SocketTracking } from "./socket-tracking.ts";
@@ -62,6 +63,7 @@ export class GrpcConn implements Conn, CallHost {
     this.#session = session;
     this.ping = session === undefined ? undefined : ({ signal }) => pingHttp2(session, () => sockets.bytesRead, signal);
     if (session !== undefined) {
+      outliveStreams(session);
       this.#maxStreams = this.#limitOf(session);
       session.on("remoteSettings", () => this.#changeLimit(this.#limitOf(session)));
       // Before grpc-js, which fails calls.

@@ -7,8 +7,10 @@ export { dialGrpcHttp2 } from "./http2/dial.ts";
 export {
   type ConnectionScaling,
   connectionScaling,
+  type GrpcDialer,
   type GrpcPeer,
   type GrpcPeers,
+  type GrpcPeersOptions,
   grpcBackoff,
   grpcPeers,
   pooledChannels,

@@ -1,11 +1,18 @@
 import { type Channel, type ChannelCredentials, type ChannelOptions, credentials, status } from "@grpc/grpc-js";
+import { checkAtLeastOne, checkFunction, checkOptions } from "../argument.ts";
 import type { Dial } from "../contract.ts";
 import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import type { Backoff } from "../options.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { GrpcConn } from "./conn.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
-import { checkChannelOptions, checkPool, PooledChannel, type PooledChannelOptions } from "./pooled-channel.ts";
+import {
+  type ChannelConn,
+  checkChannelOptions,
+  checkPool,
+  PooledChannel,
+  type PooledChannelOptions,
+} from "./pooled-channel.ts";
 import { GrpcError, messageOf } from "./status.ts";
 
 /** A key that says all that decides who is on the other end. */
@@ -16,10 +23,23 @@ export interface GrpcPeer {
   readonly options?: ChannelOptions | undefined;
 }
 
+/** What makes dial functions of credentials: `dialGrpc`, `dialGrpcHttp2`, or one that wraps them. */
+export type GrpcDialer<C extends ChannelConn> = (
+  credentials: ChannelCredentials,
+  channelOptions?: ChannelOptions,
+  options?: GrpcDialOptions,
+) => Dial<string, C>;
+
+/** Options of `grpcPeers`. All are optional; unknown names are refused. */
+export interface GrpcPeersOptions<C extends ChannelConn = GrpcConn> extends GrpcDialOptions {
+  /** Default: `dialGrpc`. */
+  readonly dial?: GrpcDialer<C> | undefined;
+}
+
 /** The options that a pool of `GrpcPeer`s needs. */
-export interface GrpcPeers {
+export interface GrpcPeers<C extends ChannelConn = GrpcConn> {
   readonly hashKey: (peer: GrpcPeer) => string;
-  readonly dial: Dial<GrpcPeer, GrpcConn>;
+  readonly dial: Dial<GrpcPeer, C>;
   readonly limits: (peer: GrpcPeer) => ConnectionScaling;
   readonly backoff: Backoff;
 }
@@ -38,12 +58,25 @@ export const grpcBackoff: Backoff = { baseMs: 1_000, maxMs: 120_000 };
  * grpc-js' own insecure ones; two options, when they are the same primitive, the same plain data, or one object. What the
  * `connectionScaling` of a peer's service config asks for goes before the pool's own limits. Peers that are down
  * are dialed at gRPC's pace; a `backoff` behind it sets another.
+ *
+ * `grpcPeers({ dial: dialGrpcHttp2 })` makes conns without grpc-js' channels. Throws (`ERR_POOL_ARGUMENT`) for wrong options.
  */
-export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
+export function grpcPeers(options?: GrpcPeersOptions): GrpcPeers;
+export function grpcPeers<C extends ChannelConn>(
+  options: GrpcPeersOptions<C> & { readonly dial: GrpcDialer<C> },
+): GrpcPeers<C>;
+export function grpcPeers({
+  dial: dialer = dialGrpc,
+  ...options
+}: GrpcPeersOptions<ChannelConn> = {}): GrpcPeers<ChannelConn> {
+  checkOptions("the options of grpcPeers", options, ["maxStreams"]);
+  checkFunction("dial", dialer);
+  const { maxStreams } = options;
+  checkAtLeastOne("maxStreams", maxStreams);
   const identities = new Identities();
   const hashes = new WeakMap<GrpcPeer, string>();
-  const dial: Dial<GrpcPeer, GrpcConn> = (peer, context) =>
-    dialGrpc(peer.credentials, peer.options, options)(peer.address, context);
+  const dial: Dial<GrpcPeer, ChannelConn> = (peer, context) =>
+    dialer(peer.credentials, peer.options, options)(peer.address, context);
   function hash({ address, credentials, options = {} }: GrpcPeer): string {
     const who = isPlainInsecure(credentials) ? "insecure" : identities.of(credentials);
     return `${JSON.stringify(address)} ${who} ${identities.of({ ...options })}`;
@@ -56,7 +89,7 @@ export function grpcPeers(options: GrpcDialOptions = {}): GrpcPeers {
       return known;
     },
     limits: ({ options = {} }) => connectionScaling(options),
-    dial: Object.assign(dial, { maxStreams: options.maxStreams }),
+    dial: Object.assign(dial, { maxStreams }),
     backoff: grpcBackoff,
   };
 }
@@ -125,8 +158,8 @@ class Identities {
  * The pool's keys must take in the credentials, as those of `grpcPeers()` do: a call that would run on a connection
  * made with others fails with FAILED_PRECONDITION.
  */
-export function pooledChannels(
-  pool: Pool<GrpcPeer, GrpcConn>,
+export function pooledChannels<C extends ChannelConn>(
+  pool: Pool<GrpcPeer, C>,
   options: PooledChannelOptions = {},
 ): (address: string, credentials: ChannelCredentials, options: ChannelOptions) => Channel {
   checkPool(pool);

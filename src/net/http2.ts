@@ -11,6 +11,7 @@ import type { PoolConn } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { pingHttp2 } from "./ping.ts";
+import { outliveStreams } from "./session-memory.ts";
 
 /** What servers commonly allow: for peers that announce no limit, and until more is known. */
 export const usualMaxStreams = 100;
@@ -67,6 +68,7 @@ export class Http2Conn implements PoolConn {
     this.tags = tags;
     this.#mostStreams = maxStreams ?? Number.POSITIVE_INFINITY;
     this.#disconnected = new Promise((resolve) => socket.once("close", () => resolve()));
+    outliveStreams(session);
     this.#readLimit();
     // Before the session's own listeners, which fail the streams.
     socket.prependListener("error", this.#lost).prependListener("close", this.#lost);

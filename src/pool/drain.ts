@@ -22,7 +22,7 @@ export class Drain<K, C extends PoolConn> {
     return this.#shutdown !== undefined;
   }
 
-  /** All conns drain, dials are abandoned, backoffs end; waiters are dialed anew. */
+  /** All conns drain, dials are abandoned, backoffs end; waiters stay, and are dialed for again. */
   clear(keys: readonly KeyPool<K, C>[]): void {
     this.#stopDials(keys, "the key was cleared");
     this.#drainAll(keys, "cleared");

@@ -42,8 +42,12 @@ export interface EntryExtras<C> {
   isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
-  /** Bytes that had come when a call last began, or ended unanswered. */
+  /** Bytes that had come when that was last looked at. */
   bytesSeen?: number | undefined;
+  /** Since when no byte has come though a call runs, or has ended unanswered. */
+  owesSince?: number | undefined;
+  /** When a sign of life was last asked for. */
+  pingedAt?: number;
   /** What was known of the conn when a call last ended unanswered, where it cannot be asked. */
   unanswered?: { readonly bytesRead: number | undefined; readonly uses: number };
   /** When its last stream ended. */
@@ -65,7 +69,7 @@ export interface EntryExtras<C> {
  *     draining(n)  -release-> draining(n-1), closed at 0                        -drain-> draining(n)  -destroy-> closed
  *     closed       -release, drain, destroy-> closed
  *
- * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `drain` is an orderly leave:
+ * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `drain` lets what runs finish:
  * evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, or the grace of the pool's
  * close is over. Only the methods below write the state; a call that the table does not have throws.
  */

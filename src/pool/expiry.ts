@@ -261,7 +261,8 @@ export class Lifetimes<K, C extends PoolConn> {
   limit(entry: Entry<K, C>): void {
     const left = entry.isOpen ? this.left(entry, entry.key) : Number.POSITIVE_INFINITY;
     const known = entry.someExtras?.lifetime;
-    if (left < Number.POSITIVE_INFINITY) this.extend(entry, left);
+    if (left < Number.POSITIVE_INFINITY && entry.isOpen)
+      this.extend(entry, left); // to ask may have closed it
     else if (known !== undefined) this.#timers.disarm(known);
   }
 

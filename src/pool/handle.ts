@@ -10,7 +10,7 @@ import type { KeyPool } from "./key-pool.ts";
 /** What a handle needs of its pool. */
 export interface HandlePool<K, C extends PoolConn> {
   readonly core: Core<K, C>;
-  /** The record of a key, made anew if the key had been forgotten. Throws once the pool is closed. */
+  /** The record of a key; a new one if the key had been forgotten. Throws once the pool is closed. */
   keyPool(key: K, hash: unknown): KeyPool<K, C>;
 }
 
@@ -279,6 +279,8 @@ class PooledStream<I, O, K, C extends PoolConn> implements Stream<I, O> {
       return { done: true, value: undefined };
     };
     const fail = (error: unknown): never => {
+      const entry = this.#entry;
+      if (entry?.showsLife) this.#core.unanswered(entry); // what the peer has sent is a sign of life
       this.#end();
       throw error;
     };

@@ -10,6 +10,10 @@ import type { KeyPool } from "./key-pool.ts";
 const newConnMs = 500;
 /** A conn that ran no stream for so long may have been forgotten by a NAT or a firewall between. */
 const longQuietMs = 30_000;
+/** A peer that has answered nothing for so long may be gone; callers may give up sooner for reasons of their own. */
+const leastSilenceMs = 1_000;
+/** Servers punish pings: https://github.com/grpc/grpc/blob/master/doc/keepalive.md ("too_many_pings"). */
+const pingEveryMs = 10_000;
 /** How long a conn has to answer a ping. */
 const pingTimeoutMs = 5_000;
 /** Slots that one validation promises at most: an infinite sum could never be taken back. */
@@ -109,8 +113,10 @@ export class Health<K, C extends PoolConn> {
 
   /** A first stream has begun. A conn that was quiet for long is asked for a sign of life along with it: nobody waits for that. */
   began(entry: Entry<K, C>): void {
-    const { extras } = entry;
-    extras.bytesSeen = entry.bytesRead;
+    const { extras, bytesRead } = entry;
+    if (bytesRead !== extras.bytesSeen) extras.owesSince = undefined;
+    extras.bytesSeen = bytesRead;
+    extras.owesSince ??= this.#timers.now();
     const quietMs = extras.quietSince === undefined ? 0 : this.#timers.now() - extras.quietSince;
     if (quietMs >= longQuietMs && entry.canPing) void this.#ping(entry).then((isAlive) => this.#probed(entry, isAlive));
   }
@@ -121,11 +127,12 @@ export class Health<K, C extends PoolConn> {
    * asked is closed at its second such call in a row.
    */
   unanswered(entry: Entry<K, C>): void {
-    const { extras } = entry;
-    const { bytesRead } = entry;
+    const { extras, bytesRead } = entry;
+    const now = this.#timers.now();
     const isSilent = bytesRead === undefined || bytesRead === extras.bytesSeen;
     extras.bytesSeen = bytesRead;
-    if (!isSilent || extras.isPinged) return;
+    if (!isSilent) extras.owesSince = now;
+    if (!isSilent || now - (extras.owesSince ?? Number.NEGATIVE_INFINITY) < leastSilenceMs) return;
     if (!entry.canPing) {
       const last = extras.unanswered;
       const inARow = last !== undefined && last.bytesRead === bytesRead && entry.uses - last.uses <= 1;
@@ -133,6 +140,7 @@ export class Health<K, C extends PoolConn> {
       if (inARow) this.#core.entries.drain(entry, "silent");
       return;
     }
+    if (extras.isPinged || now - (extras.pingedAt ?? Number.NEGATIVE_INFINITY) < pingEveryMs) return;
     const answer = this.#ping(entry);
     this.#core.entries.hold(
       entry,
@@ -154,6 +162,7 @@ export class Health<K, C extends PoolConn> {
     const before = entry.bytesRead;
     const controller = new AbortController();
     extras.isPinged = true;
+    extras.pingedAt = this.#timers.now();
     let timeout: Timer | undefined;
     const over = new Promise<boolean>((resolve) => {
       timeout = timer(() => {
@@ -168,6 +177,7 @@ export class Health<K, C extends PoolConn> {
     controller.abort();
     extras.isPinged = false;
     extras.bytesSeen = entry.bytesRead;
+    extras.owesSince = undefined;
     return isAlive;
   }
 

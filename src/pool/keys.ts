@@ -87,7 +87,7 @@ export class KeyTable<K, C extends PoolConn> {
     for (const key of this) key.rules = this.#rulesOf(this.#limits.get(key.hash), key.hash);
   }
 
-  /** Objects made anew for each call would get a conn each, without a word. */
+  /** A new object for each call would get a conn for each call, without a word. */
   #warnOfIdentity(key: K): void {
     if (this.#config.hashKey !== undefined || typeof key !== "object" || key === null) return;
     if (++this.#objectKeys !== 2) return; // one object may be the only peer, and kept

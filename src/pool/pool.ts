@@ -171,7 +171,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   }
 
   /**
-   * Every conn dialed so far drains, of one key or of all, and backoffs end; waiters stay and are dialed anew. For
+   * Every conn dialed so far drains, of one key or of all, and backoffs end; waiters stay and are dialed for again. For
    * use after an outage, a failover, a rotation of credentials.
    */
   clear(...keys: [key?: K]): void {

@@ -110,7 +110,7 @@ export class Selector<K, C extends PoolConn> {
     return this.#thrown.get(filter);
   }
 
-  /** Slots now, read anew each time: a peer may raise or lower its limit at any moment. */
+  /** Slots now, read each time: a peer may raise or lower its limit at any moment. */
   slotsOf(entry: Entry<K, C>): number {
     return Math.min(entry.maxStreams, entry.key.rules.maxStreams);
   }

@@ -101,7 +101,7 @@ export class Transfer<K, C extends PoolConn> {
     }
     this.#cleared.delete(hash);
     this.#cleared.set(hash, generation);
-    // Forgetting a key may only make conns stale that are not: they are dialed anew.
+    // Forgetting a key may only make conns stale that are not: others are dialed in their place.
     for (const [oldest, cleared] of this.#cleared) {
       if (this.#cleared.size <= memory) break;
       this.#cleared.delete(oldest);

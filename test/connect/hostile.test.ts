@@ -188,9 +188,14 @@ describe("a server that hurts others, on Connect", () => {
     await free();
   });
 
-  test("a session that Node gives up without a word: calls end at their deadline, and the pool can be closed", async (t) => {
+  test("a session that Node gives up without a word: calls end at their deadline at the latest, and the pool can be closed", async (t) => {
     const { pool, call } = await face(t, garbage);
-    assert.equal(await call(50), Code.DeadlineExceeded);
+    // Node 20 says nothing; later ones fail the session, and its calls with it.
+    const code = await call(50);
+    assert.ok(
+      code === Code.DeadlineExceeded || (code === Code.Internal && !process.versions.node.startsWith("20.")),
+      `${code}`,
+    );
     await pool.close({ graceMs: 0 });
     assert.equal(pool.stats().open, 0);
   });

@@ -14,7 +14,7 @@ import { until } from "../support/clock.ts";
 import { echoDescriptors, ProtobufEcho } from "../support/echo-descriptor.ts";
 import { type EchoServer, startEcho } from "../support/echo-service.ts";
 import { rejection } from "../support/outcome.ts";
-import { startRaw } from "../support/raw-grpc.ts";
+import { answer, startRaw } from "../support/raw-grpc.ts";
 
 interface Text extends JsonObject {
   text: string;
@@ -65,6 +65,25 @@ describe("a Connect transport over the pool", () => {
     await plain[Symbol.asyncDispose]();
     await encrypted[Symbol.asyncDispose]();
   });
+
+  test("a call that is given up before anything has come of its answer says so with its slot", async () => {
+    let requests = 0;
+    await using silent = await startRaw((stream) => ++requests === 1 && answer(stream, [""]));
+    const baseUrl = `http://${silent.address}`;
+    const conn = await dialHttp2()(baseUrl, { signal: new AbortController().signal });
+    const given: unknown[] = [];
+    const spy: Pool<string, Http2Conn> = Object.assign(Object.create(pool), {
+      tryAcquire: () => ({ conn, release: (how: unknown) => given.push(how) }),
+    });
+    const client = clientOf(createGrpcTransport({ baseUrl, sessionManager: pooledSession(spy, baseUrl) }));
+    await client.unary({ text: "answered" });
+    await rejection(client.unary({ text: "late" }, { timeoutMs: 30 }));
+    await rejection(client.unary({ text: "aborted" }, { signal: AbortSignal.timeout(30) }));
+    await until(() => given.length === 3, "all slots are back");
+    assert.deepEqual(given, [undefined, { unanswered: true }, { unanswered: true }]);
+    await conn.close();
+  });
+
   const over = (baseUrl: string): EchoClient =>
     clientOf(createGrpcTransport({ baseUrl, sessionManager: pooledSession(pool, baseUrl) }));
 

@@ -30,7 +30,8 @@ describe("the main job", () => {
     assert.equal(stderr, "");
     assert.match(stdout, /running: a dial per call\nrunning: one channel per server\nrunning: the pool\n/);
     assert.match(stdout, /calls\/s +p50 +p99 +dials +open at peak\n/);
-    const figures = / +([\d,]+) +\S+ ms +\S+ ms +([\d,]+) +([\d,]+)\n/;
+    // On a machine that is busy otherwise, no call may end within half a second: there are no latencies then.
+    const figures = / +([\d,]+) +(?:\S+ ms|none) +(?:\S+ ms|none) +([\d,]+) +([\d,]+)\n/;
     const [, , , channelPeak] = new RegExp(`one channel per server${figures.source}`).exec(stdout) ?? [];
     assert.equal(channelPeak, "3");
     const [, , , poolPeak] = new RegExp(`the pool${figures.source}`).exec(stdout) ?? [];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ChannelCredentials, type ChannelOptions, Client, credentials, ServerCredentials, status } from "@grpc/grpc-js";
-import { type GrpcPeer, grpcPeers, pooledChannels } from "../../src/grpc/index.ts";
+import { dialGrpcHttp2, type GrpcPeer, grpcPeers, pooledChannels } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { ca, localhost } from "../support/certs.ts";
 import { type Answer, echoService, startEcho } from "../support/echo-service.ts";
@@ -32,6 +32,27 @@ describe("pooledChannels", () => {
       client.close();
     }
     assert.equal(pool.stats().dials, 1);
+  });
+
+  test("the conns are of the dial function that is given", async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool(grpcPeers({ dial: dialGrpcHttp2, maxStreams: 7 }));
+    const channelFactoryOverride = pooledChannels(pool);
+    const client = new Client(echo.address, credentials.createInsecure(), { channelFactoryOverride });
+    assert.deepEqual(await call(client), { text: "x" });
+    const [key] = pool.keys();
+    assert.ok(key !== undefined);
+    const lease = await pool.acquire(key);
+    assert.equal(lease.conn.maxStreams, 7);
+    assert.equal(lease.conn.goaway, undefined, "typed as what dialGrpcHttp2 dials");
+    lease.release();
+    client.close();
+  });
+
+  test("wrong options are refused at once", () => {
+    for (const options of [{ maxStreams: 0 }, { dial: 5 }, { maxStream: 1 }]) {
+      assert.throws(() => grpcPeers(options as object), { code: "ERR_POOL_ARGUMENT" });
+    }
   });
 
   test("other credentials or options never share a connection", async () => {

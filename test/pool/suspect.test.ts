@@ -28,8 +28,9 @@ function livingPool(t: Parameters<typeof pooled>[0], options: { maxStreams?: num
 }
 
 test("a call given up unanswered, with no byte from the conn meanwhile, makes it suspect: others are dialed, and it is pinged", async (t) => {
-  const { pool, conns } = livingPool(t);
+  const { pool, clock, conns } = livingPool(t);
   const lease = await pool.acquire("k");
+  await clock.advance(1000);
   lease.release({ unanswered: true });
   assert.deepEqual([conns[0]?.pings.length, pool.stats().blocked], [1, 1]);
   const next = await pool.acquire("k");
@@ -44,6 +45,7 @@ test("a suspect conn that does not answer its ping in time is closed as silent, 
   const { pool, clock, conns } = livingPool(t);
   const lease = await pool.acquire("k");
   const hanging = await pool.acquire("k");
+  await clock.advance(1000);
   lease.release({ unanswered: true });
   await clock.advance(4999);
   assert.equal(conns[0]?.closes, 0);
@@ -54,21 +56,26 @@ test("a suspect conn that does not answer its ping in time is closed as silent, 
 
 test("a late byte clears a suspect conn, and a ping that fails does not spare it", async (t) => {
   const { pool, clock, conns } = livingPool(t);
-  (await pool.acquire("k")).release({ unanswered: true });
+  const first = await pool.acquire("k");
+  await clock.advance(1000);
+  first.release({ unanswered: true });
   const [conn] = conns;
   assert.ok(conn !== undefined);
   conn.bytesRead++;
   await clock.advance(5000);
   assert.deepEqual([conn.closes, pool.stats().blocked], [0, 0]);
-  (await pool.acquire("k")).release({ unanswered: true });
+  const second = await pool.acquire("k");
+  await clock.advance(10_000);
+  second.release({ unanswered: true });
   conn.pings[1]?.reject(new Error("reset"));
   await settle();
   assert.equal(pool.stats().closed.silent, 1);
 });
 
 test("a peer that is slow and answers others is not suspect: no ping, no close", async (t) => {
-  const { pool, conns } = livingPool(t);
+  const { pool, clock, conns } = livingPool(t);
   const slow = await pool.acquire("k");
+  await clock.advance(10_000);
   const [conn] = conns;
   assert.ok(conn !== undefined);
   conn.bytesRead += 100; // the answer to somebody else
@@ -93,10 +100,10 @@ test("a handle's call that fails with no byte from the conn makes it suspect; on
     conns.push(conn);
     return conn;
   };
-  const { pool } = pooled<Conn>(t, { dial });
+  const { pool, clock } = pooled<Conn>(t, { dial });
   const abort = new AbortController();
   const aborted = rejection(call(pool.get("k"), { signal: abort.signal }));
-  await settle();
+  await clock.advance(1000);
   abort.abort(new Error("too slow"));
   await aborted;
   assert.equal(conns[0]?.pings.length, 1);
@@ -166,4 +173,17 @@ test("a conn that nobody used in its lifetime is not replaced, nor one whose rep
   (await full.pool.acquire("k")).release();
   await full.clock.advance(1000);
   assert.deepEqual([full.pool.stats().dials, full.pool.stats().open], [1, 0]);
+});
+
+test("callers who give up at once, again and again, bring no flood of pings: servers punish that", async (t) => {
+  const { pool, clock, conns } = livingPool(t);
+  for (let i = 0; i < 300; i++) {
+    const lease = await pool.acquire("k");
+    await clock.advance(4);
+    lease.release({ unanswered: true });
+    for (const ping of conns[0]?.pings ?? []) ping.resolve();
+    if (conns[0] !== undefined && (conns[0].pings.length ?? 0) > 0) conns[0].bytesRead++;
+    await settle();
+  }
+  assert.deepEqual([conns.length, conns[0]?.pings.length], [1, 1]);
 });

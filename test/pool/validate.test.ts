@@ -101,7 +101,7 @@ test("a conn that waited unused, dialed by the pool or put, is validated before 
 
 test("a conn that fails is closed as invalid, and the caller gets another: the next idle one, else a dialed one", async (t) => {
   const { asked, validate } = questions();
-  const { pool, clock } = pooled(t, { validate });
+  const { pool, clock } = pooled(t, { validate, selection: "oldest" });
   const [a, b, c] = [new ScriptedConn(), new ScriptedConn(), new ScriptedConn()];
   for (const conn of [a, b]) pool.put("k", conn);
   await clock.advance(500);

@@ -92,7 +92,7 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
   #onParentCancelled: (() => void) | undefined;
 
   #encoding: Encoding = "identity";
-  #outbox: Outgoing[] | undefined;
+  #toSend: Outgoing[] | undefined;
   #compressing = false;
   #halfClosed = false;
   /** The only message sent, as long as it can be sent again. */
@@ -100,7 +100,7 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
   #repeatable = true;
   #unprocessed = false;
 
-  readonly #inbox: (Buffer | Packed)[] = [];
+  readonly #toDeliver: (Buffer | Packed)[] = [];
   #unread = 0;
   #wanted = false;
   #delivering = false;
@@ -164,8 +164,8 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
       this.#write({ context, message }, message, false);
       return;
     }
-    this.#outbox ??= [];
-    this.#outbox.push({ context, message });
+    this.#toSend ??= [];
+    this.#toSend.push({ context, message });
     this.#flush();
   }
 
@@ -196,7 +196,7 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
 
   onFramed(message: Buffer, compressed: boolean): void {
     this.#unread += message.length;
-    this.#inbox.push(compressed ? { packed: message } : message);
+    this.#toDeliver.push(compressed ? { packed: message } : message);
   }
 
   onResponse(headers: IncomingHttpHeaders, flags: number): void {
@@ -305,14 +305,14 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
     const stream = where.request(headers);
     this.#stream = stream;
     listen(stream, this);
-    if (this.#outbox !== undefined || this.#halfClosed) this.#flush();
+    if (this.#toSend !== undefined || this.#halfClosed) this.#flush();
   }
 
   /** Sends what waits: compressed one after the other, so that messages keep their order. */
   #flush(): void {
     const stream = this.#stream;
     if (stream === undefined || this.#compressing || this.#over) return;
-    const outgoing = this.#outbox?.shift();
+    const outgoing = this.#toSend?.shift();
     if (outgoing === undefined) {
       if (this.#halfClosed && !stream.writableEnded) stream.end();
       return;
@@ -365,7 +365,7 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
     this.#commit();
     this.#stream = undefined;
     // The callback of the first write has been called.
-    if (sent !== undefined) this.#outbox = [{ message: sent.message, context: { flags: sent.context.flags ?? 0 } }];
+    if (sent !== undefined) this.#toSend = [{ message: sent.message, context: { flags: sent.context.flags ?? 0 } }];
     try {
       const where = await this.#host.again();
       if (!this.#over && this.#headers !== undefined) this.#request(where, this.#headers);
@@ -380,7 +380,7 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
     this.#delivering = true;
     try {
       while (this.#wanted && !this.#over) {
-        const next = this.#inbox.shift();
+        const next = this.#toDeliver.shift();
         if (next === undefined) break;
         this.#wanted = false;
         if (!("packed" in next)) {
@@ -430,7 +430,9 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
   }
 
   get #finished(): boolean {
-    return this.#status !== undefined && this.#allRead && this.#inbox.length === 0 && !this.#delivering && !this.#over;
+    return (
+      this.#status !== undefined && this.#allRead && this.#toDeliver.length === 0 && !this.#delivering && !this.#over
+    );
   }
 
   #finish(): void {
@@ -450,12 +452,12 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
     if (this.#over) return;
     this.#over = true;
     this.#status = result;
-    this.#inbox.length = 0;
+    this.#toDeliver.length = 0;
     this.#forget();
     const stream = this.#stream;
     // A stream that is opened and reset within one of Node's HTTP/2 callbacks may never close.
     if (stream !== undefined && !stream.destroyed) setImmediate(reset, stream);
-    for (const { context } of this.#outbox?.splice(0) ?? []) if (context.callback) process.nextTick(context.callback);
+    for (const { context } of this.#toSend?.splice(0) ?? []) if (context.callback) process.nextTick(context.callback);
     const { code, details, metadata } = result;
     process.nextTick(() => this.#listener?.onReceiveStatus({ code, details, metadata }));
   }

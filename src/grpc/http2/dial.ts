@@ -31,6 +31,9 @@ const none = grpcCredentials.createEmpty();
  * flow-control window, which is 1 MiB for a stream and 16 MiB for all together unless `grpc-node.flow_control_window`
  * says otherwise). What only grpc-js' channel does (retries and load balancing by service config, xDS, channelz) is refused.
  *
+ * What a peer can send is bounded by Node (header blocks: 128 fields, a few CONTINUATION frames) and by the options above. A header
+ * block without end makes Node itself abort the process when it collects the session; these conns keep it from that.
+ *
  * It resolves when the peer's settings have come, and rejects with a `GrpcError` that names the cause, or with the
  * signal's reason. Throws a `PoolTypeError` or `PoolRangeError` for wrong arguments; for a key that is no target the dial
  * rejects with one that is `final`.

@@ -174,7 +174,8 @@ export const invariants: readonly Invariant[] = [
       }
       for (const [key, { waiting, dialing }] of look) {
         const wanting = waiting.filter(({ dials }) => dials).length;
-        const rotates = world.plan.ownDial && world.open(key).some((conn) => world.lifetimeOver(conn, 0.85));
+        const ages = world.configuredAt > 0 || world.open(key).some((conn) => world.lifetimeOver(conn, 0.85));
+        const rotates = world.plan.ownDial && ages;
         const own = world.keepsIdle || world.warmed.has(key) || rotates;
         if (!own && dialing > wanting) world.violate(`${dialing} dials of ${key} for ${wanting} callers`);
       }
@@ -235,8 +236,9 @@ export const invariants: readonly Invariant[] = [
         if (world.closing && !inUse && known.has(key)) world.violate(`key ${key} is kept after close()`);
         if (world.closing) continue;
         if (used && !known.has(key)) world.violate(`key ${key} is unknown, and in use`);
-        const awaitsPlace = world.keepsIdle && world.closingConns > 0;
-        if (!used && known.has(key) && !awaitsPlace && !world.mayPause(key, 4))
+        // With `minIdle`, a key may wait for the place of a conn that is being closed.
+        const awaits = world.keepsIdle && world.closingConns > 0;
+        if (!used && known.has(key) && !awaits && !world.mayPause(key, 4))
           world.violate(`key ${key} is empty, and kept`);
       }
     },
@@ -253,8 +255,9 @@ export const invariants: readonly Invariant[] = [
       if (calm && poolTimers > 0 && !keys.some((key) => world.mayPause(key, 4)))
         world.violate("a timer is armed in an empty pool");
       const awaited = new Set(world.callers.filter(({ state }) => state !== "done").map(({ abort }) => abort));
-      for (const { abort, id } of world.callers) {
+      for (const { abort, id, kind } of world.callers) {
         if (abort === undefined || awaited.has(abort)) continue;
+        if (kind === "warm" && abort.signal.aborted && isKnown("abortedWarm")) continue;
         const ears = getEventListeners(abort.signal, "abort").length;
         if (ears > 0) world.violate(`caller ${id} is done, and its signal has ${ears} listeners`);
       }

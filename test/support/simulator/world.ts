@@ -452,12 +452,19 @@ export class World implements ConnOwner {
       conn.doubtful = true; // it is closed for that
       throw error;
     }
-    if (conn.block === undefined) {
-      return this.mischief.strikes && !isKnown("nullUnblocked") ? JSON.parse("null") : undefined;
+    if (this.mischief.strikes && !isKnown("nullUnblocked")) {
+      conn.doubtful = true; // it may be blocked, and does not say so
+      return JSON.parse("null");
     }
+    const { block } = conn;
+    if (block === undefined) return undefined;
     conn.askPending = true;
     conn.askedAt = this.machine.now();
-    return conn.block.promise;
+    // A conn that is blocked for too long is closed.
+    this.machine.after(this.rules.of(conn.key, "dialTimeoutMs") - 0.5, () => {
+      if (conn.block === block) conn.mayDrain = true;
+    });
+    return block.promise;
   }
 
   pinged(conn: SimConn): PromiseLike<unknown> {
@@ -480,8 +487,9 @@ export class World implements ConnOwner {
     const mayUse =
       !(name === "maxLifetimeMs" && isKnown("agedMeanwhile")) && !(name === "bytesRead" && isKnown("countedLate"));
     if (mayUse && random.chance(0.4)) this.mischief.use();
+    const hides = name === "maxStreams" && conn.slots === undefined && !conn.notifies && isKnown("unreadSlots");
     const mayThrow =
-      !(name === "maxStreams" && isKnown("throwingSlots")) && !(name === "tags" && isKnown("throwingTags"));
+      !hides && !(name === "maxStreams" && isKnown("throwingSlots")) && !(name === "tags" && isKnown("throwingTags"));
     if (mayThrow && random.chance(0.4)) throw this.mischief.fault();
     return wrong;
   }
