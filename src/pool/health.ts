@@ -1,7 +1,7 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import type { Reset, Validate } from "../options.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
-import { type Timer, type Timers, timer } from "../runtime/timers.ts";
+import { type Timers, timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
@@ -163,22 +163,36 @@ export class Health<K, C extends PoolConn> {
     const controller = new AbortController();
     extras.isPinged = true;
     extras.pingedAt = this.#timers.now();
-    let timeout: Timer | undefined;
+    let settle = (_isAlive: boolean) => {};
     const over = new Promise<boolean>((resolve) => {
-      timeout = timer(() => {
-        // An event loop that was held up reads what has come in its next turn: that is asked for first.
-        setImmediate(() => setImmediate(() => resolve(before !== undefined && entry.bytesRead !== before)));
-      });
-      this.#timers.arm(timeout, pingTimeoutMs);
+      settle = resolve;
+    });
+    const timeout = timer(() => {
+      // An event loop that was held up reads what has come in its next turn: that is asked for first.
+      setImmediate(() => setImmediate(() => settle(before !== undefined && entry.bytesRead !== before)));
+    });
+    this.#timers.arm(timeout, pingTimeoutMs);
+    const forget = this.#asked(entry, () => {
+      if (!entry.isOpen) settle(true); // nobody asks any more; one that drains may run streams that wait
     });
     const answered = outcome(() => entry.ping(controller.signal)).then((failure) => failure === undefined);
     const isAlive = await Promise.race([answered, over]);
-    if (timeout !== undefined) this.#timers.disarm(timeout);
+    forget();
+    this.#timers.disarm(timeout);
     controller.abort();
     extras.isPinged = false;
     extras.bytesSeen = entry.bytesRead;
     extras.owesSince = undefined;
     return isAlive;
+  }
+
+  /** Remembers what ends a question about a conn that leaves. Returns what forgets it. */
+  #asked(entry: Entry<K, C>, stop: () => void): () => void {
+    const asking = this.#asking.get(entry) ?? new Set();
+    this.#asking.set(entry, asking.add(stop));
+    return () => {
+      if (asking.delete(stop) && asking.size === 0) this.#asking.delete(entry);
+    };
   }
 
   /** A conn that shows no life is closed under its streams: they would wait for ever. */
@@ -216,12 +230,11 @@ export class Health<K, C extends PoolConn> {
         controller?.abort();
       };
     });
-    const asking = this.#asking.get(entry) ?? new Set();
-    this.#asking.set(entry, asking.add(stop));
+    const forget = this.#asked(entry, stop);
     const timeout = timer(stop);
     if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#timers.arm(timeout, dialTimeoutMs);
     return Promise.race([answer, over]).finally(() => {
-      if (asking.delete(stop) && asking.size === 0) this.#asking.delete(entry);
+      forget();
       this.#timers.disarm(timeout);
     });
   }

@@ -37,8 +37,8 @@ export class Hooks<K, C extends PoolConn> {
     if (minIdle > 0) this.#core.minIdle.used(key);
     this.#core.entries.lease(entry);
     if (entry.canUnref && entry.streams === 1) entry.holdProcess(true);
-    if (entry.showsLife && entry.streams === 1) this.#core.health.began(entry);
     if (entry.uses >= maxUses) this.#core.entries.drain(entry, "retired");
+    if (entry.showsLife && entry.streams === 1) this.#core.health.began(entry); // asks the conn, which may use the pool
     return minIdle > 0;
   }
 

@@ -113,7 +113,8 @@ function ended(world: World, caller: Caller, error?: unknown): void {
   if (outcome === "refused" && !world.rules.changed && world.strict) checkRefused(world, caller);
 }
 
-function checkRefused(world: World, { id, key }: Caller): void {
+function checkRefused(world: World, { id, key, resent }: Caller): void {
+  if (resent) return; // those before it may be younger
   const others = world.callers.filter((other) => other.key === key && other.id !== id && other.kind !== "warm");
   // Those who have left since may have been before it in the line.
   const before = others.filter(({ id: of, state }) => state === "done" || of < id).length;
@@ -408,11 +409,8 @@ const calls = (world: World) => world.conns.flatMap(({ calls: running }) => [...
 export function configure(world: World, limits: Limits, key: string | undefined): void {
   const { capacity: _capacity, maxConns: _maxConns, maxDials: _maxDials, ...keyLimits } = limits;
   const given = possible(key === undefined ? limits : keyLimits, world.plan);
-  const apply = (): void => {
-    world.configuredAt = world.machine.now();
-    world.rules.configure(given, key);
-  };
-  if (world.strict) apply(); // before: the pool dials and closes by the new limits at once
+  world.configuredAt = world.machine.now();
+  const undo = world.rules.configure(given, key); // before: the pool dials and closes by the new limits at once
   for (const conn of world.open()) {
     conn.mayDrain = true; // over the new limits, perhaps
     conn.idleSince = Math.max(conn.idleSince, world.machine.now());
@@ -421,7 +419,7 @@ export function configure(world: World, limits: Limits, key: string | undefined)
     world.pool.configure(given, key);
     return true;
   });
-  if (done && !world.strict) apply(); // else a callback threw before anything had changed
+  if (!done) undo(); // a callback threw before anything had changed
 }
 
 /** What a callback does to the pool that calls it: all that takes no time. */

@@ -23,12 +23,19 @@ export class Rules {
     this.minIdleEver = (limits.minIdle ?? 0) > 0;
   }
 
-  configure(limits: Limits, key: string | undefined): void {
+  /** Returns what takes it back. */
+  configure(limits: Limits, key: string | undefined): () => void {
+    const all = this.#limits;
+    const own = key === undefined ? undefined : this.#configured.get(key);
     this.changed = true;
     this.backoffEver ||= Boolean(limits.backoff);
     this.minIdleEver ||= (limits.minIdle ?? 0) > 0;
     if (key === undefined) this.#limits = { ...this.#limits, ...limits };
-    else this.#configured.set(key, { ...this.#configured.get(key), ...limits });
+    else this.#configured.set(key, { ...own, ...limits });
+    return () => {
+      this.#limits = all;
+      if (key !== undefined) this.#configured.set(key, own ?? {});
+    };
   }
 
   total(name: TotalName): number {

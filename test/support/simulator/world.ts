@@ -484,7 +484,8 @@ export class World implements ConnOwner {
     conn.doubtful = true;
     const { random } = this.machine;
     trace(() => `${name} of ${conn.name} misbehaves`);
-    const mayUse = !(name === "maxLifetimeMs" && isKnown("agedMeanwhile"));
+    const mayUse =
+      !(name === "maxLifetimeMs" && isKnown("agedMeanwhile")) && !(name === "bytesRead" && isKnown("countedLate"));
     if (mayUse && random.chance(0.4)) this.mischief.use();
     const hides = name === "maxStreams" && conn.slots === undefined && !conn.notifies && isKnown("unreadSlots");
     const mayThrow =
