@@ -214,14 +214,16 @@ export class Core<K, C extends PoolConn> {
     return dial !== undefined && !this.#isServing && this.#dispatcher.isSteady(key);
   }
 
-  /** The time of a caller was over before it asked. */
-  wasLate({ key, name, counters }: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
+  /** The time of a caller was over before it asked: what it is told. Nothing may be left of the key that it opened. */
+  refuseLate(keyPool: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
+    const { key, name, counters } = keyPool;
     const error = new WaitTimeoutError(
       `no lease for ${name} in time: the time limit was over when it was asked for (${Math.round(timeoutMs)} ms were left)`,
     );
     counters.misses++;
     counters.timeouts++;
     this.events.timedOut.emit(() => ({ key, error, ms: 0 }));
+    this.serve(keyPool);
     return error;
   }
 

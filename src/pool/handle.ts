@@ -118,10 +118,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
   #inTime({ deadline, ...options }: CallOptions): CallOptions {
     const timeoutMs = timeLimit({ deadline, timeoutMs: options.timeoutMs }, () => wallNow(this.core.timers.clock));
     if (timeoutMs === undefined || timeoutMs > 0) return { ...options, timeoutMs };
-    const key = this.#home();
-    const error = this.core.wasLate(key, timeoutMs);
-    this.core.serve(key); // nothing may be left of it
-    throw error;
+    throw this.core.refuseLate(this.#home(), timeoutMs);
   }
 
   private leaseFirst(): Entry<K, C> | undefined {

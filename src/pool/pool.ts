@@ -9,7 +9,7 @@ import {
   timeLimit,
 } from "../argument.ts";
 import type { Conn, Dial, Lease, PoolConn } from "../contract.ts";
-import { PoolClosedError, PoolTypeError, type WaitTimeoutError } from "../errors.ts";
+import { PoolClosedError, PoolTypeError } from "../errors.ts";
 import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions, PutOptions, UseOptions } from "../options.ts";
 import { wallNow } from "../runtime/clock.ts";
 import { checkAcquire, checkRequest, configOf, limitNames, limitsOf } from "./config.ts";
@@ -79,8 +79,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       const hash = this.#prepare("acquire", key, options);
       const where = this.#leaks && LeakDetector.where();
       const found = this.#keyPool(key, hash);
-      const timeoutMs = options === undefined ? undefined : this.#timeLimit(options);
-      if (timeoutMs !== undefined && timeoutMs <= 0) throw this.#late(found, timeoutMs);
+      const timeoutMs = this.#timeLimit(found, options);
       const entry = this.#core.tryLease(found, options?.filter);
       if (entry !== undefined) return Promise.resolve(this.#grant(entry, where));
       const give = where === undefined ? this.#give : (waited: Entry<K, C>) => this.#grant(waited, where);
@@ -118,8 +117,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const hash = this.#prepare("use", key, options, ["discardOnError"]);
     checkBoolean("discardOnError", options?.discardOnError);
     const found = this.#keyPool(key, hash);
-    const timeoutMs = options === undefined ? undefined : this.#timeLimit(options);
-    if (timeoutMs !== undefined && timeoutMs <= 0) throw this.#late(found, timeoutMs);
+    const timeoutMs = this.#timeLimit(found, options);
     const free = this.#core.tryLease(found, options?.filter);
     const entry = free ?? (await this.#wait(found, options, timeoutMs, (waited) => waited));
     try {
@@ -164,8 +162,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     checkAcquire("warm", options);
     const found = this.#keyPool(key, this.#core.keys.hash(key));
     const { dial = this.#dial } = options;
-    const timeoutMs = this.#timeLimit(options) ?? found.rules.waitTimeoutMs;
-    if (timeoutMs <= 0) throw this.#late(found, timeoutMs);
+    const timeoutMs = this.#timeLimit(found, options) ?? found.rules.waitTimeoutMs;
     const warm = this.#core.minIdle.warm(found, count, { ...options, dial, timeoutMs });
     this.#core.serve(found);
     await warm.finally(() => this.#core.serve(found)); // nothing may be left of its key
@@ -257,15 +254,12 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     return this.#core.keys.hash(key);
   }
 
-  #timeLimit(options: AcquireOptions<K, C>): number | undefined {
-    return timeLimit(options, () => wallNow(this.#core.timers.clock));
-  }
-
-  /** The caller's time was over before it asked; nothing may be left of the key that it opened. */
-  #late(found: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
-    const error = this.#core.wasLate(found, timeoutMs);
-    this.#core.serve(found);
-    return error;
+  /** The time that `options` set, which is not over; none, where they set none. */
+  #timeLimit(found: KeyPool<K, C>, options: AcquireOptions<K, C> | undefined): number | undefined {
+    if (options === undefined) return undefined;
+    const timeoutMs = timeLimit(options, () => wallNow(this.#core.timers.clock));
+    if (timeoutMs !== undefined && timeoutMs <= 0) throw this.#core.refuseLate(found, timeoutMs);
+    return timeoutMs;
   }
 
   #wait<R>(
