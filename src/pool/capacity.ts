@@ -202,6 +202,7 @@ export class Capacity<K, C extends PoolConn> {
     key.idleQueue?.touch(entry);
     if (key.idleCount > key.rules.keyCapacity || this.#core.entries.idle > this.#core.keys.rules.capacity)
       this.trim(key, "evicted");
+    if (!this.#core.minIdle.isUnused) this.#core.minIdle.becameIdle();
   }
 
   /** Closes what is over the caps: the key's oldest first, then the oldest of all. */

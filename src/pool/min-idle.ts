@@ -108,6 +108,13 @@ export class MinIdle<K, C extends PoolConn> {
     }
   }
 
+  /** A conn has become idle: its place will come to nobody who warms another key. */
+  becameIdle(): void {
+    for (const [key, warming] of this.#warming) {
+      for (const warm of warming) if (this.#heldBack.has(key) && this.#lacking(key, warm) <= 0) warm.resolve();
+    }
+  }
+
   /** More conns are on their way than are wanted. */
   hasSpareDials(key: KeyPool<K, C>): boolean {
     return key.pending.backgroundDials > this.#wanted(key);
@@ -202,7 +209,12 @@ export class MinIdle<K, C extends PoolConn> {
       filter === undefined
         ? key.usable
         : key.entries().filter((entry) => entry.isReady && this.#core.selector.passes(entry, filter)).length;
-    return Math.min(count, this.#mostIdle(key)) - ready;
+    return Math.min(count, this.#mostIdle(key), this.#mostOpen(key)) - ready;
+  }
+
+  /** Conns that the key can come to without an eviction, once streams end: other keys keep what is idle there. */
+  #mostOpen(key: KeyPool<K, C>): number {
+    return this.#core.keys.rules.maxConns - (this.#core.entries.idle - key.idleCount);
   }
 
   /** Conns that the key may have idle. */

@@ -153,7 +153,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /**
    * Resolves when the key has `count` conns (default 1), idle or in use, dialing those that are missing; as many as
-   * the limits allow, where that is less. A `count` of 0 or less: nothing. Rejects with the last dial error, at once
+   * the limits allow, where that is less: it evicts no idle conn of another key, and waits for those in use. A `count` of 0 or less: nothing. Rejects with the last dial error, at once
    * unless `waitForReady`; with `NoConnError`, where nothing can dial; with `NoMatchError`, where a conn that was dialed
    * does not pass the filter; with `WaitTimeoutError` or `signal.reason`.
    */

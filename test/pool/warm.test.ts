@@ -138,6 +138,24 @@ test("where other keys hold the places, warm waits for one", async (t) => {
   lease.release();
 });
 
+test("warm evicts no idle conn of another key: it resolves with as many conns as are left", async (t) => {
+  const { pool } = pooled(t, { dial: scriptedDial(), maxConns: 2 });
+  await Promise.all([soon(pool.warm("a", 2)), soon(pool.warm("b", 2))]);
+  assert.deepEqual([pool.stats("a").idle, pool.stats("b").open, pool.stats().closed.evicted], [2, 0, 0]);
+});
+
+test("warm that waits for a place resolves when the last of them has become idle elsewhere", async (t) => {
+  const { pool } = pooled(t, { dial: scriptedDial(), maxConns: 2 });
+  const leases = [await pool.acquire("a"), await pool.acquire("b")];
+  const warm = outcome(pool.warm("k"));
+  leases[0]?.release();
+  await settle();
+  assert.equal(warm.state, "pending");
+  leases[1]?.release();
+  await settle();
+  assert.deepEqual([warm.state, pool.stats().keys], ["resolved", 2]);
+});
+
 test("warm without a dial is NoConnError; with a filter that refuses what is dialed it is NoMatchError, after one dial", async (t) => {
   const { pool } = pooled(t);
   assert.equal((await rejection(pool.warm("k"))).name, "NoConnError");

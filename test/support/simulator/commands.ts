@@ -5,7 +5,6 @@ import { echo } from "../conn.ts";
 import type { Caller, Held, Outcome } from "./callers.ts";
 import { SimConn } from "./conn.ts";
 import { atGrant } from "./invariants.ts";
-import { isKnown } from "./known.ts";
 import { type Command, keys } from "./plan.ts";
 import { trace } from "./trace.ts";
 import { possible, type World } from "./world.ts";
@@ -23,17 +22,17 @@ function pick<T>(from: readonly T[], index: number): T | undefined {
 function makeCaller(world: World, { a, b, c }: Act, kind: Caller["kind"]): Caller {
   const { plan } = world;
   const aborts = bit(b, 1);
-  const shared = aborts && plan.sharedSignals && !(kind === "warm" && isKnown("sharedSignal"));
+  const shared = aborts && plan.sharedSignals;
   const abort = shared ? sharedSignal(world, c % 2) : aborts ? new AbortController() : undefined;
   const caller: Caller = {
     id: world.callers.length,
     key: keyOf({ a }),
     kind,
     color: bit(b, 0) && bit(b, 1) ? c % 2 : undefined,
-    dials: plan.ownDial || (kind === "warm" && isKnown("undialedWarm")) || !(bit(b, 2) && bit(c, 0)),
+    dials: plan.ownDial || !(bit(b, 2) && bit(c, 0)),
     timeoutMs: bit(c, 1) && bit(c, 2) ? 5 + 7 * b : undefined,
     abort,
-    waitForReady: bit(c, 0) && !(isKnown("storms") && plan.limits.backoff === undefined && plan.dialFaults > 10),
+    waitForReady: bit(c, 0),
     since: world.machine.now(),
     late: abort?.signal.aborted === true,
     state: kind === "warm" ? "warming" : "waiting",

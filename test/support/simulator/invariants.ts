@@ -1,7 +1,6 @@
 import { getEventListeners } from "node:events";
 import type { Caller, Outcome } from "./callers.ts";
 import type { SimConn } from "./conn.ts";
-import { isKnown } from "./known.ts";
 import { Look, type Seen } from "./look.ts";
 import { keys } from "./plan.ts";
 import type { World } from "./world.ts";
@@ -255,9 +254,8 @@ export const invariants: readonly Invariant[] = [
       if (calm && poolTimers > 0 && !keys.some((key) => world.mayPause(key, 4)))
         world.violate("a timer is armed in an empty pool");
       const awaited = new Set(world.callers.filter(({ state }) => state !== "done").map(({ abort }) => abort));
-      for (const { abort, id, kind } of world.callers) {
+      for (const { abort, id } of world.callers) {
         if (abort === undefined || awaited.has(abort)) continue;
-        if (kind === "warm" && abort.signal.aborted && isKnown("abortedWarm")) continue;
         const ears = getEventListeners(abort.signal, "abort").length;
         if (ears > 0) world.violate(`caller ${id} is done, and its signal has ${ears} listeners`);
       }
@@ -325,7 +323,7 @@ function checkAwake(world: World, look: Look, key: string): void {
     if (unsuited?.all || caller.color !== undefined) caller.maybeTried = true;
   }
   if (world.plan.validates || world.plan.resets) return; // what is being asked about may be all that is wanted
-  const paused = rules.backoffEver || !isKnown("storms") ? world.mayPause(key, 4) : world.mayPause(key, 0);
+  const paused = world.mayPause(key, 4);
   if (dialing > 0 || paused || rules.of(key, "maxKeyDials") === 0) return;
   const wants = waiting.find(({ dials, maybeTried }) => dials && !maybeTried);
   if (wants === undefined || open.length >= rules.of(key, "maxKeyConns")) return;

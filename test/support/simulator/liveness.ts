@@ -2,7 +2,6 @@ import type { Lease } from "../../../src/contract.ts";
 import type { Caller } from "./callers.ts";
 import { configure, giveBack } from "./commands.ts";
 import { SimConn } from "./conn.ts";
-import { isKnown } from "./known.ts";
 import { keys, longestPauseMs } from "./plan.ts";
 import type { World } from "./world.ts";
 
@@ -14,7 +13,7 @@ const budgetMs = 10 * longestPauseMs;
  * many leases as the limits of a key allow can be had at once.
  */
 export async function heal(world: World): Promise<void> {
-  const { machine, mischief, rules } = world;
+  const { machine, mischief } = world;
   mischief.suspended++;
   world.healed = true;
   liftHopeless(world);
@@ -28,8 +27,7 @@ export async function heal(world: World): Promise<void> {
     await machine.settle();
     look(world);
     if (machine.now() >= end - budgetMs / 2) makeWay(world);
-    const forgiven = isKnown("warmsCompete") && rules.total("maxConns") < Number.POSITIVE_INFINITY;
-    const left = world.callers.filter(({ state, kind }) => state !== "done" && !(kind === "warm" && forgiven));
+    const left = world.callers.filter(({ state }) => state !== "done");
     if (left.length === 0 && world.held.length === 0) break;
     if (machine.now() >= end) {
       const names = left.map(({ id, kind, key }) => `${kind} ${id} of ${key}`);

@@ -1,4 +1,3 @@
-import { isKnown } from "./known.ts";
 import type { Machine } from "./machine.ts";
 
 /** What a caller's function or property throws where it misbehaves. */
@@ -49,7 +48,7 @@ export class Mischief {
   }
 
   fault(): unknown {
-    const odd: unknown = isKnown("unprintableFault") ? new Fault("odd") : Object.create(null);
+    const odd: unknown = Object.create(null);
     const fault = this.#machine.random.pick<unknown>([new Fault("mischief"), "mischief", undefined, odd]);
     this.#thrown.add(fault);
     return fault;

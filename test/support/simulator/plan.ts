@@ -1,6 +1,5 @@
 import type { Limits } from "../../../src/options.ts";
 import type { OpName } from "./commands.ts";
-import { isKnown } from "./known.ts";
 import { Random } from "./random.ts";
 
 export const keys = ["a", "b", "c", "d"] as const;
@@ -128,7 +127,7 @@ export function drawLimits(random: Random, share: number, ownDial: boolean): Lim
   for (const [name, draw] of Object.entries(limitDraws)) {
     const value = draw(random);
     // Without a dial function of its own the pool refuses to keep conns ready.
-    const refused = (name === "minIdle" && !ownDial) || (name === "maxDials" && isKnown("turnToDial"));
+    const refused = name === "minIdle" && !ownDial;
     if (value !== undefined && random.chance(share) && !refused) limits[name] = value;
   }
   return limits;

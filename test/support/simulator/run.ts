@@ -1,6 +1,5 @@
 import { commands, doSomething, giveBack } from "./commands.ts";
 import { whenSettled } from "./invariants.ts";
-import { isKnown } from "./known.ts";
 import { heal } from "./liveness.ts";
 import type { Command, Run } from "./plan.ts";
 import { Random } from "./random.ts";
@@ -29,7 +28,7 @@ function stopIfBroken(world: World): void {
 async function settleAndLook(world: World): Promise<void> {
   const rests = await world.machine.settle();
   if (rests) whenSettled(world);
-  else if (world.strict && !isKnown("storms")) world.violate("the pool finds no rest");
+  else if (world.strict) world.violate("the pool finds no rest");
   if (unheard.length > 0) world.violate(`nobody heard or caught: ${textOf(unheard[0])}`);
   stopIfBroken(world);
   world.nextBurst();
@@ -84,8 +83,7 @@ async function close(world: World, after: readonly Command[], at: (index: number
     if (conn.closes !== wanted) world.violate(`${conn.name} was closed ${conn.closes} times at the end`);
   }
   const left = world.callers.filter(({ state }) => state !== "done");
-  const known = left.every(({ kind }) => kind === "warm") && isKnown("warmAborts") && !world.strict;
-  if (left.length > 0 && !known)
+  if (left.length > 0)
     world.violate(`callers that never ended: ${left.map(({ id, kind }) => `${kind} ${id}`).join(", ")}`);
   if (machine.poolTimers > 0) world.violate(`${machine.poolTimers} timers are armed at the end`);
   if ([...pool.keys()].length > 0) world.violate(`keys are left at the end: ${[...pool.keys()].join(", ")}`);

@@ -7,7 +7,6 @@ import { deferred } from "../conn.ts";
 import type { Caller, Held, SimDial } from "./callers.ts";
 import { type ConnOwner, type SimCall, SimConn } from "./conn.ts";
 import { atClose, atDial, atGrant } from "./invariants.ts";
-import { isKnown } from "./known.ts";
 import { Machine } from "./machine.ts";
 import { Mischief } from "./mischief.ts";
 import { longestPauseMs, type Plan } from "./plan.ts";
@@ -144,7 +143,7 @@ export class World implements ConnOwner {
     });
     if (this.plan.mischief === 0) return;
     const listener = (): unknown => {
-      if (!isKnown("selfReplacingListener") && this.mischief.strikes) {
+      if (this.mischief.strikes) {
         off();
         off = this.pool.on(name, listener);
       }
@@ -452,7 +451,7 @@ export class World implements ConnOwner {
       conn.doubtful = true; // it is closed for that
       throw error;
     }
-    if (this.mischief.strikes && !isKnown("nullUnblocked")) {
+    if (this.mischief.strikes) {
       conn.doubtful = true; // it may be blocked, and does not say so
       return JSON.parse("null");
     }
@@ -484,13 +483,8 @@ export class World implements ConnOwner {
     conn.doubtful = true;
     const { random } = this.machine;
     trace(() => `${name} of ${conn.name} misbehaves`);
-    const mayUse =
-      !(name === "maxLifetimeMs" && isKnown("agedMeanwhile")) && !(name === "bytesRead" && isKnown("countedLate"));
-    if (mayUse && random.chance(0.4)) this.mischief.use();
-    const hides = name === "maxStreams" && conn.slots === undefined && !conn.notifies && isKnown("unreadSlots");
-    const mayThrow =
-      !hides && !(name === "maxStreams" && isKnown("throwingSlots")) && !(name === "tags" && isKnown("throwingTags"));
-    if (mayThrow && random.chance(0.4)) throw this.mischief.fault();
+    if (random.chance(0.4)) this.mischief.use();
+    if (random.chance(0.4)) throw this.mischief.fault();
     return wrong;
   }
 }
