@@ -175,6 +175,14 @@ export class Core<K, C extends PoolConn> {
     return entry;
   }
 
+  /** A caller that does not wait has got nothing. */
+  noneFree(key: KeyPool<K, C>): void {
+    const counters = key.isAlive ? key.counters : this.keys.gone; // to ask its last conn may have closed it
+    counters.misses++;
+    counters.empty++;
+    this.available(key); // slots gained silently go to those who wait
+  }
+
   /** A conn that has gained a slot silently. */
   #pickGained(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
     while (filter === undefined && key.pending.waiters.head === undefined && this.selector.reread(key)) {

@@ -45,7 +45,7 @@ export class Entries<K, C extends PoolConn> {
   readonly #onClosed = told<Entry<K, C>>((entry) => this.#died(entry));
   /** The key of conns that are out with callers, who may keep them longer than the pool keeps their keys. */
   #nowhere: KeyPool<K, C> | undefined;
-  #releases = 0;
+  private releases = 0;
 
   constructor(timers: Timers, events: Events<K, C>, core: Core<K, C>) {
     this.#timers = timers;
@@ -94,7 +94,7 @@ export class Entries<K, C extends PoolConn> {
   add(entry: Entry<K, C>, key: KeyPool<K, C>): void {
     this.#change(entry, () => entry.put(key));
     if (this.#others.delete(entry.conn)) this.#held.set(entry.conn, entry); // it had been taken
-    entry.releaseSeq = ++this.#releases;
+    entry.releaseSeq = ++this.releases;
     key.enter(entry);
     this.core.selector.place(entry);
     key.learn(this.core.selector.slotsOf(entry));
@@ -140,7 +140,7 @@ export class Entries<K, C extends PoolConn> {
     if (entry.streams === 0) {
       this.idle++;
       entry.key.idleCount++;
-      entry.releaseSeq = ++this.#releases;
+      entry.releaseSeq = ++this.releases;
     }
     this.core.selector.ended(entry);
     return true;

@@ -91,7 +91,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   readonly showsLife: boolean;
   key: KeyPool<K, C>;
   /** `idle` and `leased` are both "ready", told apart by the stream count. */
-  #phase: typeof taken | typeof ready | typeof draining | typeof closed = taken;
+  private phase: typeof taken | typeof ready | typeof draining | typeof closed = taken;
   #reason: CloseReason | undefined = undefined;
   streams = 0;
   /** Streams that the conn took when it was last asked, under the key's cap. Written by the selector. */
@@ -127,23 +127,23 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   }
 
   get isReady(): boolean {
-    return this.#phase === ready;
+    return this.phase === ready;
   }
 
   get isOpen(): boolean {
-    return this.#phase === ready || this.#phase === draining;
+    return this.phase === ready || this.phase === draining;
   }
 
   get isIdle(): boolean {
-    return this.streams === 0 && this.#phase === ready;
+    return this.streams === 0 && this.phase === ready;
   }
 
   get isDraining(): boolean {
-    return this.#phase === draining;
+    return this.phase === draining;
   }
 
   get isTaken(): boolean {
-    return this.#phase === taken;
+    return this.phase === taken;
   }
 
   get isHeld(): boolean {
@@ -157,9 +157,9 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
 
   get state(): EntryState {
     const { streams, reason } = this;
-    if (this.#phase === ready) return streams === 0 ? { name: "idle" } : { name: "leased", streams };
-    if (this.#phase === draining) return { name: "draining", streams, reason };
-    return this.#phase === taken ? { name: "taken" } : { name: "closed", reason };
+    if (this.phase === ready) return streams === 0 ? { name: "idle" } : { name: "leased", streams };
+    if (this.phase === draining) return { name: "draining", streams, reason };
+    return this.phase === taken ? { name: "taken" } : { name: "closed", reason };
   }
 
   get extras(): EntryExtras<C> {
@@ -173,46 +173,46 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   }
 
   lease(): void {
-    if (this.#phase !== ready) cannot(this, "be leased");
+    if (this.phase !== ready) cannot(this, "be leased");
     this.streams++;
     this.uses++;
   }
 
   /** A stream has ended. On a conn that has closed meanwhile, nothing. */
   release(): void {
-    if (this.#phase === closed) return;
+    if (this.phase === closed) return;
     if (this.streams === 0) cannot(this, "be released");
     this.streams--;
     if (this.uses > this.streams) this.mustAskUnblocked = true; // not so after a stream of the pool's own
-    if (this.streams === 0 && this.#phase === draining) this.#phase = closed;
+    if (this.streams === 0 && this.phase === draining) this.phase = closed;
   }
 
   /** No new streams; closed as soon as none runs. The first reason stays. */
   drain(reason: CloseReason): void {
-    if (this.#phase === closed) return;
-    if (this.#phase === taken) cannot(this, "drain");
+    if (this.phase === closed) return;
+    if (this.phase === taken) cannot(this, "drain");
     this.#reason ??= reason;
-    this.#phase = this.streams === 0 ? closed : draining;
+    this.phase = this.streams === 0 ? closed : draining;
   }
 
   /** Closed now, whatever runs. */
   destroy(reason: CloseReason): void {
-    if (this.#phase === closed) return;
+    if (this.phase === closed) return;
     this.#reason ??= reason;
-    this.#phase = closed;
+    this.phase = closed;
     this.streams = 0;
   }
 
   /** The caller owns it from now on. */
   take(): void {
     if (!this.isIdle) cannot(this, "be taken");
-    this.#phase = taken;
+    this.phase = taken;
   }
 
   /** The pool's from now on. What `take` took keeps its age, uses and generation. */
   put(key: KeyPool<K, C>): void {
-    if (this.#phase !== taken) cannot(this, "be put");
-    this.#phase = ready;
+    if (this.phase !== taken) cannot(this, "be put");
+    this.phase = ready;
     this.key = key;
   }
 
@@ -295,7 +295,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   /** What filters, selections and `stats` see of it; `maxStreams` has been capped by the caller. */
   info(now: number, maxStreams: number): ConnInfo {
     return Object.freeze({
-      state: this.#phase === draining ? "draining" : this.streams === 0 ? "idle" : "leased",
+      state: this.phase === draining ? "draining" : this.streams === 0 ? "idle" : "leased",
       blocked: this.isHeld,
       streams: this.streams,
       maxStreams,

@@ -38,10 +38,7 @@ export class KeyTable<K, C extends PoolConn> {
   hash(key: K): unknown {
     const { hashKey } = this.#config;
     const hash = hashKey === undefined ? key : hashKey(key);
-    if (hash !== undefined) return hash;
-    throw new PoolTypeError(
-      hashKey === undefined ? "expected a key, got undefined" : "expected `hashKey` to return a Map key, got undefined",
-    );
+    return hash === undefined ? noKey(hashKey !== undefined) : hash;
   }
 
   find(hash: unknown): KeyPool<K, C> | undefined {
@@ -102,4 +99,10 @@ export class KeyTable<K, C extends PoolConn> {
     if (limits === undefined && configured === undefined) return this.rules;
     return { ...this.rules, ...limits, ...configured };
   }
+}
+
+function noKey(isHashed: boolean): never {
+  throw new PoolTypeError(
+    isHashed ? "expected `hashKey` to return a Map key, got undefined" : "expected a key, got undefined",
+  );
 }

@@ -95,16 +95,13 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
       checkOptions("tryAcquire's options", options, ["filter"]);
       checkFunction("filter", options.filter);
     }
-    if (this.#core.drain.isClosed) throw new PoolClosedError();
-    const { keys } = this.#core;
-    const found = keys.find(keys.hash(key));
+    const core = this.#core;
+    if (core.drain.isClosed) throw new PoolClosedError();
+    const found = core.keys.find(core.keys.hash(key));
     if (found === undefined) return undefined;
-    const entry = this.#core.tryLease(found, options?.filter);
+    const entry = core.tryLease(found, options?.filter);
     if (entry !== undefined) return this.#grant(entry, this.#leaks && LeakDetector.where());
-    const counters = found.isAlive ? found.counters : keys.gone; // to ask its last conn may have closed it
-    counters.misses++;
-    counters.empty++;
-    this.#core.available(found); // slots gained silently go to those who wait
+    core.noneFree(found);
     return undefined;
   }
 

@@ -21,8 +21,8 @@ export class Selector<K, C extends PoolConn> {
   /** Whether a conn must be validated before it is used. Absent: none ever must. */
   readonly #isDue: ((entry: Entry<K, C>) => boolean) | undefined;
   /** The conn to use is the first, or the last, of its list, always. */
-  readonly #takesFirst: boolean;
-  readonly #takesLast: boolean;
+  private readonly takesFirst: boolean;
+  private readonly takesLast: boolean;
   readonly #timers: Timers;
   readonly #entries: Entries<K, C>;
   /** What filters threw: the cause of a `NoMatchError`. */
@@ -36,25 +36,27 @@ export class Selector<K, C extends PoolConn> {
   ) {
     this.selection = selection;
     this.#isDue = isDue;
-    this.#takesFirst = selection === "oldest" && isDue === undefined;
-    this.#takesLast = selection === "newest" && isDue === undefined;
+    this.takesFirst = selection === "oldest" && isDue === undefined;
+    this.takesLast = selection === "newest" && isDue === undefined;
     this.#timers = timers;
     this.#entries = entries;
   }
 
   /** The conn to use next; the caller leases it before anything else happens. */
   pick(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
-    if (filter === undefined) {
-      let entry: Entry<K, C> | undefined;
-      if (this.#takesLast) entry = key.shared?.roomy.tail ?? key.idle.tail;
-      else if (this.#takesFirst) entry = key.shared?.roomy.head ?? key.idle.head;
-      else return this.#pickAsked(key);
-      if (entry === undefined || this.isFree(entry)) return entry;
-    }
-    return filter === undefined ? this.#pickAsked(key) : this.#search(key, filter, false);
+    const entry = filter === undefined ? this.first(key) : undefined;
+    return entry !== undefined && this.isFree(entry) ? entry : this.pickElse(key, filter);
   }
 
-  #pickAsked(key: KeyPool<K, C>): Entry<K, C> | undefined {
+  /** The conn to ask first, where that is simply the first or the last of its list. */
+  private first({ idle, shared }: KeyPool<K, C>): Entry<K, C> | undefined {
+    const list = shared === undefined || shared.roomy.head === undefined ? idle : shared.roomy;
+    if (this.takesLast) return list.tail;
+    return this.takesFirst ? list.head : undefined;
+  }
+
+  private pickElse(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
+    if (filter !== undefined) return this.#search(key, filter, false);
     for (let entry = this.#choose(key); entry !== undefined; entry = this.#choose(key)) {
       if (this.#isDue?.(entry)) {
         entry.list?.remove(entry);
@@ -123,7 +125,7 @@ export class Selector<K, C extends PoolConn> {
   place(entry: Entry<K, C>): void {
     const slots = entry.isReady && !entry.isHeld ? this.slotsOf(entry) : 0;
     if (!entry.isOpen) return; // to ask for its slots has closed it
-    const list = entry.isReady && !entry.isHeld && entry.streams < slots ? this.#listFor(entry) : undefined;
+    const list = entry.isReady && !entry.isHeld && entry.streams < slots ? this.listFor(entry) : undefined;
     if (entry.list === list) return;
     entry.list?.remove(entry);
     if (list === entry.key.idle) this.#pushIdle(entry);
@@ -132,7 +134,7 @@ export class Selector<K, C extends PoolConn> {
 
   /** A stream has begun on the conn that `pick` chose. */
   begun(entry: Entry<K, C>): void {
-    const list = entry.streams < entry.slots ? this.#listFor(entry) : undefined;
+    const list = entry.streams < entry.slots ? this.listFor(entry) : undefined;
     if (entry.list === list) return;
     entry.list?.remove(entry);
     list?.push(entry);
@@ -175,7 +177,7 @@ export class Selector<K, C extends PoolConn> {
     return key.shared;
   }
 
-  #listFor({ key, streams }: Entry<K, C>): List<Entry<K, C>> {
+  private listFor({ key, streams }: Entry<K, C>): List<Entry<K, C>> {
     if (streams === 0) return key.idle;
     const { roomy, byLoad } = key.shared ?? this.#shared(key);
     return byLoad?.of(streams) ?? roomy;
@@ -286,7 +288,7 @@ export class Selector<K, C extends PoolConn> {
     const { saysDraining } = entry;
     if (saysDraining !== false) return this.#refuse(entry, saysDraining ? "goaway" : "blocked");
     // A conn just dialed is free: only after its first stream is it asked, or once it has been in other hands.
-    const until = entry.mustAskUnblocked ? this.#askUnblocked(entry) : undefined;
+    const until = entry.mustAskUnblocked ? this.askUnblocked(entry) : undefined;
     const { maxStreams } = entry;
     const cap = entry.key.rules.maxStreams;
     entry.slots = maxStreams < cap ? maxStreams : cap;
@@ -295,7 +297,7 @@ export class Selector<K, C extends PoolConn> {
     return this.#skip(entry, until, list);
   }
 
-  #askUnblocked(entry: Entry<K, C>): PromiseLike<unknown> | undefined {
+  private askUnblocked(entry: Entry<K, C>): PromiseLike<unknown> | undefined {
     try {
       return entry.askUnblocked();
     } catch {
