@@ -130,29 +130,28 @@ export class Capacity<K, C extends PoolConn> {
   }
 
   /** Makes room for a conn that is put into `key`: a conn in the hand is worth a dial in flight; else an idle one goes. */
-  makeRoomForPut(key: KeyPool<K, C>): boolean {
-    const ofKey = () => key.usable + key.pending.dials.size;
-    const ofAll = () => this.#core.entries.open + this.#core.dialer.inFlight;
-    return (
-      this.#makeRoom(key, ofKey, key.rules.maxKeyConns, () => this.#core.selector.oldestIdle(key)) &&
-      this.#makeRoom(key, ofAll, this.#core.keys.rules.maxConns, () => this.#core.idleOrder.oldest())
-    );
-  }
-
-  #makeRoom(key: KeyPool<K, C>, used: () => number, limit: number, idle: () => Entry<K, C> | undefined): boolean {
-    while (used() >= limit) {
+  makeRoomForPut(key: KeyPool<K, C>): void {
+    while (!this.hasRoomForPut(key)) {
       const newest = key.pending.dials.tail;
       if (newest !== undefined) {
         this.#core.dialer.abandon(newest, "a conn was put in instead");
         continue;
       }
-      const before = used();
-      const oldest = idle();
-      if (oldest === undefined) return false;
+      const before = this.#usedForPut;
+      const oldest = this.keyHasRoom(key) ? this.#core.idleOrder.oldest() : this.#core.selector.oldestIdle(key);
+      if (oldest === undefined) return;
       this.#core.entries.drain(oldest, "evicted");
-      if (used() >= before) return false; // another stood in line for the place
+      if (this.#usedForPut >= before) return; // another stood in line for the place
     }
-    return true;
+  }
+
+  /** Whether the limits allow a conn that is there already. One that is being closed does not count: no other is dialed for it. */
+  hasRoomForPut(key: KeyPool<K, C>): boolean {
+    return this.keyHasRoom(key) && this.#usedForPut < this.#core.keys.rules.maxConns;
+  }
+
+  get #usedForPut(): number {
+    return this.#core.entries.open + this.#core.dialer.inFlight;
   }
 
   /** Evicts an idle conn of another key, the oldest, unless a place is on its way for each key in line. */

@@ -367,8 +367,7 @@ export class Core<K, C extends PoolConn> {
     const { dial } = this;
     if (dial === undefined || entry.uses === 0 || extras.isOutlived || !this.capacity.mayPrepare(key)) return false;
     extras.isOutlived = true;
-    this.dialer.start(key, dial, true, entry);
-    return true;
+    return this.dialer.start(key, dial, true, entry);
   }
 
   /** A key has appeared, or its rules have changed. */

@@ -23,10 +23,14 @@ export class Dialer<K, C extends PoolConn> {
     this.#core = core;
   }
 
-  start(key: KeyPool<K, C>, dial: Dial<K, C>, isBackground: boolean, replaces?: Entry<K, C>): void {
+  /** The caller has seen that the limits allow it. False: to ask the dial function for its slots has taken the place. */
+  start(key: KeyPool<K, C>, dial: Dial<K, C>, isBackground: boolean, replaces?: Entry<K, C>): boolean {
+    const { capacity } = this.#core;
+    const announced = attempt(() => dial.maxStreams);
+    const mayStill = key.isAlive && (isBackground ? capacity.mayPrepare(key) : capacity.mayDial(key));
+    if (!mayStill) return false;
+    const slots = key.expectedSlots(announced);
     const pending = key.ownPending();
-    const slots = key.expectedSlots(attempt(() => dial.maxStreams));
-    if (replaces !== undefined && !this.#core.capacity.mayPrepare(key)) return; // to ask may have taken the place
     const started = new PendingDial<K, C>(key, dial, slots, isBackground, replaces, this.#timers.now(), this);
     pending.addDial(started);
     key.counters.dials++;
@@ -40,6 +44,7 @@ export class Dialer<K, C extends PoolConn> {
       (conn) => this.#core.enter(() => this.#arrived(started, conn, generation)),
       (error: unknown) => this.#core.enter(() => this.#failed(started, error)),
     );
+    return true;
   }
 
   /** Nobody wants it any more: it stops counting at once, and what it still brings is closed. */

@@ -116,7 +116,7 @@ export class Dispatcher<K, C extends PoolConn> {
       this.#core.capacity.leaveLine(key);
       const dial = last?.waiter.request.dial;
       if (dial === undefined) return;
-      this.#core.dialer.start(key, dial, false);
+      if (!this.#core.dialer.start(key, dial, false)) return;
     }
     this.#core.capacity.leaveLine(key);
   }

@@ -94,17 +94,19 @@ export class MinIdle<K, C extends PoolConn> {
     for (const entry of kept?.outlived ?? []) {
       if (!entry.isIdle || key.idleCount > key.rules.minIdle) this.#core.entries.drain(entry, "retired");
     }
-    for (const warm of this.#warming.get(key) ?? []) if (this.#lacking(key, warm) <= 0) warm.resolve();
+    for (const warm of this.#warming.get(key) ?? []) {
+      if (this.#lacking(key, warm) <= 0) warm.resolve();
+      else if (warm.request.dial === undefined) warm.reject(noDial(key));
+    }
     this.#heldBack.delete(key);
     while (key.pending.backgroundDials < this.#wanted(key)) {
-      if (!this.#core.capacity.mayPrepare(key)) {
-        this.#heldBack.add(key);
-        return;
-      }
       const [warm] = this.#warming.get(key) ?? [];
       const dial = warm?.request.dial ?? this.#dial;
       if (dial === undefined) return;
-      this.#core.dialer.start(key, dial, true);
+      if (!this.#core.capacity.mayPrepare(key) || !this.#core.dialer.start(key, dial, true)) {
+        this.#heldBack.add(key);
+        return;
+      }
     }
   }
 
@@ -160,13 +162,8 @@ export class MinIdle<K, C extends PoolConn> {
     this.#warming.set(key, (this.#warming.get(key) ?? new Set()).add(warm));
     if (request.signal?.aborted)
       warm.reject(request.signal.reason); // by `hashKey` or `limits`, just now
-    else if (this.#lacking(key, warm) > 0) {
-      if (request.dial === undefined) {
-        warm.reject(new NoConnError(`there is no dial function to warm ${key.name} with`));
-      } else if (this.#core.backoffs.holdsNewcomers(key) && !request.waitForReady) {
-        warm.reject(key.pending.backoff?.error);
-      }
-    }
+    else if (this.#lacking(key, warm) > 0 && this.#core.backoffs.holdsNewcomers(key) && !request.waitForReady)
+      warm.reject(request.dial === undefined ? noDial(key) : key.pending.backoff?.error);
     return warm.promise;
   }
 
@@ -247,6 +244,10 @@ export class MinIdle<K, C extends PoolConn> {
     }
     this.#core.freed(key);
   }
+}
+
+function noDial<K, C extends PoolConn>({ name }: KeyPool<K, C>): NoConnError {
+  return new NoConnError(`there is no dial function to warm ${name} with: give one to the pool, or to warm`);
 }
 
 function keptMs<K, C extends PoolConn>({ rules: { expirationMs } }: KeyPool<K, C>): number {

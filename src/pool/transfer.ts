@@ -35,16 +35,16 @@ export class Transfer<K, C extends PoolConn> {
    */
   put(open: () => KeyPool<K, C> | undefined, conn: C, prefer: PutOptions["prefer"]): boolean {
     const { entries } = this.#core;
-    const known = entries.find(conn);
-    if (known !== undefined && !known.isTaken) return false; // it has died meanwhile
-    const key = open();
+    let key = open();
+    let entry = entries.find(conn); // after `limits`, which may have put the conn in itself
     if (key === undefined) {
-      known?.destroy("pool");
+      if (entry !== undefined && !entry.isTaken) return false;
+      entry?.destroy("pool");
       void outcome(() => conn.close());
       return false;
     }
-    let entry = known;
     try {
+      if (entry !== undefined && !entry.isTaken) return entry.isOpen; // it may have died meanwhile, too
       entry ??= entries.enlist(conn, key, this.generation);
       entry.mustAskUnblocked = true;
       entry.isDialed = false;
@@ -53,14 +53,16 @@ export class Transfer<K, C extends PoolConn> {
         return false;
       }
       if (prefer === "this") this.#replaceDialed(key);
-      const hasRoom = this.#objection(entry, key) === undefined && this.#core.capacity.makeRoomForPut(key);
+      if (this.#objection(entry, key) === undefined) this.#core.capacity.makeRoomForPut(key);
       // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
+      const home = open();
+      key = home ?? key;
+      const objection = home === undefined ? "pool" : this.#objection(entry, home);
       if (!entry.isTaken) return entry.isOpen;
-      const objection = this.#objection(entry, key) ?? (hasRoom ? undefined : "evicted");
-      const home = objection === undefined ? open() : undefined;
-      if (home === undefined) entries.refuse(entry, key, objection ?? "pool");
-      else this.#core.admit(entry, home);
-      return entry.isOpen;
+      const isWelcome = objection === undefined && key.isAlive && this.#core.capacity.hasRoomForPut(key);
+      if (isWelcome) this.#core.admit(entry, key);
+      else entries.refuse(entry, key, objection ?? "evicted");
+      return entry.isOpen || entry.isTaken; // somebody may have taken it already
     } finally {
       if (entry?.isTaken) entries.drop(entry); // `limits` threw: nothing may be left of the conn
       this.#core.serve(key);

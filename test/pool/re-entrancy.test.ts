@@ -242,3 +242,94 @@ test("a pool closed from inside a conn's close() keeps nothing that is being put
   assert.deepEqual([late.closes, pool.stats().open], [1, 0]);
   await soon(pool.close());
 });
+
+/** A conn that does something, once, when the pool first asks whether it drains. */
+function askedToDrain(surprise: () => void): ScriptedConn {
+  const conn = new ScriptedConn();
+  let isAsked = false;
+  Object.defineProperty(conn, "draining", {
+    get: () => {
+      if (!isAsked) {
+        isAsked = true;
+        surprise();
+      }
+      return false;
+    },
+  });
+  return conn;
+}
+
+test("conns that are put in while another is looked at leave no more conns than maxConns", async (t) => {
+  const { pool } = pooled(t, { maxConns: 1 });
+  const outer = askedToDrain(() => pool.put("b", new ScriptedConn()));
+  pool.put("a", outer);
+  await settle();
+  assert.equal(pool.stats().open, 1);
+});
+
+test("a dial function that takes the last place when it is asked for its slots is not called", async (t) => {
+  const { pool } = pooled(t, { maxConns: 1 });
+  const dial = scriptedDial();
+  let isAsked = false;
+  Object.defineProperty(dial, "maxStreams", {
+    get: () => {
+      if (!isAsked) {
+        isAsked = true;
+        pool.put("b", new ScriptedConn());
+      }
+      return 1;
+    },
+  });
+  const lease = pool.acquire("a", { dial });
+  assert.ok(pool.stats().open + pool.stats().dialing <= 1);
+  (await soon(lease)).release(); // the other key's conn has been evicted for it
+  assert.deepEqual([dial.count, pool.stats().open, pool.stats().closed.evicted], [1, 1, 1]);
+});
+
+test("a conn that `limits` puts in while it is being put in is held once", async (t) => {
+  const conn = new ScriptedConn();
+  let isAsked = false;
+  const { pool } = pooled(t, {
+    limits: () => {
+      if (!isAsked) {
+        isAsked = true;
+        pool.put("k", conn);
+      }
+      return {};
+    },
+  });
+  assert.equal(pool.put("k", conn), true);
+  assert.deepEqual([pool.stats().open, conn.closes], [1, 0]);
+  pool.clear();
+  await settle();
+  assert.deepEqual([pool.stats().open, conn.closes], [0, 1]);
+});
+
+test("a conn that is taken while it is being put in was put in", async (t) => {
+  const { pool } = pooled(t);
+  const conn = new ScriptedConn();
+  const waiter = pool.acquire("k", {
+    dial: () => new Promise(() => {}),
+    filter: () => {
+      pool.take("k");
+      return false;
+    },
+    timeoutMs: 1000,
+  });
+  const late = outcome(waiter);
+  assert.equal(pool.put("k", conn), true);
+  assert.deepEqual([pool.stats().open, conn.closes], [0, 0]);
+  await pool.close();
+  await settle();
+  assert.equal(late.state, "rejected");
+});
+
+test("warm without a dial function is NoConnError when the conn that it counted on goes", async (t) => {
+  let asked = 0;
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  pool.put("k", new ScriptedConn());
+  const warm = outcome(pool.warm("k", 1, { filter: () => asked++ === 0 }));
+  await settle();
+  assert.equal(warm.state, "rejected");
+  assert.match(String(warm.error), /no dial function/);
+});

@@ -414,10 +414,12 @@ export function configure(world: World, limits: Limits, key: string | undefined)
     conn.mayDrain = true; // over the new limits, perhaps
     conn.idleSince = Math.max(conn.idleSince, world.machine.now());
   }
+  world.configures = true;
   const done = guarded(world, () => {
     world.pool.configure(given, key);
     return true;
   });
+  world.configures = false;
   if (!done) undo(); // a callback threw before anything had changed
 }
 

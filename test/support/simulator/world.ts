@@ -68,6 +68,8 @@ export class World implements ConnOwner {
   /** Counts the groups of commands between which everything settles. */
   burst = 0;
   configuredAt = 0;
+  /** The limits are being changed. What a callback does before the pool knows the new ones is not judged by those. */
+  configures = false;
   /** A conn is on its way to the caller of `take`, who does not see it yet. */
   taking = 0;
   closing = false;
@@ -110,7 +112,7 @@ export class World implements ConnOwner {
   }
 
   #hash(key: string): string {
-    this.mischief.callback();
+    if (!this.configures) this.mischief.callback();
     return `#${key}`;
   }
 
