@@ -65,7 +65,8 @@ export class Core<K, C extends PoolConn> {
     this.entries = new Entries(this.timers, this.events, this);
     this.health = new Health(config, this.timers, this);
     const isDue = this.health.validates ? (entry: Entry<K, C>) => this.health.isDue(entry) : undefined;
-    this.selector = new Selector(config.selection, isDue, this.timers, this.entries);
+    const isTrusted = (entry: Entry<K, C>) => this.health.isTrusted(entry);
+    this.selector = new Selector(config.selection, isDue, isTrusted, this.timers, this.entries);
     this.idleOrder = new IdleOrder(this.timers, (entry) => this.enter(() => this.#expired(entry)));
     this.lifetimes = new Lifetimes(this.timers, this);
     this.dialer = new Dialer(this.timers, this.events, this);
@@ -292,6 +293,7 @@ export class Core<K, C extends PoolConn> {
   /** A conn has gone, or takes no streams any more. */
   left(entry: Entry<K, C>): void {
     this.health.stop(entry);
+    if (this.entries.open === 0) this.health.rest();
     this.minIdle.left(entry);
     this.freed(entry.key);
   }

@@ -52,7 +52,9 @@ export interface EntryExtras<C> {
   pingedAt?: number;
   /** What was known of the conn when a call last ended unanswered, where it cannot be asked. */
   unanswered?: { readonly bytesRead: number | undefined; readonly uses: number };
-  /** When its last stream ended. */
+  /** How often the process had stood still when the conn came, or last answered a ping. */
+  provenAtThaw?: number;
+  /** When its last stream ended, or it last answered a ping. */
   quietSince?: number;
   /** A sign of life has been asked for. */
   isPinged?: boolean;

@@ -1,7 +1,8 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import type { Reset, Validate } from "../options.ts";
+import { systemClock, wallNow } from "../runtime/clock.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
-import { type Timers, timer } from "../runtime/timers.ts";
+import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
@@ -16,6 +17,10 @@ const leastSilenceMs = 1_000;
 const pingEveryMs = 10_000;
 /** How long a conn has to answer a ping. */
 const pingTimeoutMs = 5_000;
+/** How often the clocks are looked at while conns are open that can show life. */
+const watchEveryMs = 5_000;
+/** A timer so late, or a wall clock so far ahead of the monotonic one, says that the process or the machine has stood still. */
+const frozenMs = 5_000;
 /** Slots that one validation promises at most: an infinite sum could never be taken back. */
 const mostSlots = 1e6;
 
@@ -27,6 +32,11 @@ export class Health<K, C extends PoolConn> {
   readonly #core: Core<K, C>;
   /** What ends each question that is being asked about a conn. */
   readonly #asking = new Map<Entry<K, C>, Set<() => void>>();
+  readonly #watch: Timer = timer(() => this.#core.enter(() => this.#lookAtClocks()));
+  /** How far the wall clock was ahead of the monotonic one when they were last looked at. */
+  #wallAhead = 0;
+  /** How often the process has gone on after it had stood still. */
+  #thaws = 0;
 
   constructor(
     options: { readonly validate?: Validate<C> | undefined; readonly reset?: Reset<C> | undefined },
@@ -140,7 +150,12 @@ export class Health<K, C extends PoolConn> {
       if (inARow) this.#core.entries.drain(entry, "silent");
       return;
     }
-    if (extras.isPinged || now - (extras.pingedAt ?? Number.NEGATIVE_INFINITY) < pingEveryMs) return;
+    if (now - (extras.pingedAt ?? Number.NEGATIVE_INFINITY) >= pingEveryMs) this.#suspect(entry);
+  }
+
+  /** A conn is skipped until it has answered a ping; one that does not is closed under its streams. */
+  #suspect(entry: Entry<K, C>): void {
+    if (entry.extras.isPinged) return;
     const answer = this.#ping(entry);
     this.#core.entries.hold(
       entry,
@@ -154,6 +169,58 @@ export class Health<K, C extends PoolConn> {
         this.#core.available(entry.key);
       },
     );
+  }
+
+  // After a stop of the process (SIGSTOP, a sleeping laptop, a frozen function) the peers may have gone without a word.
+
+  /** A conn has come that can show life: from now on the clocks are looked at. */
+  entered(entry: Entry<K, C>): void {
+    if (this.#thaws > 0) entry.extras.provenAtThaw = this.#thaws;
+    if (isArmed(this.#watch)) return;
+    this.#wallAhead = this.#readWallAhead();
+    this.#timers.arm(this.#watch, watchEveryMs);
+  }
+
+  /** No conn is left. */
+  rest(): void {
+    this.#timers.disarm(this.#watch);
+  }
+
+  #lookAtClocks(): void {
+    const hasStoodStill = this.#hasStoodStill();
+    this.#wallAhead = this.#readWallAhead();
+    this.#timers.arm(this.#watch, watchEveryMs);
+    if (hasStoodStill) this.#thawed();
+  }
+
+  #hasStoodStill(): boolean {
+    return this.#timers.now() - this.#watch.rank > frozenMs || this.#readWallAhead() - this.#wallAhead > frozenMs;
+  }
+
+  /** A clock that says nothing of the time of day says nothing of sleep. */
+  #readWallAhead(): number {
+    const { clock } = this.#timers;
+    return clock === systemClock || clock.wallNow !== undefined ? wallNow(clock) - clock.now() : 0;
+  }
+
+  /** Conns in use are pinged now, idle ones at their next use. */
+  #thawed(): void {
+    this.#thaws++;
+    for (const key of this.#core.keys) {
+      for (const entry of key.entries()) {
+        entry.mustAskUnblocked = true;
+        if (entry.isReady && !entry.isIdle && entry.canPing) this.#suspect(entry);
+      }
+    }
+  }
+
+  /** A conn is about to be used. False: it must show life first, or has been closed since it cannot. */
+  isTrusted(entry: Entry<K, C>): boolean {
+    if (this.#hasStoodStill()) this.#lookAtClocks();
+    if (this.#thaws === 0 || entry.extras.provenAtThaw === this.#thaws) return true;
+    if (entry.canPing) this.#suspect(entry);
+    else this.#core.entries.drain(entry, "silent");
+    return false;
   }
 
   /** Whether the conn shows life within a time: an answer, or any byte. Never rejects. */
@@ -181,6 +248,10 @@ export class Health<K, C extends PoolConn> {
     this.#timers.disarm(timeout);
     controller.abort();
     extras.isPinged = false;
+    if (isAlive) {
+      extras.provenAtThaw = this.#thaws;
+      extras.quietSince = this.#timers.now();
+    }
     extras.bytesSeen = entry.bytesRead;
     extras.owesSince = undefined;
     return isAlive;

@@ -25,8 +25,9 @@ export class Hooks<K, C extends PoolConn> {
   }
 
   /** A conn has come. */
-  entered({ canUnref, showsLife, key }: Entry<K, C>): void {
-    if (canUnref || showsLife) key.hasHooks = true;
+  entered(entry: Entry<K, C>): void {
+    if (entry.canUnref || entry.showsLife) entry.key.hasHooks = true;
+    if (entry.showsLife) this.#core.health.entered(entry);
   }
 
   /** Counts a stream. Returns whether the key may lack conns now. */

@@ -18,6 +18,8 @@ const rereads = 8;
  */
 export class Selector<K, C extends PoolConn> {
   readonly selection: Selection<C>;
+  /** Whether a conn that can show life need not do so before it is used. */
+  readonly #isTrusted: (entry: Entry<K, C>) => boolean;
   /** Whether a conn must be validated before it is used. Absent: none ever must. */
   readonly #isDue: ((entry: Entry<K, C>) => boolean) | undefined;
   /** The conn to use is the first, or the last, of its list, always. */
@@ -31,11 +33,13 @@ export class Selector<K, C extends PoolConn> {
   constructor(
     selection: Selection<C>,
     isDue: ((entry: Entry<K, C>) => boolean) | undefined,
+    isTrusted: (entry: Entry<K, C>) => boolean,
     timers: Timers,
     entries: Entries<K, C>,
   ) {
     this.selection = selection;
     this.#isDue = isDue;
+    this.#isTrusted = isTrusted;
     this.takesFirst = selection === "oldest" && isDue === undefined;
     this.takesLast = selection === "newest" && isDue === undefined;
     this.#timers = timers;
@@ -298,6 +302,7 @@ export class Selector<K, C extends PoolConn> {
   }
 
   private askUnblocked(entry: Entry<K, C>): PromiseLike<unknown> | undefined {
+    if (entry.showsLife && entry.streams === 0 && !this.#isTrusted(entry)) return undefined; // it is held, or closed
     try {
       return entry.askUnblocked();
     } catch {

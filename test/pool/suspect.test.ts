@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
-import { settle } from "../support/clock.ts";
+import { FakeClock, settle } from "../support/clock.ts";
 import { type Deferred, deferred, ScriptedConn } from "../support/conn.ts";
 import { outcome, rejection } from "../support/outcome.ts";
 import { call, pooled } from "../support/pool.ts";
@@ -17,14 +17,15 @@ class Living extends ScriptedConn {
   }
 }
 
-function livingPool(t: Parameters<typeof pooled>[0], options: { maxStreams?: number } = {}) {
+function livingPool(t: Parameters<typeof pooled>[0], options: { maxStreams?: number; clock?: FakeClock } = {}) {
   const conns: Living[] = [];
   const dial = () => {
     const conn = new Living({ maxStreams: options.maxStreams ?? 10 });
     conns.push(conn);
     return conn;
   };
-  return { ...pooled<Living>(t, { dial }), conns };
+  const { clock } = options;
+  return { ...pooled<Living>(t, { dial, ...(clock === undefined ? {} : { clock }) }), conns };
 }
 
 test("a call given up unanswered, with no byte from the conn meanwhile, makes it suspect: others are dialed, and it is pinged", async (t) => {
@@ -212,4 +213,73 @@ test("a conn that answers pings and counts no bytes owes an answer anew with eac
   await clock.advance(20_000);
   (await pool.acquire("k")).release({ unanswered: true }); // given up at once
   assert.equal(conn.pings, 0);
+});
+
+/** A clock beside whose time of day the machine can sleep. */
+class SleepyClock extends FakeClock {
+  #sleptMs = 0;
+
+  wallNow(): number {
+    return 1e12 + this.now() + this.#sleptMs;
+  }
+
+  sleep(ms: number): void {
+    this.#sleptMs += ms;
+  }
+}
+
+for (const [what, stop] of [
+  ["its process stood still", (clock: SleepyClock) => clock.stall(60_000)],
+  ["its machine slept", (clock: SleepyClock) => clock.sleep(60_000)],
+] as const) {
+  test(`after ${what}, no conn is trusted before it has shown life: the first call takes a ping or a dial, whichever is sooner`, async (t) => {
+    const clock = new SleepyClock();
+    const { pool, conns } = livingPool(t, { clock });
+    (await pool.acquire("dead")).release();
+    (await pool.acquire("living")).release();
+    const used = await pool.acquire("used");
+    stop(clock);
+    const [dead, living, busy] = conns;
+    assert.equal((await pool.acquire("dead")).conn, conns[3]);
+    assert.deepEqual([dead?.pings.length, living?.pings.length, busy?.pings.length], [1, 0, 1]);
+    const late = outcome(pool.acquire("living", { dial: () => new Promise(() => {}) }));
+    await settle();
+    assert.equal(late.state, "pending");
+    living?.pings[0]?.resolve();
+    await settle();
+    assert.equal(late.value?.conn, living);
+    late.value?.release();
+    assert.equal(pool.tryAcquire("living")?.conn, living); // it is asked once
+    await clock.advance(5000);
+    assert.deepEqual([dead?.closes, living?.closes, busy?.closes], [1, 0, 1]);
+    used.release();
+  });
+}
+
+test("after a standstill an idle conn that only counts bytes is closed: it cannot be asked", async (t) => {
+  const clock = new SleepyClock();
+  const conns: ScriptedConn[] = [];
+  const { pool } = pooled(t, {
+    clock,
+    dial: () => {
+      conns.push(Object.assign(new ScriptedConn(), { bytesRead: 0 }));
+      return conns.at(-1) ?? new ScriptedConn();
+    },
+  });
+  (await pool.acquire("k")).release();
+  clock.sleep(60_000);
+  const lease = await pool.acquire("k");
+  assert.deepEqual([lease.conn === conns[1], pool.stats().closed.silent], [true, 1]);
+  lease.release();
+});
+
+test("the clocks are looked at only while conns are open that can show life", async (t) => {
+  const { pool, clock } = livingPool(t);
+  assert.equal(clock.timers, 0);
+  (await pool.acquire("k")).release();
+  assert.equal(clock.timers, 1);
+  await clock.advance(60_000);
+  assert.deepEqual([clock.timers, pool.stats().idle], [1, 1]);
+  pool.clear();
+  assert.equal(clock.timers, 0);
 });
