@@ -113,6 +113,9 @@ export type Selection<C> = "oldest" | "newest" | "least-loaded" | "fastest" | Se
 /** Says whether a conn still works; throwing or rejecting says no. `signal` aborts when the answer is no longer waited for. */
 export type Validate<C> = (conn: C, options: { signal: AbortSignal }) => Promise<boolean>;
 
+/** Runs a conn's first RPC before anybody waits for it; throwing or rejecting fails its dial. `signal` aborts with the dial. */
+export type Prime<C> = (conn: C, options: { signal: AbortSignal }) => unknown;
+
 /** Makes a conn ready for its next use; throwing or rejecting closes it. */
 export type Reset<C> = (conn: C) => unknown;
 
@@ -120,6 +123,11 @@ export type Reset<C> = (conn: C) => unknown;
 export interface PoolOptions<K, C extends PoolConn> extends Limits {
   /** Dials for all keys, so that `pool.get(key)` is enough; also what `minIdle` and `warm` use. */
   readonly dial?: Dial<K, C> | undefined;
+  /**
+   * Called with each conn that the pool dials before somebody waits for it (replacements, `minIdle`, `warm`), and part of the
+   * dial: so the first RPC, which is slower (TLS resumption, a peer's cold caches), is not a caller's. Default: none.
+   */
+  readonly prime?: Prime<C> | undefined;
   /**
    * Makes a Map key of a key that is an object. It must take in everything that decides who is on the other end,
    * credentials included. Default: the key itself. `undefined` is no key.
@@ -148,6 +156,15 @@ export interface PoolOptions<K, C extends PoolConn> extends Limits {
   readonly name?: string | undefined;
   /** Default: the machine's monotonic clock. */
   readonly clock?: Clock | undefined;
+}
+
+/** Options of `clear`. */
+export interface ClearOptions {
+  /**
+   * Milliseconds over which the conns go, each at a random moment: one that was ever used goes when its replacement has
+   * come, and no caller waits for a dial, as at the end of a lifetime. Default 0: all of them drain now. Negative: refused.
+   */
+  readonly withinMs?: number | undefined;
 }
 
 /** Options of `acquire`, `use` and `warm`. */

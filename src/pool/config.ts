@@ -163,11 +163,22 @@ function backoffOf(rule: BackoffRule | undefined): Backoff | false {
   return rule === undefined ? false : Object.freeze({ ...rule, maxAttempts: countRow.option(rule.maxAttempts) });
 }
 
-const otherNames = ["dial", "hashKey", "limits", "selection", "validate", "reset", "name", "clock", "leakAfterMs"];
+const otherNames = [
+  "dial",
+  "hashKey",
+  "limits",
+  "selection",
+  "validate",
+  "reset",
+  "prime",
+  "name",
+  "clock",
+  "leakAfterMs",
+];
 
 /** The options of a pool, checked and complete. */
 export interface Config<K, C extends PoolConn>
-  extends Pick<PoolOptions<K, C>, "dial" | "hashKey" | "limits" | "validate" | "reset"> {
+  extends Pick<PoolOptions<K, C>, "dial" | "hashKey" | "limits" | "validate" | "reset" | "prime"> {
   readonly selection: Selection<C>;
   readonly name: string;
   readonly clock: Clock;
@@ -178,9 +189,9 @@ export interface Config<K, C extends PoolConn>
 /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
 export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Config<K, C> {
   checkOptions("the pool's options", options, [...limitNames, ...otherNames]);
-  const { dial, hashKey, limits, validate, reset, ...others } = options;
+  const { dial, hashKey, limits, validate, reset, prime, ...others } = options;
   const { selection = "newest", name = "pool", clock = systemClock, leakAfterMs = 0, ...rest } = others;
-  for (const [option, value] of Object.entries({ dial, hashKey, limits, validate, reset }))
+  for (const [option, value] of Object.entries({ dial, hashKey, limits, validate, reset, prime }))
     checkFunction(option, value);
   if (typeof selection !== "function") {
     checkOneOf("selection", selection, ["oldest", "newest", "least-loaded", "fastest"]);
@@ -190,7 +201,7 @@ export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Con
   checkTime("leakAfterMs", leakAfterMs);
   const rules = withLimits(defaultRules, rest);
   checkMinIdle(rules, dial);
-  return { dial, hashKey, limits, validate, reset, selection, name, clock, leakAfterMs, rules };
+  return { dial, hashKey, limits, validate, reset, prime, selection, name, clock, leakAfterMs, rules };
 }
 
 const acquireOptionNames = ["dial", "signal", "timeoutMs", "deadline", "filter", "waitForReady"];

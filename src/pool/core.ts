@@ -69,7 +69,7 @@ export class Core<K, C extends PoolConn> {
     this.selector = new Selector(config.selection, isDue, isTrusted, this.timers, this.entries);
     this.idleOrder = new IdleOrder(this.timers, (entry) => this.enter(() => this.#expired(entry)));
     this.lifetimes = new Lifetimes(this.timers, this);
-    this.dialer = new Dialer(this.timers, this.events, this);
+    this.dialer = new Dialer(config.prime, this.timers, this.events, this);
     this.queue = new WaitQueue(this.timers, this.events, this);
     this.backoffs = new Backoffs(this.timers, this);
     this.capacity = new Capacity(this);

@@ -1,6 +1,7 @@
 import { checkConn, show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
+import type { Prime } from "../options.ts";
 import { attempt, inNoContext, outcome } from "../runtime/guard.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
@@ -17,7 +18,10 @@ export class Dialer<K, C extends PoolConn> {
   readonly #events: Events<K, C>;
   readonly #core: Core<K, C>;
 
-  constructor(timers: Timers, events: Events<K, C>, core: Core<K, C>) {
+  readonly #prime: Prime<C> | undefined;
+
+  constructor(prime: Prime<C> | undefined, timers: Timers, events: Events<K, C>, core: Core<K, C>) {
+    this.#prime = prime;
     this.#timers = timers;
     this.#events = events;
     this.#core = core;
@@ -38,13 +42,28 @@ export class Dialer<K, C extends PoolConn> {
     const { dialTimeoutMs } = key.rules;
     if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#timers.arm(started, dialTimeoutMs);
     const { generation } = this.#core.transfer;
-    // A dial function that throws at once fails like one that rejects.
-    const arrival = inNoContext(() => new Promise<C>((resolve) => resolve(dial(key.key, { signal: started.signal }))));
+    const arrival = inNoContext(() => this.#dial(started));
     arrival.then(
       (conn) => this.#core.enter(() => this.#arrived(started, conn, generation)),
       (error: unknown) => this.#core.enter(() => this.#failed(started, error)),
     );
     return true;
+  }
+
+  /** A dial function that throws at once fails like one that rejects. */
+  async #dial({ key: { key }, dial, isBackground, signal }: PendingDial<K, C>): Promise<C> {
+    const conn = await dial(key, { signal });
+    if (!isBackground || this.#prime === undefined || signal.aborted) return conn;
+    try {
+      const abandoned = new Promise<never>((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      });
+      await Promise.race([this.#prime(conn, { signal }), abandoned]);
+      return conn;
+    } catch (error) {
+      discard(conn);
+      throw error;
+    }
   }
 
   /** Nobody wants it any more: it stops counting at once, and what it still brings is closed. */

@@ -22,10 +22,11 @@ export class Drain<K, C extends PoolConn> {
     return this.#shutdown !== undefined;
   }
 
-  /** All conns drain, dials are abandoned, backoffs end; waiters stay, and are dialed for again. */
-  clear(keys: readonly KeyPool<K, C>[]): void {
+  /** All conns drain, now or over a time; dials are abandoned, backoffs end; waiters stay, and are dialed for again. */
+  clear(keys: readonly KeyPool<K, C>[], withinMs: number): void {
     this.#stopDials(keys, "the key was cleared");
-    this.#drainAll(keys, "cleared");
+    if (withinMs === 0) this.#drainAll(keys, "cleared");
+    else for (const entry of entriesOf(keys)) this.#core.lifetimes.shorten(entry, Math.random() * withinMs);
     for (const key of keys) this.#core.serve(key);
   }
 

@@ -40,6 +40,8 @@ export interface EntryExtras<C> {
   lifetime?: Timer;
   /** How much of `lifetimeJitter` is taken off its lifetime. */
   jitter?: number;
+  /** When its lifetime ends at the latest, since its key was cleared. */
+  cutAt?: number;
   /** Its lifetime is over, and its replacement has been dialed. */
   isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */

@@ -253,10 +253,21 @@ export class Lifetimes<K, C extends PoolConn> {
   /** How long `entry` has to live as one of `key`'s, jitter taken off; infinite: for ever. */
   left(entry: Entry<K, C>, { rules }: KeyPool<K, C>): number {
     const lifeMs = entry.maxLifetimeMs ?? rules.maxLifetimeMs;
-    if (!(lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
+    const cutAt = entry.someExtras?.cutAt ?? Number.POSITIVE_INFINITY;
+    const isLimited = lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY;
+    if (!isLimited && cutAt === Number.POSITIVE_INFINITY) return cutAt;
+    const now = this.#timers.now();
+    if (!isLimited) return cutAt - now;
     const { extras } = entry;
     extras.jitter ??= Math.random(); // once: who asks twice gets one answer
-    return lifeMs * (1 - extras.jitter * rules.lifetimeJitter) - (this.#timers.now() - entry.openedAt);
+    const endsAt = entry.openedAt + lifeMs * (1 - extras.jitter * rules.lifetimeJitter);
+    return Math.min(endsAt, cutAt) - now;
+  }
+
+  /** Its lifetime ends in `ms`, if it would not end sooner. */
+  shorten(entry: Entry<K, C>, ms: number): void {
+    entry.extras.cutAt = this.#timers.now() + ms;
+    this.limit(entry);
   }
 
   /** Its time runs, by the rules of its key; or no more, if it has left. */

@@ -10,7 +10,16 @@ import {
 } from "../argument.ts";
 import type { Conn, Dial, Lease, PoolConn } from "../contract.ts";
 import { PoolClosedError, PoolTypeError } from "../errors.ts";
-import type { AcquireOptions, Filter, GetOptions, Limits, PoolOptions, PutOptions, UseOptions } from "../options.ts";
+import type {
+  AcquireOptions,
+  ClearOptions,
+  Filter,
+  GetOptions,
+  Limits,
+  PoolOptions,
+  PutOptions,
+  UseOptions,
+} from "../options.ts";
 import { wallNow } from "../runtime/clock.ts";
 import { checkAcquire, checkRequest, configOf, limitNames, limitsOf } from "./config.ts";
 import { Core } from "./core.ts";
@@ -167,22 +176,26 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /**
    * Every conn dialed so far drains, of one key or of all, and backoffs end; waiters stay and are dialed for again. For
-   * use after an outage, a failover, a rotation of credentials.
+   * use after an outage or a failover. With `withinMs` they make way one by one: for a rotation of credentials. Throws
+   * (`ERR_POOL_ARGUMENT`) for `clear(undefined)`, which is no key.
    */
-  clear(...keys: [key?: K]): void {
-    if (keys.length > 0 && keys[0] === undefined) {
+  clear(...args: [key?: K, options?: ClearOptions]): void {
+    const [key, options = {}] = args;
+    if (args.length > 0 && key === undefined) {
       throw new PoolTypeError("expected a key, got undefined: clear() without arguments clears all keys");
     }
-    this.#clear(keys[0]);
+    checkOptions("clear's options", options, ["withinMs"]);
+    checkTime("withinMs", options.withinMs ?? 0);
+    this.#clear(key, options.withinMs ?? 0);
   }
 
-  #clear(key: K | undefined): void {
+  #clear(key: K | undefined, withinMs: number): void {
     const { keys, transfer, drain, events } = this.#core;
     const hash = key === undefined ? undefined : keys.hash(key);
     const found = keys.find(hash);
     transfer.clear(hash);
     events.cleared.emit(() => ({ key }));
-    drain.clear(hash === undefined ? [...keys] : found === undefined ? [] : [found]);
+    drain.clear(hash === undefined ? [...keys] : found === undefined ? [] : [found], withinMs);
   }
 
   /**

@@ -3,8 +3,8 @@ import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
-import { manualDial, ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { nothingUnheard } from "../support/outcome.ts";
+import { deferred, manualDial, ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { nothingUnheard, outcome } from "../support/outcome.ts";
 import { pooled, useOnce } from "../support/pool.ts";
 
 nothingUnheard();
@@ -172,4 +172,77 @@ test("after maxUses streams a conn drains, and is closed when they have ended", 
   assert.equal(dial.conns[0]?.closes, 1);
   assert.equal(pool.stats().closed.retired, 1);
   four.release();
+});
+
+test("clear with withinMs replaces conns one by one: the old ones serve until new ones are there, and no caller waits", async (t) => {
+  const dial = scriptedDial({}, { manual: true });
+  const { pool, clock } = pooled(t, { dial });
+  const arrive = async () => {
+    for (const pending of dial.pending.splice(0)) pending.arrive();
+    await settle();
+  };
+  const leases = [0, 1, 2].map(() => pool.acquire("k"));
+  for (const _ of leases) {
+    await settle();
+    await arrive();
+  }
+  for (const lease of leases) (await lease).release();
+  const old = [...dial.conns];
+  pool.clear("k", { withinMs: 10_000 });
+  assert.deepEqual([pool.stats().idle, dial.count], [3, 3]);
+  for (let second = 0; second < 12; second++) {
+    await clock.advance(1000);
+    const lease = pool.tryAcquire("k");
+    assert.ok(lease !== undefined, `nobody waits in second ${second}`);
+    lease.release();
+    await arrive();
+  }
+  assert.deepEqual(
+    old.map(({ closes }) => closes),
+    [1, 1, 1],
+  );
+  assert.deepEqual([dial.count, pool.stats().idle, pool.stats().closed.retired], [6, 3, 3]);
+});
+
+test("clear with withinMs does not take back what was out with a caller, and lengthens no life", async (t) => {
+  const { pool, clock } = pooled(t, { dial: scriptedDial(), maxLifetimeMs: 1000, lifetimeJitter: 0 });
+  await useOnce(pool);
+  const taken = pool.take("k");
+  assert.ok(taken !== undefined);
+  await useOnce(pool);
+  pool.clear("k", { withinMs: 1e9 });
+  assert.equal(pool.put("k", taken), false);
+  await clock.advance(1000);
+  assert.deepEqual([pool.stats().closed.retired, pool.stats().dials], [1, 3]);
+  assert.throws(() => pool.clear("k", { withinMs: -1 }), { code: "ERR_POOL_ARGUMENT" });
+});
+
+test("a conn that is dialed before anybody waits is primed first; one that a caller waits for is not", async (t) => {
+  const primed: unknown[] = [];
+  const answer = deferred();
+  const prime = (conn: unknown, { signal }: { signal: AbortSignal }) => {
+    assert.equal(signal.aborted, false);
+    primed.push(conn);
+    return answer.promise;
+  };
+  const dial = scriptedDial();
+  const { pool, clock } = pooled(t, { dial, prime, maxLifetimeMs: 1000, lifetimeJitter: 0 });
+  await useOnce(pool);
+  assert.deepEqual(primed, []);
+  await clock.advance(1000);
+  assert.deepEqual([primed, dial.conns[0]?.closes], [[dial.conns[1]], 0]);
+  answer.resolve();
+  await settle();
+  assert.deepEqual([dial.conns[0]?.closes, pool.stats().idle], [1, 1]);
+});
+
+test("a conn whose priming fails, or is not done in time, is closed, and its dial has failed", async (t) => {
+  for (const prime of [() => Promise.reject(new Error("cold")), () => new Promise(() => {})]) {
+    const dial = scriptedDial();
+    const { pool, clock } = pooled(t, { dial, prime, dialTimeoutMs: 500 });
+    const warm = outcome(pool.warm("k"));
+    await clock.advance(500);
+    assert.equal(warm.state, "rejected");
+    assert.deepEqual([dial.conns[0]?.closes, pool.stats().dialErrors, pool.stats().open], [1, 1, 0]);
+  }
 });
