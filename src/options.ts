@@ -110,6 +110,22 @@ export type Select<C> = (conns: readonly C[], infos: readonly ConnInfo[]) => C |
  */
 export type Selection<C> = "oldest" | "newest" | "least-loaded" | "fastest" | Select<C>;
 
+/**
+ * In which order callers of a key are served that wait. `"fifo"`: as they came. `"codel"`: the same, until for `intervalMs` nobody has got
+ * a conn within `targetMs`. Then, until nobody waits, the newest are served first, who still have time for their call, and
+ * those that have waited longer than `targetMs` are refused with `QueueFullError` at once instead of when their time is up:
+ * controlled delay with adaptive LIFO (https://queue.acm.org/detail.cfm?id=2209336,
+ * https://queue.acm.org/detail.cfm?id=2839461). An object says it with times of its own.
+ */
+export type Queueing = "fifo" | "codel" | ControlledDelay;
+
+export interface ControlledDelay {
+  /** Milliseconds, over 0. Default 50. */
+  readonly targetMs?: number | undefined;
+  /** Milliseconds, over 0. Default 1000. */
+  readonly intervalMs?: number | undefined;
+}
+
 /** Says whether a conn still works; throwing or rejecting says no. `signal` aborts when the answer is no longer waited for. */
 export type Validate<C> = (conn: C, options: { signal: AbortSignal }) => Promise<boolean>;
 
@@ -137,6 +153,8 @@ export interface PoolOptions<K, C extends PoolConn> extends Limits {
   readonly limits?: ((key: K) => KeyLimits | undefined) | undefined;
   /** Which of a key's conns with room is taken. Default `"newest"`. */
   readonly selection?: Selection<C> | undefined;
+  /** Who is served first of those that wait. Default `"fifo"`. */
+  readonly queue?: Queueing | undefined;
   /**
    * Asked before a conn is used again that was not used for `validateAfterMs`; it holds a slot meanwhile, and the conn
    * gets no other stream. False, an error, or no answer within `dialTimeoutMs` closes the conn, and the caller gets

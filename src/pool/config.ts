@@ -13,7 +13,15 @@ import {
 } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
-import type { AcquireOptions, Backoff, KeyLimits, Limits, PoolOptions, Selection } from "../options.ts";
+import type {
+  AcquireOptions,
+  Backoff,
+  KeyLimits,
+  Limits,
+  PoolOptions,
+  Queueing,
+  Selection,
+} from "../options.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 
 /** More than any count; a small integer, since each call compares with it. */
@@ -163,11 +171,26 @@ function backoffOf(rule: BackoffRule | undefined): Backoff | false {
   return rule === undefined ? false : Object.freeze({ ...rule, maxAttempts: countRow.option(rule.maxAttempts) });
 }
 
+/** `queue: "codel"`, complete. */
+export type DelayRule = { readonly targetMs: number; readonly intervalMs: number };
+
+function delayRule(queue: Queueing): DelayRule | undefined {
+  if (typeof queue === "string") checkOneOf("queue", queue, ["fifo", "codel"]);
+  if (queue === "fifo") return undefined;
+  const given = queue === "codel" ? {} : queue;
+  checkOptions("queue", given, ["targetMs", "intervalMs"]);
+  const { targetMs = 50, intervalMs = 1000 } = given;
+  checkPause("queue.targetMs", targetMs);
+  checkPause("queue.intervalMs", intervalMs);
+  return { targetMs, intervalMs };
+}
+
 const otherNames = [
   "dial",
   "hashKey",
   "limits",
   "selection",
+  "queue",
   "validate",
   "reset",
   "prime",
@@ -180,6 +203,8 @@ const otherNames = [
 export interface Config<K, C extends PoolConn>
   extends Pick<PoolOptions<K, C>, "dial" | "hashKey" | "limits" | "validate" | "reset" | "prime"> {
   readonly selection: Selection<C>;
+  /** Absent: first come, first served. */
+  readonly delay: DelayRule | undefined;
   readonly name: string;
   readonly clock: Clock;
   readonly leakAfterMs: number;
@@ -190,7 +215,7 @@ export interface Config<K, C extends PoolConn>
 export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Config<K, C> {
   checkOptions("the pool's options", options, [...limitNames, ...otherNames]);
   const { dial, hashKey, limits, validate, reset, prime, ...others } = options;
-  const { selection = "newest", name = "pool", clock = systemClock, leakAfterMs = 0, ...rest } = others;
+  const { selection = "newest", queue = "fifo", name = "pool", clock = systemClock, leakAfterMs = 0, ...rest } = others;
   for (const [option, value] of Object.entries({ dial, hashKey, limits, validate, reset, prime }))
     checkFunction(option, value);
   if (typeof selection !== "function") {
@@ -201,7 +226,20 @@ export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Con
   checkTime("leakAfterMs", leakAfterMs);
   const rules = withLimits(defaultRules, rest);
   checkMinIdle(rules, dial);
-  return { dial, hashKey, limits, validate, reset, prime, selection, name, clock, leakAfterMs, rules };
+  return {
+    dial,
+    hashKey,
+    limits,
+    validate,
+    reset,
+    prime,
+    selection,
+    delay: delayRule(queue),
+    name,
+    clock,
+    leakAfterMs,
+    rules,
+  };
 }
 
 const acquireOptionNames = ["dial", "signal", "timeoutMs", "deadline", "filter", "waitForReady"];

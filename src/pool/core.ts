@@ -70,7 +70,7 @@ export class Core<K, C extends PoolConn> {
     this.idleOrder = new IdleOrder(this.timers, (entry) => this.enter(() => this.#expired(entry)));
     this.lifetimes = new Lifetimes(this.timers, this);
     this.dialer = new Dialer(config.prime, this.timers, this.events, this);
-    this.queue = new WaitQueue(this.timers, this.events, this);
+    this.queue = new WaitQueue(config.delay, this.timers, this.events, this);
     this.backoffs = new Backoffs(this.timers, this);
     this.capacity = new Capacity(this);
     this.minIdle = new MinIdle(config.dial, this);

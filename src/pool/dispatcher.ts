@@ -48,14 +48,17 @@ export class Dispatcher<K, C extends PoolConn> {
     const { pending } = key;
     const { selector, queue } = this.#core;
     if (pending.isBatching) return; // I/O has its turn first
-    if (pending.waiters.head === undefined || !(selector.hasFree(key) || selector.reread(key))) return;
+    const isReversed = queue.isOverloaded(key);
+    const { waiters } = pending;
+    if (waiters.head === undefined || !(selector.hasFree(key) || selector.reread(key))) return;
     let left = batch;
-    for (let waiter: Waiter<K, C> | undefined = pending.waiters.head; waiter !== undefined && selector.hasFree(key); ) {
+    let waiter = isReversed ? waiters.tail : waiters.head;
+    while (waiter !== undefined && selector.hasFree(key)) {
       const { filter } = waiter.request;
       const entry = selector.pick(key, filter);
-      const next: Waiter<K, C> | undefined = waiter.next;
+      const next: Waiter<K, C> | undefined = isReversed ? waiter.prev : waiter.next;
       if (!waiter.isWaiting) {
-        waiter = pending.waiters.head; // a callback removed it
+        waiter = isReversed ? waiters.tail : waiters.head; // a callback removed it
       } else if (entry !== undefined) {
         queue.serve(waiter, entry); // it hears of it when the slot has been counted
         this.#core.lease(entry);

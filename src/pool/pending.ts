@@ -195,6 +195,9 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   /** Undefined: this is the one record of all keys that rest. */
   readonly key: KeyPool<K, C> | undefined;
   readonly waiters: List<Waiter<K, C>> = new List();
+  /** For `queue: "codel"`: when nobody waited, or somebody got a conn soon; whether that is too long ago. Written by the wait queue. */
+  lastSoonAt = 0;
+  isOverloaded = false;
   /** Of the waiters, those that are worth a dial. Written by the wait queue. */
   wanting = 0;
   /** In flight, oldest first. */

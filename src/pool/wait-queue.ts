@@ -1,7 +1,8 @@
 import type { PoolConn } from "../contract.ts";
-import { WaitTimeoutError } from "../errors.ts";
+import { QueueFullError, WaitTimeoutError } from "../errors.ts";
 import { processAnchor } from "../runtime/clock.ts";
 import type { Timers } from "../runtime/timers.ts";
+import type { DelayRule } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { Events } from "./events.ts";
@@ -17,7 +18,11 @@ export class WaitQueue<K, C extends PoolConn> {
   readonly #events: Events<K, C>;
   readonly #core: Core<K, C>;
 
-  constructor(timers: Timers, events: Events<K, C>, core: Core<K, C>) {
+  /** For `queue: "codel"`. */
+  readonly #delay: DelayRule | undefined;
+
+  constructor(delay: DelayRule | undefined, timers: Timers, events: Events<K, C>, core: Core<K, C>) {
+    this.#delay = delay;
     this.#timers = timers;
     this.#events = events;
     this.#core = core;
@@ -42,23 +47,53 @@ export class WaitQueue<K, C extends PoolConn> {
   ): Waiter<K, C> {
     const waiter = new Waiter<K, C>(key, request, this.nextSeq(), give, resolve, reject, this);
     waiter.watch(this.#timers);
-    if (waiter.index >= 0 || this.#events.served.isActive || this.#events.waiting.isActive) {
+    const { served, waiting } = this.#events;
+    if (waiter.index >= 0 || this.#delay !== undefined || served.isActive || waiting.isActive) {
       waiter.since = this.#timers.now();
       waiter.dialedBefore = key.pending.dialedFor(waiter.since);
     }
     const pending = key.ownPending();
+    if (pending.waiters.size === 0 && waiter.since !== undefined) {
+      pending.lastSoonAt = waiter.since;
+      pending.isOverloaded = false;
+    }
     pending.waiters.push(waiter);
     if (waiter.wantsDial) pending.wanting++;
     if (this.size++ === 0) processAnchor().hold();
-    if (this.#events.waiting.isActive) this.#tellWaiting(key);
+    if (waiting.isActive) this.#tellWaiting(key);
     return waiter;
   }
 
   serve(waiter: Waiter<K, C>, entry: Entry<K, C>): void {
+    if (this.#delay !== undefined) this.#servedAfter(waiter, this.#delay);
     this.#leave(waiter);
     waiter.key.counters.served++;
     waiter.resolve(entry);
     if (waiter.since !== undefined && this.#events.served.isActive) this.#tellServed(waiter, entry);
+  }
+
+  #servedAfter({ key: { pending }, since }: Waiter<K, C>, { targetMs }: DelayRule): void {
+    const now = this.#timers.now();
+    if (!pending.isOverloaded && now - (since ?? now) <= targetMs) pending.lastSoonAt = now;
+  }
+
+  /** Whether the newest waiters are served first. Refuses those then that have waited too long. */
+  isOverloaded(key: KeyPool<K, C>): boolean {
+    const { pending } = key;
+    if (this.#delay === undefined || pending.waiters.size === 0) return false;
+    const { targetMs, intervalMs } = this.#delay;
+    const now = this.#timers.now();
+    if (!pending.isOverloaded && now - pending.lastSoonAt <= intervalMs) return false;
+    key.ownPending().isOverloaded = true;
+    for (let waiter = pending.waiters.head; waiter !== undefined; waiter = pending.waiters.head) {
+      const ms = waitedMs(waiter, now);
+      if (ms <= targetMs) break;
+      const message =
+        `${key.name} is overloaded: this caller waited ${Math.round(ms)} ms, and nobody has got a conn within ${targetMs} ms for ` +
+        `over ${intervalMs} ms (\`queue\`); the newest are served first`;
+      this.refuse(waiter, new QueueFullError(message));
+    }
+    return true;
   }
 
   // Apart from their callers: a closure in those would cost an allocation at each call, made or not.
