@@ -97,7 +97,7 @@ export class Capacity<K, C extends PoolConn> {
 
   /** The first in line for which there is a place: where only its own conns are idle, the second may have one. */
   get next(): KeyPool<K, C> | undefined {
-    if (!this.#hasRoomToDial) return undefined;
+    if (this.lineIsEmpty || !this.#hasRoomToDial) return undefined;
     for (const key of this.#dialLine) return key;
     const { first, second } = this.#line;
     if (first === undefined || this.#hasPlaceFor(first)) return first?.key;
@@ -109,6 +109,7 @@ export class Capacity<K, C extends PoolConn> {
    * ever: after so many streams it gives one up, and goes behind.
    */
   mustYield(entry: Entry<K, C>): boolean {
+    if (this.#line.size === 0) return false;
     const { key } = entry;
     const { first, second } = this.#line;
     this.#releasesWithoutProgress++;
