@@ -13,15 +13,7 @@ import {
 } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
-import type {
-  AcquireOptions,
-  Backoff,
-  KeyLimits,
-  Limits,
-  PoolOptions,
-  Queueing,
-  Selection,
-} from "../options.ts";
+import type { AcquireOptions, Backoff, KeyLimits, Limits, PoolOptions, Queueing, Selection } from "../options.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 
 /** More than any count; a small integer, since each call compares with it. */

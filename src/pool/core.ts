@@ -10,7 +10,7 @@ import { Dialer } from "./dialer.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { Drain } from "./drain.ts";
 import { Entries } from "./entries.ts";
-import type { Entry } from "./entry.ts";
+import type { Entry, SignsOfLife } from "./entry.ts";
 import { type Events, makeEvents } from "./events.ts";
 import { IdleOrder, Lifetimes } from "./expiry.ts";
 import { Health } from "./health.ts";
@@ -65,7 +65,7 @@ export class Core<K, C extends PoolConn> {
     this.entries = new Entries(this.timers, this.events, this);
     this.health = new Health(config, this.timers, this);
     const isDue = this.health.validates ? (entry: Entry<K, C>) => this.health.isDue(entry) : undefined;
-    const isTrusted = (entry: Entry<K, C>) => this.health.isTrusted(entry);
+    const isTrusted = (entry: Entry<K, C>, life: SignsOfLife) => this.health.isTrusted(entry, life);
     this.selector = new Selector(config.selection, isDue, isTrusted, this.timers, this.entries);
     this.idleOrder = new IdleOrder(this.timers, (entry) => this.enter(() => this.#expired(entry)));
     this.lifetimes = new Lifetimes(this.timers, this);

@@ -46,24 +46,28 @@ export interface EntryExtras<C> {
   isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
-  /** `bytesRead` when a call last began or ended unanswered, or a ping ended. */
-  bytesSeen?: number | undefined;
-  /** Since when no byte has come though a call runs, or has ended unanswered. */
-  owesSince?: number | undefined;
-  /** When a sign of life was last asked for. */
-  pingedAt?: number;
   /** What was known of the conn when a call last ended unanswered, where it cannot be asked. */
-  unanswered?: { readonly bytesRead: number | undefined; readonly uses: number };
-  /** How often the process had stood still when the conn came, or last answered a ping. */
-  provenAtThaw?: number;
-  /** When its last stream ended, or it last answered a ping. */
-  quietSince?: number;
-  /** A sign of life has been asked for. */
-  isPinged?: boolean;
+  unanswered?: { readonly bytesRead: number; readonly uses: number };
   /** What a caller gave as the reason for discarding it. */
   cause?: unknown;
   /** The filter of the waiter that it was dialed for, and that it does not pass. */
   failedFilter?: Filter<C> | undefined;
+}
+
+/** What is known of whether the peer is there. Its fields are numbers always, which V8 writes in place. Written by `Health`. */
+export class SignsOfLife {
+  /** `bytesRead` when a call last began or ended unanswered, or a ping ended; NaN: it does not count them. */
+  bytesSeen: number = Number.NaN;
+  /** Since when no byte has come though a call runs, or has ended unanswered; NaN: nothing is owed. */
+  owesSince: number = Number.NaN;
+  /** When its last stream ended, or it last answered a ping; NaN: neither. */
+  quietSince: number = Number.NaN;
+  /** When a sign of life was last asked for. */
+  pingedAt: number = Number.NEGATIVE_INFINITY;
+  /** A sign of life has been asked for, and the answer is awaited. */
+  isPinged = false;
+  /** How often the process had stood still when the conn came, or last answered a ping. */
+  provenAtThaw = 0;
 }
 
 /**
@@ -91,8 +95,8 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   readonly conn: C;
   /** The conn can let the process go while it runs no stream. */
   readonly canUnref: boolean;
-  /** The conn counts the bytes that come, or answers pings. */
-  readonly showsLife: boolean;
+  /** Absent: the conn neither counts the bytes that come nor answers pings. */
+  readonly life: SignsOfLife | undefined;
   key: KeyPool<K, C>;
   /** `idle` and `leased` are both "ready", told apart by the stream count. */
   private phase: typeof taken | typeof ready | typeof draining | typeof closed = taken;
@@ -124,7 +128,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   constructor(conn: C, key: KeyPool<K, C>, generation: number, openedAt: number) {
     this.conn = conn;
     this.canUnref = attempt(() => conn.ref) !== undefined;
-    this.showsLife = attempt(() => conn.bytesRead ?? conn.ping) !== undefined;
+    this.life = attempt(() => conn.bytesRead ?? conn.ping) === undefined ? undefined : new SignsOfLife();
     this.key = key;
     this.generation = generation;
     this.openedAt = Math.ceil(openedAt);
@@ -248,9 +252,14 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
     return isThenable(until) ? until : undefined;
   }
 
-  /** Bytes, or frames, that have come from the peer; `undefined`: not counted. */
-  get bytesRead(): number | undefined {
-    return attempt(() => this.conn.bytesRead);
+  /** Bytes, or frames, that have come from the peer; NaN: not counted. */
+  get bytesRead(): number {
+    try {
+      const { bytesRead } = this.conn;
+      return typeof bytesRead === "number" ? bytesRead : Number.NaN;
+    } catch {
+      return Number.NaN;
+    }
   }
 
   get canPing(): boolean {

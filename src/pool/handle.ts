@@ -197,7 +197,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
         return value;
       },
       failed: (error) => {
-        if (entry.showsLife) core.unanswered(entry); // an error that the peer has sent is a sign of life
+        if (entry.life !== undefined) core.unanswered(entry); // an error that the peer has sent is a sign of life
         core.release(entry);
         throw error;
       },
@@ -277,7 +277,7 @@ class PooledStream<I, O, K, C extends PoolConn> implements Stream<I, O> {
     };
     const fail = (error: unknown): never => {
       const entry = this.#entry;
-      if (entry?.showsLife) this.#core.unanswered(entry); // what the peer has sent is a sign of life
+      if (entry?.life !== undefined) this.#core.unanswered(entry); // what the peer has sent is a sign of life
       this.#end();
       throw error;
     };

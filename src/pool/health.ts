@@ -4,7 +4,7 @@ import { systemClock, wallNow } from "../runtime/clock.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
-import type { Entry } from "./entry.ts";
+import type { Entry, SignsOfLife } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
 
 /** A conn that was never used is not asked sooner than this after it came, whatever `validateAfterMs` says. */
@@ -17,9 +17,9 @@ const leastSilenceMs = 1_000;
 const pingEveryMs = 10_000;
 /** How long a conn has to answer a ping. */
 const pingTimeoutMs = 5_000;
-/** How often the clocks are looked at while conns are open that can show life. */
+/** How often the clock is looked at while conns are open that can show life. */
 const watchEveryMs = 5_000;
-/** A timer so late, or a wall clock so far ahead of the monotonic one, says that the process or the machine has stood still. */
+/** If that happens so much later, the process or the machine has stood still. */
 const frozenMs = 5_000;
 /** Slots that one validation promises at most: an infinite sum could never be taken back. */
 const mostSlots = 1e6;
@@ -32,9 +32,9 @@ export class Health<K, C extends PoolConn> {
   readonly #core: Core<K, C>;
   /** What ends each question that is being asked about a conn. */
   readonly #asking = new Map<Entry<K, C>, Set<() => void>>();
-  readonly #watch: Timer = timer(() => this.#core.enter(() => this.#lookAtClocks()));
-  /** How far the wall clock was ahead of the monotonic one when they were last looked at. */
-  #wallAhead = 0;
+  readonly #watch: Timer = timer(() => this.#core.enter(() => this.#lookAtClock()));
+  /** The time of day when it was last looked at. */
+  #lookedAt = 0;
   /** How often the process has gone on after it had stood still. */
   #thaws = 0;
 
@@ -123,12 +123,13 @@ export class Health<K, C extends PoolConn> {
 
   /** A first stream has begun. A conn that was quiet for long is asked for a sign of life along with it: nobody waits for that. */
   began(entry: Entry<K, C>): void {
-    const { extras, bytesRead } = entry;
-    if (bytesRead === undefined || bytesRead !== extras.bytesSeen) extras.owesSince = undefined;
-    extras.bytesSeen = bytesRead;
-    extras.owesSince ??= this.#timers.now();
-    const quietMs = extras.quietSince === undefined ? 0 : this.#timers.now() - extras.quietSince;
-    if (quietMs >= longQuietMs && entry.canPing) void this.#ping(entry).then((isAlive) => this.#probed(entry, isAlive));
+    const { life, bytesRead } = entry;
+    if (life === undefined) return;
+    const now = this.#timers.now();
+    if (bytesRead !== life.bytesSeen || Number.isNaN(life.owesSince)) life.owesSince = now;
+    life.bytesSeen = bytesRead;
+    if (now - life.quietSince >= longQuietMs && entry.canPing)
+      void this.#ping(entry, life).then((isAlive) => this.#probed(entry, isAlive));
   }
 
   /**
@@ -137,26 +138,30 @@ export class Health<K, C extends PoolConn> {
    * asked is closed at its second such call in a row.
    */
   unanswered(entry: Entry<K, C>): void {
-    const { extras, bytesRead } = entry;
+    const { life, bytesRead } = entry;
     const now = this.#timers.now();
-    const isSilent = bytesRead === undefined || bytesRead === extras.bytesSeen;
-    extras.bytesSeen = bytesRead;
-    if (!isSilent) extras.owesSince = now;
-    if (!isSilent || now - (extras.owesSince ?? Number.NEGATIVE_INFINITY) < leastSilenceMs) return;
-    if (!entry.canPing) {
-      const last = extras.unanswered;
-      const inARow = last !== undefined && last.bytesRead === bytesRead && entry.uses - last.uses <= 1;
-      extras.unanswered = { bytesRead, uses: entry.uses };
-      if (inARow) this.#core.entries.drain(entry, "silent");
-      return;
+    if (life !== undefined) {
+      const isSilent = Number.isNaN(bytesRead) || bytesRead === life.bytesSeen;
+      life.bytesSeen = bytesRead;
+      if (!isSilent) life.owesSince = now;
+      if (!isSilent || now - life.owesSince < leastSilenceMs) return;
     }
-    if (now - (extras.pingedAt ?? Number.NEGATIVE_INFINITY) >= pingEveryMs) this.#suspect(entry);
+    if (life === undefined || !entry.canPing) this.#unansweredUnasked(entry, bytesRead);
+    else if (now - life.pingedAt >= pingEveryMs) this.#suspect(entry, life);
+  }
+
+  #unansweredUnasked(entry: Entry<K, C>, bytesRead: number): void {
+    const { extras, uses } = entry;
+    const last = extras.unanswered;
+    const inARow = last !== undefined && Object.is(last.bytesRead, bytesRead) && uses - last.uses <= 1;
+    extras.unanswered = { bytesRead, uses };
+    if (inARow) this.#core.entries.drain(entry, "silent");
   }
 
   /** A conn is skipped until it has answered a ping; one that does not is closed under its streams. */
-  #suspect(entry: Entry<K, C>): void {
-    if (entry.extras.isPinged) return;
-    const answer = this.#ping(entry);
+  #suspect(entry: Entry<K, C>, life: SignsOfLife): void {
+    if (life.isPinged) return;
+    const answer = this.#ping(entry, life);
     this.#core.entries.hold(
       entry,
       () =>
@@ -173,12 +178,10 @@ export class Health<K, C extends PoolConn> {
 
   // After a stop of the process (SIGSTOP, a sleeping laptop, a frozen function) the peers may have gone without a word.
 
-  /** A conn has come that can show life: from now on the clocks are looked at. */
-  entered(entry: Entry<K, C>): void {
-    if (this.#thaws > 0) entry.extras.provenAtThaw = this.#thaws;
-    if (isArmed(this.#watch)) return;
-    this.#wallAhead = this.#readWallAhead();
-    this.#timers.arm(this.#watch, watchEveryMs);
+  /** A conn has come that can show life: from now on the clock is looked at. */
+  entered(life: SignsOfLife): void {
+    life.provenAtThaw = this.#thaws;
+    if (!isArmed(this.#watch)) this.#lookAtClock(true);
   }
 
   /** No conn is left. */
@@ -186,21 +189,21 @@ export class Health<K, C extends PoolConn> {
     this.#timers.disarm(this.#watch);
   }
 
-  #lookAtClocks(): void {
-    const hasStoodStill = this.#hasStoodStill();
-    this.#wallAhead = this.#readWallAhead();
+  #lookAtClock(isFirst = false): void {
+    const hasStoodStill = !isFirst && this.#hasStoodStill();
+    this.#lookedAt = this.#wallNow();
     this.#timers.arm(this.#watch, watchEveryMs);
     if (hasStoodStill) this.#thawed();
   }
 
   #hasStoodStill(): boolean {
-    return this.#timers.now() - this.#watch.rank > frozenMs || this.#readWallAhead() - this.#wallAhead > frozenMs;
+    return this.#wallNow() - this.#lookedAt > watchEveryMs + frozenMs;
   }
 
-  /** A clock that says nothing of the time of day says nothing of sleep. */
-  #readWallAhead(): number {
+  /** The time of day, which goes on while the machine sleeps; a clock that has none is asked for its own time. */
+  #wallNow(): number {
     const { clock } = this.#timers;
-    return clock === systemClock || clock.wallNow !== undefined ? wallNow(clock) - clock.now() : 0;
+    return clock === systemClock || clock.wallNow !== undefined ? wallNow(clock) : clock.now();
   }
 
   /** Conns in use are pinged now, idle ones at their next use. */
@@ -208,35 +211,35 @@ export class Health<K, C extends PoolConn> {
     this.#thaws++;
     for (const key of this.#core.keys) {
       for (const entry of key.entries()) {
+        const { life } = entry;
         entry.mustAskUnblocked = true;
-        if (entry.isReady && !entry.isIdle && entry.canPing) this.#suspect(entry);
+        if (life !== undefined && entry.isReady && !entry.isIdle && entry.canPing) this.#suspect(entry, life);
       }
     }
   }
 
   /** A conn is about to be used. False: it must show life first, or has been closed since it cannot. */
-  isTrusted(entry: Entry<K, C>): boolean {
-    if (this.#hasStoodStill()) this.#lookAtClocks();
-    if (this.#thaws === 0 || entry.extras.provenAtThaw === this.#thaws) return true;
-    if (entry.canPing) this.#suspect(entry);
+  isTrusted(entry: Entry<K, C>, life: SignsOfLife): boolean {
+    if (this.#hasStoodStill()) this.#lookAtClock();
+    if (life.provenAtThaw === this.#thaws) return true;
+    if (entry.canPing) this.#suspect(entry, life);
     else this.#core.entries.drain(entry, "silent");
     return false;
   }
 
   /** Whether the conn shows life within a time: an answer, or any byte. Never rejects. */
-  async #ping(entry: Entry<K, C>): Promise<boolean> {
-    const { extras } = entry;
+  async #ping(entry: Entry<K, C>, life: SignsOfLife): Promise<boolean> {
     const before = entry.bytesRead;
     const controller = new AbortController();
-    extras.isPinged = true;
-    extras.pingedAt = this.#timers.now();
+    life.isPinged = true;
+    life.pingedAt = this.#timers.now();
     let settle = (_isAlive: boolean) => {};
     const over = new Promise<boolean>((resolve) => {
       settle = resolve;
     });
     const timeout = timer(() => {
       // An event loop that was held up reads what has come in its next turn: that is asked for first.
-      setImmediate(() => setImmediate(() => settle(before !== undefined && entry.bytesRead !== before)));
+      setImmediate(() => setImmediate(() => settle(!Object.is(entry.bytesRead, before))));
     });
     this.#timers.arm(timeout, pingTimeoutMs);
     const forget = this.#asked(entry, () => {
@@ -247,13 +250,13 @@ export class Health<K, C extends PoolConn> {
     forget();
     this.#timers.disarm(timeout);
     controller.abort();
-    extras.isPinged = false;
+    life.isPinged = false;
     if (isAlive) {
-      extras.provenAtThaw = this.#thaws;
-      extras.quietSince = this.#timers.now();
+      life.provenAtThaw = this.#thaws;
+      life.quietSince = this.#timers.now();
     }
-    extras.bytesSeen = entry.bytesRead;
-    extras.owesSince = undefined;
+    life.bytesSeen = entry.bytesRead;
+    life.owesSince = Number.NaN;
     return isAlive;
   }
 

@@ -21,13 +21,13 @@ export class Hooks<K, C extends PoolConn> {
       this.#core.selector.selection === "fastest" ||
       minIdle > 0 ||
       maxUses < unlimited ||
-      key.entries().some(({ canUnref, showsLife }) => canUnref || showsLife);
+      key.entries().some(({ canUnref, life }) => canUnref || life !== undefined);
   }
 
   /** A conn has come. */
   entered(entry: Entry<K, C>): void {
-    if (entry.canUnref || entry.showsLife) entry.key.hasHooks = true;
-    if (entry.showsLife) this.#core.health.entered(entry);
+    if (entry.canUnref || entry.life !== undefined) entry.key.hasHooks = true;
+    if (entry.life !== undefined) this.#core.health.entered(entry.life);
   }
 
   /** Counts a stream. Returns whether the key may lack conns now. */
@@ -39,7 +39,7 @@ export class Hooks<K, C extends PoolConn> {
     this.#core.entries.lease(entry);
     if (entry.canUnref && entry.streams === 1) entry.holdProcess(true);
     if (entry.uses >= maxUses) this.#core.entries.drain(entry, "retired");
-    if (entry.showsLife && entry.streams === 1) this.#core.health.began(entry); // asks the conn, which may use the pool
+    if (entry.life !== undefined && entry.streams === 1) this.#core.health.began(entry); // asks the conn, which may use the pool
     return minIdle > 0;
   }
 
@@ -53,7 +53,7 @@ export class Hooks<K, C extends PoolConn> {
   /** After a stream has been uncounted. */
   released(entry: Entry<K, C>): void {
     if (entry.canUnref && entry.isIdle) entry.holdProcess(false);
-    if (entry.showsLife && entry.isIdle) entry.extras.quietSince = this.#core.timers.now();
+    if (entry.life !== undefined && entry.isIdle) entry.life.quietSince = this.#core.timers.now();
     this.#core.health.reset(entry);
   }
 }

@@ -4,7 +4,7 @@ import { isThenable } from "../runtime/guard.ts";
 import { type Linked, List } from "../runtime/list.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { Entries } from "./entries.ts";
-import type { Entry } from "./entry.ts";
+import type { Entry, SignsOfLife } from "./entry.ts";
 import type { KeyPool, SharedLists } from "./key-pool.ts";
 
 /** Conns that `"fastest"` compares at a choice; those that lose go to the end, so that each has its turn. */
@@ -19,7 +19,7 @@ const rereads = 8;
 export class Selector<K, C extends PoolConn> {
   readonly selection: Selection<C>;
   /** Whether a conn that can show life need not do so before it is used. */
-  readonly #isTrusted: (entry: Entry<K, C>) => boolean;
+  readonly #isTrusted: (entry: Entry<K, C>, life: SignsOfLife) => boolean;
   /** Whether a conn must be validated before it is used. Absent: none ever must. */
   readonly #isDue: ((entry: Entry<K, C>) => boolean) | undefined;
   /** The conn to use is the first, or the last, of its list, always. */
@@ -33,7 +33,7 @@ export class Selector<K, C extends PoolConn> {
   constructor(
     selection: Selection<C>,
     isDue: ((entry: Entry<K, C>) => boolean) | undefined,
-    isTrusted: (entry: Entry<K, C>) => boolean,
+    isTrusted: (entry: Entry<K, C>, life: SignsOfLife) => boolean,
     timers: Timers,
     entries: Entries<K, C>,
   ) {
@@ -302,7 +302,8 @@ export class Selector<K, C extends PoolConn> {
   }
 
   private askUnblocked(entry: Entry<K, C>): PromiseLike<unknown> | undefined {
-    if (entry.showsLife && entry.streams === 0 && !this.#isTrusted(entry)) return undefined; // it is held, or closed
+    const { life } = entry;
+    if (life !== undefined && entry.streams === 0 && !this.#isTrusted(entry, life)) return undefined; // it is held, or closed
     try {
       return entry.askUnblocked();
     } catch {
