@@ -266,3 +266,25 @@ test("a waiter whose dial brought a conn that drains already starts no second di
   assert.equal(dial.count, 1);
   assert.equal(waiter.state, "rejected");
 });
+
+test("a burst in a cold key whose conns are exclusive costs one dial each, and nobody waits longer than for a dial", async (t) => {
+  const dialMs = 150;
+  const callMs = 2;
+  const used = new Set<unknown>();
+  const { pool, clock } = pooled(t, {
+    maxStreams: 1,
+    dial: () => new Promise<ScriptedConn>((resolve) => void clock.setTimeout(() => resolve(new ScriptedConn()), dialMs)),
+  });
+  const begun = clock.now();
+  const waits: number[] = [];
+  for (let call = 0; call < 50; call++) {
+    void pool.acquire("k").then((lease) => {
+      waits.push(clock.now() - begun);
+      used.add(lease.conn);
+      clock.setTimeout(() => lease.release(), callMs);
+    });
+  }
+  await clock.advance(1000);
+  const { dials, abandoned } = pool.stats();
+  assert.deepEqual([waits.length, Math.max(...waits), dials, used.size, abandoned], [50, dialMs, 50, 50, 0]);
+});
