@@ -92,6 +92,7 @@ export class Dispatcher<K, C extends PoolConn> {
       const { filter } = waiter.request;
       if (waiter.request.dial !== dial.dial || this.#core.selector.suits(entry, filter)) continue;
       this.#core.queue.markTried(waiter);
+      pending.mustRecheck = true; // the conn that the others could hope for may have gone already
       if (filter !== undefined) entry.extras.failedFilter = filter;
     }
   }

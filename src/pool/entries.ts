@@ -161,6 +161,7 @@ export class Entries<K, C extends PoolConn> {
   drainAll(entries: readonly Entry<K, C>[], reason: CloseReason): void {
     const drained = entries.filter((entry) => entry.isReady);
     const left = drained.filter((entry) => this.#move(entry, () => entry.drain(reason)));
+    if (this.core.keys.rules.maxConns < unlimited) for (const entry of left) this.#closing.add(entry); // before the first close
     for (const entry of left) this.#close(entry);
     for (const entry of drained) this.core.left(entry);
   }

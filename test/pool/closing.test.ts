@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle } from "../support/clock.ts";
-import { deferred, ScriptedConn } from "../support/conn.ts";
+import { deferred, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { outcome } from "../support/outcome.ts";
 import { pooled } from "../support/pool.ts";
 
@@ -85,4 +85,19 @@ test("a peer that says GOAWAY and never closes costs no second socket under maxC
   assert.equal(conns.length, 1);
   for (const conn of conns) conn.gone.resolve();
   await pool.close({ graceMs: 0 });
+});
+
+test("conns that are cleared together count until each is closed: a dial from the first close() takes no place of the second", async (t) => {
+  const dial = scriptedDial();
+  const { pool } = pooled(t, { dial, maxConns: 2 });
+  const dials: number[] = [];
+  const close = () => {
+    void pool.acquire("c").then((lease) => lease.release());
+    dials.push(dial.count);
+  };
+  for (const key of ["a", "b"]) pool.put(key, new ScriptedConn({ close }));
+  pool.clear();
+  assert.deepEqual(dials, [0, 0]);
+  await settle();
+  assert.equal(dial.count, 1);
 });

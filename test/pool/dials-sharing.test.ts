@@ -273,7 +273,8 @@ test("a burst in a cold key whose conns are exclusive costs one dial each, and n
   const used = new Set<unknown>();
   const { pool, clock } = pooled(t, {
     maxStreams: 1,
-    dial: () => new Promise<ScriptedConn>((resolve) => void clock.setTimeout(() => resolve(new ScriptedConn()), dialMs)),
+    dial: () =>
+      new Promise<ScriptedConn>((resolve) => void clock.setTimeout(() => resolve(new ScriptedConn()), dialMs)),
   });
   const begun = clock.now();
   const waits: number[] = [];
