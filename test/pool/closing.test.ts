@@ -99,5 +99,5 @@ test("conns that are cleared together count until each is closed: a dial from th
   pool.clear();
   assert.deepEqual(dials, [0, 0]);
   await settle();
-  assert.equal(dial.count, 1);
+  assert.equal(dial.count, 2);
 });
