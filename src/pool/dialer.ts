@@ -2,6 +2,7 @@ import { checkConn, show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
 import type { Prime } from "../options.ts";
+import { inMicrotask } from "../runtime/clock.ts";
 import { attempt, inNoContext, outcome } from "../runtime/guard.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
@@ -113,7 +114,7 @@ export class Dialer<K, C extends PoolConn> {
       return;
     }
     // One that has closed already says so within this microtask: it is a failed dial then, not a conn.
-    queueMicrotask(() => this.#core.enter(() => this.#admit(dial, entry)));
+    inMicrotask(() => this.#core.enter(() => this.#admit(dial, entry)));
   }
 
   #admit(dial: PendingDial<K, C>, entry: Entry<K, C>): void {

@@ -1,5 +1,6 @@
 import type { PoolConn } from "../contract.ts";
 import { NoConnError, NoMatchError, type PoolError, QueueFullError } from "../errors.ts";
+import { inNextTurn } from "../runtime/clock.ts";
 import type { Core } from "./core.ts";
 import type { KeyPool } from "./key-pool.ts";
 import type { DialFor, PendingDial, Waiter } from "./pending.ts";
@@ -76,7 +77,7 @@ export class Dispatcher<K, C extends PoolConn> {
   #handOutLater(key: KeyPool<K, C>): void {
     const pending = key.ownPending();
     pending.isBatching = true;
-    setImmediate(() => {
+    inNextTurn(() => {
       pending.isBatching = false;
       this.#core.enterAndServe(key);
     });

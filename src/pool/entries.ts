@@ -1,4 +1,5 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
+import { inNextTurn } from "../runtime/clock.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
 import { type Timers, timer } from "../runtime/timers.ts";
 import { unlimited } from "./config.ts";
@@ -198,7 +199,7 @@ export class Entries<K, C extends PoolConn> {
     // A conn that answers each question with a new promise must not starve the event loop.
     const settled =
       extras.blockedAtUses === uses
-        ? Promise.resolve(until).then(() => new Promise((resolve) => setImmediate(resolve)))
+        ? Promise.resolve(until).then(() => new Promise<void>((resolve) => inNextTurn(resolve)))
         : until;
     extras.blockedAtUses = uses;
     this.hold(

@@ -2,6 +2,7 @@ import { type Channel, channel } from "node:diagnostics_channel";
 import { show } from "../argument.ts";
 import type { CloseReason, PoolConn } from "../contract.ts";
 import type { DialError, WaitTimeoutError } from "../errors.ts";
+import { inMicrotask } from "../runtime/clock.ts";
 import { type Failure, inNoContext, isThenable } from "../runtime/guard.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { Entry } from "./entry.ts";
@@ -108,7 +109,7 @@ export class Topic<E extends object> {
   emit(make: () => E): void {
     if (!this.isActive) return;
     const event: Named<E> = { ...make(), pool: this.#pool };
-    inNoContext(() => queueMicrotask(() => this.#deliver(event)));
+    inNoContext(() => inMicrotask(() => this.#deliver(event)));
   }
 
   #deliver(event: Named<E>): void {

@@ -2,7 +2,7 @@ import { checkCallOptions, timeLimit } from "../argument.ts";
 import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError, isPoolError, PoolTypeError } from "../errors.ts";
 import type { Filter, GetOptions } from "../options.ts";
-import { wallNow } from "../runtime/clock.ts";
+import { inNextTurn, wallNow } from "../runtime/clock.ts";
 import type { Core } from "./core.ts";
 import type { CallSettlers, Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
@@ -303,6 +303,6 @@ class PooledStream<I, O, K, C extends PoolConn> implements Stream<I, O> {
    */
   #settled(): Promise<void> | undefined {
     if (this.#entry === undefined) return undefined;
-    return Promise.race([this.closed, new Promise<void>((resolve) => setImmediate(resolve))]);
+    return Promise.race([this.closed, new Promise<void>((resolve) => inNextTurn(resolve))]);
   }
 }

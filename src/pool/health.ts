@@ -1,6 +1,6 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import type { Reset, Validate } from "../options.ts";
-import { systemClock, wallNow } from "../runtime/clock.ts";
+import { inNextTurn, systemClock, wallNow } from "../runtime/clock.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
@@ -239,7 +239,7 @@ export class Health<K, C extends PoolConn> {
     });
     const timeout = timer(() => {
       // An event loop that was held up reads what has come in its next turn: that is asked for first.
-      setImmediate(() => setImmediate(() => settle(!Object.is(entry.bytesRead, before))));
+      inNextTurn(() => inNextTurn(() => settle(!Object.is(entry.bytesRead, before))));
     });
     this.#timers.arm(timeout, pingTimeoutMs);
     const forget = this.#asked(entry, () => {

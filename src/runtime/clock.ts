@@ -18,7 +18,7 @@ export function wallNow(clock: Clock): number {
 }
 
 // Kept from the start, as fake timers replace them in the module too.
-const { setInterval: machineInterval, setTimeout: machineTimeout } = timers;
+const { setImmediate: machineImmediate, setInterval: machineInterval, setTimeout: machineTimeout } = timers;
 const machineDate = Date;
 
 /**
@@ -28,6 +28,18 @@ const machineDate = Date;
 function mockedNow(): number {
   if (globalThis.performance !== performance) return globalThis.performance.now();
   return Date === machineDate ? performance.now() : Date.now();
+}
+
+const settled = Promise.resolve();
+
+/** Calls it when what runs now has ended. Fake timers have no part in this: the pool would stand still under them. */
+export function inMicrotask(callback: () => void): void {
+  void settled.then(callback);
+}
+
+/** Calls it in the next turn of the event loop, when I/O has had its turn. The same holds for it. */
+export function inNextTurn(callback: () => void): void {
+  machineImmediate(callback);
 }
 
 /** Reads the globals at each call, so that a test runner's fake timers are this clock's as well. */

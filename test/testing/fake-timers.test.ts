@@ -53,6 +53,19 @@ test("where no timers are mocked, the default clock is monotonic, whatever Date 
   assert.ok(before <= now && now <= performance.now(), `${now}`);
 });
 
+test("fake microtasks and turns of the event loop, as Jest has them, do not hold up a pool", async (t) => {
+  t.mock.method(globalThis, "queueMicrotask", () => {});
+  t.mock.method(globalThis, "setImmediate", () => 7);
+  const pool = new Pool<string, ScriptedConn>({ dial: scriptedDial(), maxKeyConns: 1, maxWaiters: 0 });
+  let heard = 0;
+  pool.on("dialed", () => heard++);
+  (await pool.acquire("peer")).release();
+  const waits = Array.from({ length: 2500 }, () => pool.acquire("peer").then((lease) => lease.release()));
+  await Promise.all(waits);
+  await pool.close();
+  assert.equal(heard, 1);
+});
+
 test("no fake timer repeats: runners that run until none is left come to an end", async () => {
   // In a process of its own: what holds a process while somebody waits is made once.
   const program = `
