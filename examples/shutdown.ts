@@ -36,20 +36,20 @@ const web = createServer((_, response) => {
 }).listen(0, "127.0.0.1");
 await once(web, "listening");
 
-process.once("SIGTERM", async () => {
-  web.close(); // no new requests; `once(web, "close")` waits for those that run
+const closed = signalled.then(async () => {
+  web.close(); // no new requests; those that run are answered
   await once(web, "close");
-  console.log(`the web server has closed, ${pool.stats().streams} calls run`);
+  const running = pool.stats().streams;
   await pool.close({ graceMs: 10_000 }); // what still runs has ten seconds; then the conns are closed
-  console.log(`the pool has closed, ${pool.stats().open} conns are open`);
-  await backend.close();
+  return `the web server closed, then the pool: ${running} calls ran by then, ${pool.stats().open} conns are open`;
 });
 
 const request = fetch(`http://127.0.0.1:${(web.address() as AddressInfo).port}/`, { headers: { connection: "close" } });
 while (pool.stats().streams === 0) await new Promise((resolve) => setTimeout(resolve, 5)); // until the call runs
 process.kill(process.pid, "SIGTERM"); // what Kubernetes or systemd would send
 console.log(await (await request).text());
+console.log(await closed);
+await backend.close();
 
 // answered, at last
-// the web server has closed, 0 calls run
-// the pool has closed, 0 conns are open
+// the web server closed, then the pool: 0 calls ran by then, 0 conns are open
