@@ -245,11 +245,11 @@ export class Core<K, C extends PoolConn> {
     if (this.hooks.lease(entry)) this.serve(entry.key);
   }
 
-  /** A stream has ended. Its slot is free before the caller learns of the end. */
-  release(entry: Entry<K, C>): void {
+  /** A stream has ended, which began at `since`. Its slot is free before the caller learns of the end. */
+  release(entry: Entry<K, C>, since?: number): void {
     const { key } = entry;
     if (key.hasHooks) this.hooks.releasing(entry);
-    if (!this.entries.release(entry)) return;
+    if (!this.entries.release(entry, since)) return;
     if (key.hasHooks) this.hooks.released(entry);
     if (this.queue.size === 0) this.capacity.settle(entry);
     else this.releaseWithWaiters(entry);

@@ -1,3 +1,4 @@
+import type { AsyncResource } from "node:async_hooks";
 import { checkConn, show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
@@ -29,14 +30,20 @@ export class Dialer<K, C extends PoolConn> {
   }
 
   /** The caller has seen that the limits allow it. False: to ask the dial function for its slots has taken the place. */
-  start(key: KeyPool<K, C>, dial: Dial<K, C>, isBackground: boolean, replaces?: Entry<K, C>): boolean {
+  start(
+    key: KeyPool<K, C>,
+    dial: Dial<K, C>,
+    isBackground: boolean,
+    replaces?: Entry<K, C>,
+    caller?: AsyncResource,
+  ): boolean {
     const { capacity } = this.#core;
     const announced = attempt(() => dial.maxStreams);
     const mayStill = key.isAlive && (isBackground ? capacity.mayPrepare(key) : capacity.mayDial(key));
     if (!mayStill) return false;
     const slots = key.expectedSlots(announced);
     const pending = key.ownPending();
-    const started = new PendingDial<K, C>(key, dial, slots, isBackground, replaces, this.#timers.now(), this);
+    const started = new PendingDial<K, C>(key, dial, slots, isBackground, replaces, caller, this.#timers.now(), this);
     pending.addDial(started);
     key.counters.dials++;
     this.inFlight++;
@@ -70,10 +77,11 @@ export class Dialer<K, C extends PoolConn> {
   /** Nobody wants it any more: it stops counting at once, and what it still brings is closed. */
   abandon(dial: PendingDial<K, C>, reason: string): void {
     if (!dial.isInFlight) return;
+    const { caller } = dial;
     const { key, name } = dial.key;
     this.#uncount(dial);
     dial.key.counters.abandoned++;
-    this.#events.abandoned.emit(() => ({ key, why: reason, ms: this.#tookMs(dial) }));
+    this.#events.abandoned.emit(() => ({ key, why: reason, ms: this.#tookMs(dial), caller }));
     dial.abort(new DialError(`the dial of ${name} was abandoned: ${reason}`));
   }
 
@@ -132,7 +140,7 @@ export class Dialer<K, C extends PoolConn> {
     } else {
       this.#uncount(dial);
       dial.key.counters.dialed++;
-      this.#events.dialed.emit(() => ({ key: dial.key.key, conn, ms: this.#tookMs(dial) }));
+      this.#events.dialed.emit(() => ({ key: dial.key.key, conn, ms: this.#tookMs(dial), caller: dial.caller }));
       this.#core.dialed(dial, entry);
     }
   }
@@ -148,7 +156,7 @@ export class Dialer<K, C extends PoolConn> {
     this.#uncount(dial);
     if (isCut) dial.abort(error); // before another is dialed in its place
     dial.key.counters.dialErrors++;
-    this.#events.dialFailed.emit(() => ({ key: dial.key.key, error, ms: this.#tookMs(dial) }));
+    this.#events.dialFailed.emit(() => ({ key: dial.key.key, error, ms: this.#tookMs(dial), caller: dial.caller }));
     this.#core.dialFailed(dial, error, waiters);
   }
 

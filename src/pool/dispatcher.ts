@@ -121,7 +121,7 @@ export class Dispatcher<K, C extends PoolConn> {
       this.#core.capacity.leaveLine(key);
       const dial = last?.waiter.request.dial;
       if (dial === undefined) return;
-      if (!this.#core.dialer.start(key, dial, false)) return;
+      if (!this.#core.dialer.start(key, dial, false, undefined, last?.waiter.caller)) return;
     }
     this.#core.capacity.leaveLine(key);
   }

@@ -126,9 +126,14 @@ export class Entries<K, C extends PoolConn> {
     this.core.selector.begun(entry);
   }
 
+  /** When a stream that begins now began, where somebody wants to hear how long it ran. */
+  clock(): number | undefined {
+    return this.onRelease.isActive ? this.#timers.now() : undefined;
+  }
+
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then the caps are to be kept. */
-  release(entry: Entry<K, C>): boolean {
-    if (this.onRelease.isActive) this.#conns.released(entry);
+  release(entry: Entry<K, C>, since: number | undefined): boolean {
+    if (this.onRelease.isActive) this.#conns.released(entry, since);
     return this.releaseUnseen(entry);
   }
 

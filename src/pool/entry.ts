@@ -21,7 +21,10 @@ const ready = 1;
 const draining = 2;
 const closed = 3;
 
-/** What settles the RPCs of a conn: made once per conn, since closures per call would cost half a call. */
+/**
+ * What settles the RPCs of a conn: made once per conn, since closures per call would cost half a call. Made for one call,
+ * where somebody wants to hear how long that runs.
+ */
 export interface CallSettlers {
   /** The same conn, known to carry RPCs. */
   readonly conn: Conn;

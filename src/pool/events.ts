@@ -1,3 +1,4 @@
+import type { AsyncResource } from "node:async_hooks";
 import { type Channel, channel } from "node:diagnostics_channel";
 import { show } from "../argument.ts";
 import type { CloseReason, PoolConn } from "../contract.ts";
@@ -15,6 +16,15 @@ interface ConnEvent<K, C> extends EventBase<K> {
   readonly conn: C;
 }
 
+/** What happens for one caller, and in nobody's async context. */
+interface CallerEvent {
+  /**
+   * The async context of the caller that waits, or for whom was dialed: `caller.runInAsyncScope(() => …)`. Known where
+   * `waiting` had a listener when the caller came; nobody's where the pool dials by itself.
+   */
+  readonly caller?: AsyncResource | undefined;
+}
+
 interface EndEvent<K, C> extends ConnEvent<K, C> {
   readonly reason: CloseReason;
   readonly ageMs: number;
@@ -27,27 +37,27 @@ interface EndEvent<K, C> extends ConnEvent<K, C> {
 /** The transitions of a pool, by name. Times are in milliseconds. */
 export interface PoolEvents<K, C> {
   /** A dial brought a conn, after `ms`. */
-  readonly dialed: ConnEvent<K, C> & { readonly ms: number };
+  readonly dialed: ConnEvent<K, C> & CallerEvent & { readonly ms: number };
   /** A dial failed, or was not done in time. */
-  readonly dialFailed: EventBase<K> & { readonly error: DialError; readonly ms: number };
+  readonly dialFailed: EventBase<K> & CallerEvent & { readonly error: DialError; readonly ms: number };
   /** A dial was given up before it was done, since nobody wanted it any more. */
-  readonly abandoned: EventBase<K> & { readonly why: string; readonly ms: number };
+  readonly abandoned: EventBase<K> & CallerEvent & { readonly why: string; readonly ms: number };
   /** A stream begins. */
   readonly leased: ConnEvent<K, C>;
-  /** A stream has ended. */
-  readonly released: ConnEvent<K, C>;
+  /** A stream has ended, which ran for `ms`. Absent, where nobody had listened before it began. */
+  readonly released: ConnEvent<K, C> & { readonly ms?: number | undefined };
   /** A caller begins to wait. */
-  readonly waiting: EventBase<K>;
+  readonly waiting: EventBase<K> & CallerEvent;
   /** It has a lease, after `ms`. */
-  readonly served: ConnEvent<K, C> & { readonly ms: number };
+  readonly served: ConnEvent<K, C> & CallerEvent & { readonly ms: number };
   /** It got none in time, which it had waited for `ms`. */
-  readonly timedOut: EventBase<K> & { readonly error: WaitTimeoutError; readonly ms: number };
+  readonly timedOut: EventBase<K> & CallerEvent & { readonly error: WaitTimeoutError; readonly ms: number };
   /** It may not wait: `maxWaiters` others do, or a backoff runs. */
-  readonly refused: EventBase<K> & { readonly error: unknown; readonly ms: number };
+  readonly refused: EventBase<K> & CallerEvent & { readonly error: unknown; readonly ms: number };
   /** Its signal aborted; `error` is the signal's reason. */
-  readonly aborted: EventBase<K> & { readonly error: unknown; readonly ms: number };
+  readonly aborted: EventBase<K> & CallerEvent & { readonly error: unknown; readonly ms: number };
   /** It failed otherwise: its dial did, nothing can dial, no conn passes its filter, or the pool was closed. */
-  readonly failed: EventBase<K> & { readonly error: unknown; readonly ms: number };
+  readonly failed: EventBase<K> & CallerEvent & { readonly error: unknown; readonly ms: number };
   readonly evicted: EndEvent<K, C>;
   readonly expired: EndEvent<K, C>;
   readonly retired: EndEvent<K, C>;
@@ -170,8 +180,12 @@ export class ConnEvents<K, C extends PoolConn> {
     this.#events.leased.emit(() => ({ key, conn }));
   }
 
-  released({ key: { key }, conn }: Entry<K, C>): void {
-    this.#events.released.emit(() => ({ key, conn }));
+  /** `since`: when the stream began, where somebody listened then. */
+  released(entry: Entry<K, C>, since: number | undefined): void {
+    const { key, conn } = entry;
+    entry.settlers = undefined; // the next call makes settlers of its own, which know when it began
+    const ms = since === undefined ? undefined : this.#timers.now() - since;
+    this.#events.released.emit(() => ({ key: key.key, conn, ms }));
   }
 
   drained(entry: Entry<K, C>): void {

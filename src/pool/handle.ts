@@ -190,27 +190,28 @@ export class Handle<K, C extends PoolConn> implements Conn {
 
   private settlers(entry: Entry<K, C>): CallSettlers {
     const { core } = this;
+    const since = core.entries.clock();
     const settlers: CallSettlers = {
       conn: carrier(entry.conn),
       done: (value) => {
-        core.release(entry);
+        core.release(entry, since);
         return value;
       },
       failed: (error) => {
         if (entry.life !== undefined) core.unanswered(entry); // an error that the peer has sent is a sign of life
-        core.release(entry);
+        core.release(entry, since);
         throw error;
       },
       streamed: (stream) => {
         try {
-          return new PooledStream(stream, entry, core);
+          return new PooledStream(stream, entry, core, since);
         } catch (error) {
-          core.release(entry); // what newStream brought is no stream
+          core.release(entry, since); // what newStream brought is no stream
           throw error;
         }
       },
     };
-    entry.settlers = settlers;
+    if (since === undefined) entry.settlers = settlers;
     return settlers;
   }
 }
@@ -243,11 +244,13 @@ class PooledStream<I, O, K, C extends PoolConn> implements Stream<I, O> {
   /** Until its slot has been given back. */
   #entry: Entry<K, C> | undefined;
   readonly #core: Core<K, C>;
+  readonly #since: number | undefined;
 
-  constructor(inner: Stream<I, O>, entry: Entry<K, C>, core: Core<K, C>) {
+  constructor(inner: Stream<I, O>, entry: Entry<K, C>, core: Core<K, C>, since: number | undefined) {
     this.#inner = inner;
     this.#entry = entry;
     this.#core = core;
+    this.#since = since;
     const ended = () => this.#end();
     this.closed = inner.closed.then(ended, ended);
   }
@@ -294,7 +297,7 @@ class PooledStream<I, O, K, C extends PoolConn> implements Stream<I, O> {
   #end(): void {
     const entry = this.#entry;
     this.#entry = undefined;
-    if (entry !== undefined) this.#core.release(entry);
+    if (entry !== undefined) this.#core.release(entry, this.#since);
   }
 
   /**

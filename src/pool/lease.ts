@@ -10,11 +10,13 @@ export class PoolLease<K, C extends PoolConn> implements Lease<C> {
   readonly conn: C;
   #entry: Entry<K, C> | undefined;
   readonly #core: Core<K, C>;
+  readonly #since: number | undefined;
 
   constructor(entry: Entry<K, C>, core: Core<K, C>) {
     this.conn = entry.conn;
     this.#entry = entry;
     this.#core = core;
+    this.#since = core.entries.clock();
   }
 
   release(outcome?: { readonly unanswered?: boolean | undefined }): void {
@@ -22,7 +24,7 @@ export class PoolLease<K, C extends PoolConn> implements Lease<C> {
     if (entry === undefined) return;
     this.#entry = undefined;
     if (outcome?.unanswered) this.#core.unanswered(entry);
-    this.#core.release(entry);
+    this.#core.release(entry, this.#since);
   }
 
   discard(error?: unknown): void {

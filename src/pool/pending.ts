@@ -1,3 +1,4 @@
+import type { AsyncResource } from "node:async_hooks";
 import type { Dial, PoolConn } from "../contract.ts";
 import type { Filter } from "../options.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
@@ -40,6 +41,8 @@ export class Waiter<K, C extends PoolConn> implements Linked<Waiter<K, C>>, Time
   /** When it came, and how long its key had been dialing then; known where somebody may ask. */
   since: number | undefined = undefined;
   dialedBefore = 0;
+  /** Its caller's async context, where somebody listens. Written by the wait queue. */
+  caller: AsyncResource | undefined = undefined;
   /** A dial for it brought a conn that it cannot use: it starts no second. Written by the wait queue. */
   isTried = false;
   /** It has just come, and may be refused. Written by the dispatcher. */
@@ -129,6 +132,8 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
   readonly isBackground: boolean;
   /** The conn that goes when this one has come. */
   readonly replaces: Entry<K, C> | undefined;
+  /** The async context of the caller that it was begun for, where somebody listens. */
+  readonly caller: AsyncResource | undefined;
   readonly startedAt: number;
   /** Failed dials of the key that had been counted when it began: those that fail together are one failure. */
   readonly failuresBefore: number;
@@ -141,6 +146,7 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
     slots: number,
     isBackground: boolean,
     replaces: Entry<K, C> | undefined,
+    caller: AsyncResource | undefined,
     startedAt: number,
     dialer: Dialer<K, C>,
   ) {
@@ -149,6 +155,7 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
     this.slots = slots;
     this.isBackground = isBackground;
     this.replaces = replaces;
+    this.caller = caller;
     this.startedAt = startedAt;
     this.failuresBefore = key.pending.backoff?.failures ?? 0;
     this.#dialer = dialer;

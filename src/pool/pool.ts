@@ -126,13 +126,14 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const timeoutMs = this.#timeLimit(found, options);
     const free = this.#core.tryLease(found, options?.filter);
     const entry = free ?? (await this.#wait(found, options, timeoutMs, (waited) => waited));
+    const since = this.#core.entries.clock();
     try {
       return await fn(entry.conn);
     } catch (error) {
       if (options?.discardOnError) this.#core.discard(entry, error);
       throw error;
     } finally {
-      this.#core.release(entry);
+      this.#core.release(entry, since);
     }
   }
 

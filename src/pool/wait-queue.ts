@@ -1,3 +1,4 @@
+import { AsyncResource } from "node:async_hooks";
 import type { PoolConn } from "../contract.ts";
 import { QueueFullError, WaitTimeoutError } from "../errors.ts";
 import { processAnchor } from "../runtime/clock.ts";
@@ -60,7 +61,7 @@ export class WaitQueue<K, C extends PoolConn> {
     pending.waiters.push(waiter);
     if (waiter.wantsDial) pending.wanting++;
     if (this.size++ === 0) processAnchor().hold();
-    if (waiting.isActive) this.#tellWaiting(key);
+    if (waiting.isActive) this.#tellWaiting(waiter);
     return waiter;
   }
 
@@ -98,13 +99,15 @@ export class WaitQueue<K, C extends PoolConn> {
 
   // Apart from their callers: a closure in those would cost an allocation at each call, made or not.
 
-  #tellWaiting({ key }: KeyPool<K, C>): void {
-    this.#events.waiting.emit(() => ({ key }));
+  #tellWaiting(waiter: Waiter<K, C>): void {
+    const caller = new AsyncResource("rpc-conn-pool:waiting");
+    waiter.caller = caller;
+    this.#events.waiting.emit(() => ({ key: waiter.key.key, caller }));
   }
 
   #tellServed(waiter: Waiter<K, C>, { conn }: Entry<K, C>): void {
     const ms = waitedMs(waiter, this.#timers.now());
-    this.#events.served.emit(() => ({ key: waiter.key.key, conn, ms }));
+    this.#events.served.emit(() => ({ key: waiter.key.key, conn, ms, caller: waiter.caller }));
   }
 
   /** It may not wait: too many do, or the key's dials fail. */
@@ -132,7 +135,7 @@ export class WaitQueue<K, C extends PoolConn> {
   timedOut(waiter: Waiter<K, C>): void {
     this.#core.enter(() => {
       if (!waiter.isWaiting) return;
-      const { key } = waiter;
+      const { key, caller } = waiter;
       const now = this.#timers.now();
       const ms = waitedMs(waiter, now);
       const dialed = Math.round(key.pending.dialedFor(now) - waiter.dialedBefore);
@@ -141,7 +144,7 @@ export class WaitQueue<K, C extends PoolConn> {
         `${key.open} open, ${key.idleCount} idle, ${key.leasedCount} leased; waiting: ${key.pending.waiters.size}`;
       const cause = key.pending.backoff?.error;
       const error = new WaitTimeoutError(message, cause === undefined ? {} : { cause });
-      this.#events.timedOut.emit(() => ({ key: key.key, error, ms }));
+      this.#events.timedOut.emit(() => ({ key: key.key, error, ms, caller }));
       this.#reject(waiter, "timeouts", error);
       this.#core.serve(key);
     });
@@ -165,7 +168,7 @@ export class WaitQueue<K, C extends PoolConn> {
     const topic = outcome === "timeouts" ? undefined : this.#events[outcome];
     if (topic?.isActive) {
       const ms = waitedMs(waiter, this.#timers.now());
-      topic.emit(() => ({ key, error, ms }));
+      topic.emit(() => ({ key, error, ms, caller: waiter.caller }));
     }
     waiter.reject(error);
   }

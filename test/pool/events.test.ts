@@ -1,16 +1,18 @@
 import assert from "node:assert/strict";
+import { AsyncLocalStorage, type AsyncResource } from "node:async_hooks";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { test } from "node:test";
+import type { Conn } from "../../src/contract.ts";
 import type { PoolEventName } from "../../src/pool/events.ts";
 import type { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
-import { ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard, rejection, soon } from "../support/outcome.ts";
 import { pooled } from "../support/pool.ts";
 
 nothingUnheard();
 
-type Event = { key: unknown; pool: string; conn?: unknown; reason?: unknown; ms?: number; error?: unknown };
+type Event = { key: unknown; pool: string; conn?: unknown; reason?: unknown; ms?: number | undefined; error?: unknown };
 
 const names: PoolEventName[] = [
   "dialed",
@@ -31,7 +33,12 @@ const names: PoolEventName[] = [
 /** All events in their order, as [name, event]. */
 function record<C extends ScriptedConn>(pool: Pool<string, C>) {
   const events: [PoolEventName, Event][] = [];
-  const stops = names.map((name) => pool.on(name, (event) => void events.push([name, event])));
+  const stops = names.map((name) =>
+    pool.on(name, (event) => {
+      const { caller, ...rest }: Event & { caller?: unknown } = event; // tests of its own look at it
+      events.push([name, rest]);
+    }),
+  );
   const take = async () => {
     await settle();
     return events.splice(0);
@@ -59,10 +66,10 @@ test("dialed, leased, released, waiting and served come in order, with key, conn
   (await second).release();
   assert.deepEqual(await take(), [
     ["waiting", { key: "k", pool: "mine" }],
-    ["released", { key: "k", conn, pool: "mine" }],
+    ["released", { key: "k", conn, ms: 20, pool: "mine" }],
     ["served", { key: "k", conn, ms: 20, pool: "mine" }],
     ["leased", { key: "k", conn, pool: "mine" }],
-    ["released", { key: "k", conn, pool: "mine" }],
+    ["released", { key: "k", conn, ms: 0, pool: "mine" }],
   ]);
 });
 
@@ -121,7 +128,7 @@ test("drained comes when the last stream of a draining conn has ended, cleared w
   lease?.release();
   const end = { key: "k", conn, reason: "cleared", ageMs: 0, uses: 1, pool: "pool" };
   assert.deepEqual(await take(), [
-    ["released", { key: "k", conn, pool: "pool" }],
+    ["released", { key: "k", conn, ms: undefined, pool: "pool" }],
     ["drained", end],
   ]);
   settled(error);
@@ -216,6 +223,83 @@ test("listeners that throw, reject or use the pool harm nobody; each is stopped 
   assert.equal(heard, 20);
   assert.throws(() => pool.on("nonsense" as "leased", () => {}), { code: "ERR_POOL_ARGUMENT" });
   assert.throws(() => pool.on("leased", undefined as never), { code: "ERR_POOL_ARGUMENT" });
+});
+
+test("released says how long each stream ran: of leases, use, unary calls and streams, side by side on one conn", async (t) => {
+  const { pool, clock } = pooled<Conn>(t);
+  const conn = new ScriptedConn({ maxStreams: 10 });
+  pool.put("k", conn);
+  const handle = pool.get("k");
+  const before = pool.tryAcquire("k");
+  const heard: (number | undefined)[] = [];
+  const stop = pool.on("released", ({ ms }) => void heard.push(ms));
+  before?.release(); // nobody listened when it began
+  const lease = pool.tryAcquire("k");
+  await clock.advance(1);
+  const using = pool.use("k", () => new Promise<void>((resolve) => clock.setTimeout(resolve, 20)));
+  await clock.advance(2);
+  const call = handle.invoke(echo, "x");
+  await settle();
+  await clock.advance(4);
+  const stream = await handle.newStream(echo);
+  const [unary, streamed] = conn.calls;
+  await clock.advance(8);
+  unary?.answer("y"); // after 12
+  await call;
+  lease?.release(); // after 15
+  await clock.advance(8);
+  await using; // after 20
+  streamed?.answer(""); // after 16
+  await stream.closed;
+  await settle();
+  assert.deepEqual(heard, [undefined, 12, 15, 20, 16]);
+  stop();
+  await clock.advance(1);
+  const quiet = handle.invoke(echo, "x");
+  await settle();
+  const { readings } = clock;
+  for (const last of conn.calls) last.answer("y");
+  await quiet;
+  assert.equal(clock.readings, readings);
+});
+
+test("who waits is told with its async context, whatever becomes of it, and so is the dial that was begun for it", async (t) => {
+  const { pool, clock } = pooled(t, { maxKeyConns: 1, maxWaiters: 4 });
+  const { names: heardNames } = record(pool);
+  const storage = new AsyncLocalStorage<string>();
+  const heard: [PoolEventName, string | undefined, string | undefined][] = [];
+  for (const name of names.concat("refused", "aborted", "failed", "abandoned")) {
+    pool.on(name, (event: { key: unknown; caller?: AsyncResource | undefined }) => {
+      if (name === "leased" || name === "released" || name === "closed") return;
+      heard.push([name, event.caller?.runInAsyncScope(() => storage.getStore()), storage.getStore()]);
+    });
+  }
+  const dial = scriptedDial({}, { manual: true });
+  const as = (name: string, options: object) => storage.run(name, () => pool.acquire("k", { dial, ...options }));
+  const first = as("first", {});
+  await settle();
+  dial.pending[0]?.arrive();
+  const lease = await first;
+  const controller = new AbortController();
+  const others = [as("late", { timeoutMs: 5 }), as("gone", { signal: controller.signal }), as("patient", {})].map(
+    (promise) => promise.catch(() => undefined),
+  );
+  controller.abort(new Error("gone"));
+  await clock.advance(5);
+  lease.release();
+  (await others[2])?.release();
+  await heardNames();
+  assert.deepEqual(heard, [
+    ["waiting", "first", undefined],
+    ["dialed", "first", undefined],
+    ["served", "first", undefined],
+    ["waiting", "late", undefined],
+    ["waiting", "gone", undefined],
+    ["waiting", "patient", undefined],
+    ["aborted", "gone", undefined],
+    ["timedOut", "late", undefined],
+    ["served", "patient", undefined],
+  ]);
 });
 
 test("a listener may clear the pool in the middle of a hand-out", async (t) => {
