@@ -15,7 +15,7 @@ const house: readonly (readonly string[])[] = [
   ["src/runtime"],
   ["src"], // what users import and what both sides agree on: contract, options, errors, argument
   ["src/net", "src/pool"],
-  ["src/grpc", "src/drpc", "src/connect", "src/http2", "src/resolve", "src/testing"],
+  ["src/grpc", "src/drpc", "src/connect", "src/http2", "src/otel", "src/resolve", "src/testing"],
   ["src/index.ts"],
 ];
 
@@ -36,7 +36,7 @@ function filesIn(folder: string): string[] {
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
 const sources = filesIn("src").filter((file) => file.endsWith(".ts"));
-const adapters = ["src/grpc", "src/drpc", "src/connect", "src/http2"];
+const adapters = ["src/grpc", "src/drpc", "src/connect", "src/http2", "src/otel"];
 const isAdapter = (file: string): boolean => adapters.some((folder) => file.startsWith(`${folder}/`));
 
 function floorOf(file: string): number {

@@ -8,7 +8,7 @@ import {
 } from "@grpc/grpc-js";
 import type { CallOptions, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
-import { lingerMs, usualMaxStreams } from "../net/http2.ts";
+import { type Goaway, lingerMs, usualMaxStreams } from "../net/http2.ts";
 import { Lifecycle } from "../net/lifecycle.ts";
 import { pingHttp2 } from "../net/ping.ts";
 import { outliveStreams } from "../net/session-memory.ts";
@@ -51,6 +51,7 @@ export class GrpcConn implements Conn, CallHost {
   readonly #session: ClientHttp2Session | undefined;
   readonly #running = new CallSet<HostedCall>();
   #failing: HostedCall[] = [];
+  #goaway: Goaway | undefined;
 
   /** @internal Of a channel that has become READY. `maxStreams`: what the caller of `dialGrpc` allows. */
   constructor(channel: ChannelInterface, sockets: SocketTracking, maxStreams: number | undefined) {
@@ -67,7 +68,10 @@ export class GrpcConn implements Conn, CallHost {
       this.#maxStreams = this.#limitOf(session);
       session.on("remoteSettings", () => this.#changeLimit(this.#limitOf(session)));
       // Before grpc-js, which fails calls.
-      session.prependListener("goaway", () => this.#sockets.open === 1 && this.#leave());
+      session.prependListener("goaway", (code: number, lastStreamId: number, data?: Buffer) => {
+        this.#goaway = { code: this.#goaway?.code || code, lastStreamId, data };
+        if (this.#sockets.open === 1) this.#leave();
+      });
     }
     this.#life.onChange(() => this.#life.draining && announceLeave());
     // An `Infinity` deadline sets no timer, which would hold the process.
@@ -91,6 +95,11 @@ export class GrpcConn implements Conn, CallHost {
   /** True once a GOAWAY has come, the connection is lost, or `close()` was called. */
   get draining(): boolean {
     return this.#life.draining || this.#session?.destroyed === true || this.#sockets.open === 0;
+  }
+
+  /** The peer's GOAWAY, if one has come. `undefined`, too, where the session cannot be reached. */
+  get goaway(): Goaway | undefined {
+    return this.#goaway;
   }
 
   /** Grows with what comes from the peer, on every connection that the channel has made. In bytes, TLS included. */

@@ -35,7 +35,7 @@ const requires = `const { Pool } = require("rpc-conn-pool");
 const { DrpcServer, dialDrpc } = require("rpc-conn-pool/drpc");
 `;
 
-const everyEntry = ["", "/connect", "/drpc", "/grpc", "/http2", "/resolve", "/testing"].map(
+const everyEntry = ["", "/connect", "/drpc", "/grpc", "/http2", "/otel", "/resolve", "/testing"].map(
   (entry) => `rpc-conn-pool${entry}`,
 );
 
@@ -70,6 +70,7 @@ import { type Conn, type Dial, isPoolError, Pool, type PoolOptions } from "rpc-c
 import { dialHttp2, pooledSession } from "rpc-conn-pool/connect";
 import { type DrpcConn, dialDrpc } from "rpc-conn-pool/drpc";
 import { dialGrpc, type GrpcConn, pooledChannel } from "rpc-conn-pool/grpc";
+import { type Instrumentation, instrument } from "rpc-conn-pool/otel";
 import { dialService } from "rpc-conn-pool/resolve";
 import { FakeClock, type ScriptedConn, scriptedDial } from "rpc-conn-pool/testing";
 
@@ -79,6 +80,7 @@ export const channel = pooledChannel(new Pool(options), "localhost:1");
 export const session = pooledSession(new Pool({ dial: dialHttp2() }), "http://localhost:1");
 export const spread: Dial<string, DrpcConn> = dialService({ resolve: ["10.0.0.1:1"], dial: dialDrpc() });
 export const scripted: Pool<string, ScriptedConn> = new Pool({ dial: scriptedDial(), clock: new FakeClock() });
+export const watching: Instrumentation = instrument(scripted, { keyAttributes: (key) => ({ "server.address": key }) });
 export const code = (error: unknown): string | undefined => (isPoolError(error) ? error.code : undefined);
 // @ts-expect-error The types are really there.
 export const wrong: number = new Pool();
@@ -109,6 +111,7 @@ const { scriptedDial } = require("rpc-conn-pool/testing");
 require("rpc-conn-pool/connect");
 require("rpc-conn-pool/grpc");
 require("rpc-conn-pool/http2");
+require("rpc-conn-pool/otel");
 require("rpc-conn-pool/resolve");
 ${call}${fakeTimers("jest", '{ doNotFake: ["nextTick", "queueMicrotask", "setImmediate"] }')}`;
 

@@ -19,6 +19,7 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
     async () => {
       home = await Installation.of([
         "@grpc/grpc-js@1.14.7",
+        "@opentelemetry/api@1.9.1",
         "@types/node@22.19.0",
         ...typeScripts.map((version) => `typescript-${version}@npm:typescript@${version}`),
         "tsx@4.23.15",
