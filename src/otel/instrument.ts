@@ -34,7 +34,7 @@ const optionNames = ["meterProvider", "tracerProvider", "keyAttributes", "useTim
 /** What `instrument` returns: a pool is watched until it is stopped, or disposed of by `using`. */
 export interface Instrumentation extends Disposable {
   /** Takes all listeners off the pool, and the pool off the meter. Idempotent. */
-  stop(): void;
+  readonly stop: () => void;
 }
 
 /** The scope under which meter and tracer stand. */
@@ -67,10 +67,12 @@ export function instrument<K, C extends PoolConn>(
   watched.add(pool);
   const meter = (options.meterProvider ?? metrics.getMeterProvider()).getMeter(scope);
   const tracer = (options.tracerProvider ?? trace.getTracerProvider()).getTracer(scope);
+  const instruments = new Instruments(meter);
   const own: Attributes = { [names.pool]: pool.name };
+  if (keyAttributes === undefined) instruments.timeouts.add(0, own); // so that the first is seen as a change
   const stops = [
     observe(pool, meter, own, keyAttributes),
-    ...listen(pool, new Instruments(meter), spans ? new Spans(tracer) : undefined, useTime, (key) =>
+    ...listen(pool, instruments, spans ? new Spans(tracer) : undefined, useTime, (key) =>
       keyAttributes === undefined ? own : { ...keyAttributes(key), ...own },
     ),
   ];
