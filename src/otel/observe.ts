@@ -78,7 +78,7 @@ function ofKeys<K, C extends PoolConn>(
   for (const key of pool.keys()) {
     const stats = pool.stats(key);
     const one = sums(stats, { ...keyAttributes(key), ...own }, stats.limits, stats.limits.minIdle);
-    const id = JSON.stringify(Object.entries(one.attributes).sort());
+    const id = JSON.stringify(one.attributes);
     const before = all.get(id);
     all.set(id, before === undefined ? one : both(before, one));
   }

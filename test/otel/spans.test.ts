@@ -42,8 +42,9 @@ function line(
   names: Map<string, string>,
 ): string {
   const ms = Math.round(duration[0] * 1000 + duration[1] / 1e6);
-  const error = status.code === SpanStatusCode.ERROR ? `, ${attributes["error.type"]}: ${status.message}` : "";
-  const why = attributes["rpc.client.connection.abandoned"] ?? "";
+  const error =
+    status.code === SpanStatusCode.ERROR ? `, ${String(attributes["error.type"])}: ${status.message ?? ""}` : "";
+  const why = String(attributes["rpc.client.connection.abandoned"] ?? "");
   return `${name.replace("rpc.client.connection.", "")} of ${names.get(parentSpanContext?.spanId ?? "")}, ${ms} ms${error}${why}`;
 }
 

@@ -35,7 +35,7 @@ function record<C extends ScriptedConn>(pool: Pool<string, C>) {
   const events: [PoolEventName, Event][] = [];
   const stops = names.map((name) =>
     pool.on(name, (event) => {
-      const { caller, ...rest }: Event & { caller?: unknown } = event; // tests of its own look at it
+      const { caller: _caller, ...rest }: Event & { caller?: unknown } = event; // tests of its own look at it
       events.push([name, rest]);
     }),
   );

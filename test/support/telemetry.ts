@@ -40,7 +40,7 @@ function measured(
 
 function show({ "rpc.client.connection.pool.name": _pool, ...others }: Attributes): string {
   return Object.entries(others)
-    .map(([name, value]) => `${name.replace("rpc.client.connection.", "")}=${value}`)
+    .map(([name, value]) => `${name.replace("rpc.client.connection.", "")}=${String(value)}`)
     .sort()
     .join(" ");
 }
