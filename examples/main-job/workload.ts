@@ -1,6 +1,16 @@
 import type { Contestant } from "./contestants.ts";
 import type { Fleet } from "./fleet.ts";
 
+/** What was true at a moment of a run. */
+export interface Sample {
+  /** Since the run began, its warm-up included. */
+  readonly atMs: number;
+  /** Since the sample before. */
+  readonly callsPerSecond: number;
+  /** Connections that the servers held, all together. */
+  readonly open: number;
+}
+
 /** What one contestant did. */
 export interface Result {
   readonly name: string;
@@ -11,7 +21,11 @@ export interface Result {
   readonly dials: number;
   /** Connections that the servers held at once, at most. */
   readonly peak: number;
+  readonly samples: readonly Sample[];
 }
+
+/** Of a run, if the servers answer in time. */
+const sampleCount = 60;
 
 export const concurrency = 300;
 export const requestBytes = 100;
@@ -34,6 +48,17 @@ export async function run(
   const tookMs: number[] = [];
   let calls = 0;
   const timer = setInterval(() => onProgress(calls, (performance.now() - begin) / (until - begin)), 100);
+  const samples: Sample[] = [];
+  async function watch(): Promise<void> {
+    let [callsBefore, before] = [0, 0];
+    while (performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, (until - begin) / sampleCount));
+      const { open } = await fleet.count();
+      const atMs = performance.now() - begin;
+      samples.push({ atMs, callsPerSecond: ((calls - callsBefore) / (atMs - before)) * 1_000, open });
+      [callsBefore, before] = [calls, atMs];
+    }
+  }
   async function caller(number: number): Promise<void> {
     for (let turn = number; performance.now() < until; turn++) {
       const peer = fleet.peers[turn % fleet.peers.length];
@@ -46,7 +71,7 @@ export async function run(
     }
   }
   try {
-    await Promise.all(Array.from({ length: concurrency }, (_, number) => caller(number)));
+    await Promise.all([watch(), ...Array.from({ length: concurrency }, (_, number) => caller(number))]);
     const { accepted, peak } = await fleet.count();
     tookMs.sort((a, b) => a - b);
     return {
@@ -56,6 +81,7 @@ export async function run(
       p99Ms: percentile(tookMs, 0.99),
       dials: accepted,
       peak,
+      samples,
     };
   } finally {
     clearInterval(timer);
