@@ -1,4 +1,4 @@
-import type { PoolStats } from "../pool/stats.ts";
+import type { PoolStats } from "../index.ts";
 
 /** A picture of a pool, as a dashboard sends it. */
 export interface Picture {
