@@ -90,7 +90,7 @@ class PoolSection {
     this.uses = new Plot("Time of calls", quantiles, { unit: " ms" });
     const plots = [this.conns, this.load, this.calls, this.trouble, this.waits, this.uses];
     this.rows = make("tbody");
-    const heads = ["key", "connections", "streams", "waiting", "calls/s", "dialed"].map((name) => make("th", "", name));
+    const heads = ["key", "conns", "streams", "waiting", "calls/s", "dialed"].map((name) => make("th", "", name));
     const table = make("table", "", make("thead", "", make("tr", "", ...heads)), this.rows);
     this.reasons = make("ul", "reasons");
     this.news = make("ol", "news");
@@ -133,19 +133,14 @@ class PoolSection {
     this.rows.replaceChildren(...keys.map((key) => this.row(key, seconds)));
     this.callsBefore = new Map(keys.map(({ id, stats: { hits, served } }) => [id, hits + served]));
     const closed = Object.entries(stats.closed).filter(([, count]) => count > 0);
-    const most = Math.max(1, ...closed.map(([, count]) => count));
-    this.reasons.replaceChildren(
-      ...(closed.length > 0 ? closed.map((one) => reason(one, most)) : [make("li", "", "none yet")]),
+    const commonest = Math.max(1, ...closed.map(([, count]) => count));
+    fill(
+      this.reasons,
+      closed.map((one) => reason(one, commonest)),
     );
-    this.news.replaceChildren(
-      ...news.map((one) =>
-        make(
-          "li",
-          "",
-          make("time", "", ago(at - one.at)),
-          make("span", "", one.times > 1 ? `${one.what} (${one.times} times)` : one.what),
-        ),
-      ),
+    fill(
+      this.news,
+      news.map((one) => line(one, at)),
     );
   }
 
@@ -153,7 +148,7 @@ class PoolSection {
     const button = make("button", "", name);
     button.type = "button";
     button.dataset.id = id;
-    button.title = "what a caller of this key would meet now";
+    button.title = `${name}: what would a caller meet now?`;
     const states = ["used", "idle", "draining", "dialing"];
     const counts = [stats.leased, stats.idle, stats.draining, stats.dialing];
     const squares = states.flatMap((state, i) =>
@@ -188,6 +183,20 @@ function limitsOf({ limits, keys }) {
   ];
   const set = names.filter((name) => limits[name]).map((name) => `${name} ${number.format(limits[name])}`);
   return [`${number.format(keys)} ${keys === 1 ? "key" : "keys"}`, ...set].join(" · ");
+}
+
+/** Puts items into a list, or says that there are none. */
+function fill(list, items) {
+  list.replaceChildren(...(items.length > 0 ? items : [make("li", "", "none yet")]));
+}
+
+function line({ at, what, times }, now) {
+  return make(
+    "li",
+    "",
+    make("time", "", ago(now - at)),
+    make("span", "", times > 1 ? `${what} (${times} times)` : what),
+  );
 }
 
 function reason([name, count], commonest) {

@@ -9,6 +9,7 @@ const usage = `rpc-conn-pool top <url>
 
 const [command, url, ...rest] = process.argv.slice(2);
 if (command === "top" && url !== undefined && URL.canParse(url) && rest.length === 0) {
+  process.stdout.on("error", () => process.exit()); // whoever reads it has had enough
   top(url, process.stdout).catch((error: unknown) => {
     const { message, cause } = error instanceof Error ? error : new Error(String(error));
     process.stderr.write(`${url}: ${message}${cause instanceof Error ? `: ${reasonOf(cause)}` : ""}\n`);

@@ -27,8 +27,8 @@ export async function top(url: string, screen: Screen): Promise<void> {
     const pictures: readonly Picture[] = JSON.parse(data);
     const lines = pictures.flatMap((picture, i) => draw(picture, before[i]));
     before = pictures;
-    const { isTTY = false, columns = 100, rows = 1_000 } = screen;
-    const text = lines.slice(0, isTTY ? rows - 1 : undefined).map((line) => line.slice(0, columns));
+    const { isTTY = false, columns = 80, rows = 24 } = screen;
+    const text = isTTY ? lines.slice(0, rows - 1).map((line) => line.slice(0, columns)) : lines;
     // On a terminal over the picture before: from its upper left, each line to its end, and what is below.
     screen.write(isTTY ? `\x1b[H${text.join("\x1b[K\n")}\x1b[J` : `${text.join("\n")}\n`);
   }
@@ -51,8 +51,7 @@ function draw({ name, at, stats, times, keys }: Picture, before: Picture | undef
   const rate = (now: number, then: number | undefined): string =>
     seconds === undefined || then === undefined ? "-" : ((now - then) / seconds).toFixed(0);
   const { open, idle, leased, draining, dialing, waiting, streams, timeouts, refused, failed } = stats;
-  const counts = { open, idle, used: leased, draining, dialing, streams, waiting, timeouts, refused, failed };
-  const closed = Object.entries(stats.closed).filter(([, count]) => count > 0);
+  const counts = { idle, used: leased, draining, dialing, streams, waiting, timeouts, refused, failed };
   const quantiles = Object.entries(times).map(([kind, time]) =>
     time === undefined ? `${kind} -` : `${kind} ${time[0].toFixed(1)} / ${time[1].toFixed(1)} ms`,
   );
@@ -61,8 +60,8 @@ function draw({ name, at, stats, times, keys }: Picture, before: Picture | undef
     plain(key).slice(0, width).padEnd(width) + cells.map((cell) => String(cell).padStart(9)).join("");
   return [
     `${plain(name)}: ${rate(callsOf(stats), before && callsOf(before.stats))} calls/s; p50 / p99: ${quantiles.join(", ")}`,
-    Object.entries(counts).map(words).join(", "),
-    `closed: ${closed.length === 0 ? "none" : closed.map(words).join(", ")}`,
+    `${open} open: ${someOf(counts)}`,
+    `closed: ${someOf(stats.closed)}`,
     "",
     row("key", "used", "idle", "draining", "dialing", "streams", "waiting", "calls/s"),
     ...keys.map((key) => {
@@ -78,8 +77,10 @@ function callsOf({ hits, served }: PoolStats): number {
   return hits + served;
 }
 
-function words([name, count]: [string, number]): string {
-  return `${count} ${name}`;
+/** Counts that are not 0, as text. */
+function someOf(counts: Readonly<Record<string, number>>): string {
+  const some = Object.entries(counts).filter(([, count]) => count > 0);
+  return some.length === 0 ? "none" : some.map(([name, count]) => `${count} ${name}`).join(", ");
 }
 
 /** Without what a terminal would obey: names come from the process that is looked at. */

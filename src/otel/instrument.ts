@@ -6,7 +6,7 @@ import type { Pool } from "../pool/pool.ts";
 import { disconnectError, errorType } from "./errors.ts";
 import { Instruments, names } from "./metrics.ts";
 import { observe } from "./observe.ts";
-import { Spans } from "./spans.ts";
+import { type End, Spans } from "./spans.ts";
 
 /** What is measured, and where it goes. */
 export interface InstrumentOptions<K = string> {
@@ -92,13 +92,13 @@ function listen<K, C extends PoolConn>(
   attributesOf: (key: K) => Attributes,
 ): (() => void)[] {
   const { createTime, waitTime, timeouts, duration, disconnections } = instruments;
-  type Dial = Parameters<Spans["dialed"]>[0] & { readonly key: K };
-  const dialed = (event: Dial): void => {
+  type KeyEnd = End & { readonly key: K };
+  const dialed = (event: KeyEnd): void => {
     const attributes = attributesOf(event.key);
     createTime.record(event.ms / 1000, failing(attributes, event));
     spans?.dialed(event, attributes);
   };
-  const waited = (event: Dial): void => {
+  const waited = (event: KeyEnd): void => {
     const attributes = attributesOf(event.key);
     waitTime.record(event.ms / 1000, failing(attributes, event));
     spans?.waited(event, attributes);
@@ -141,6 +141,6 @@ function listen<K, C extends PoolConn>(
 }
 
 /** With the kind of error, where there is one. */
-function failing(attributes: Attributes, event: { readonly error?: unknown }): Attributes {
+function failing(attributes: Attributes, event: End): Attributes {
   return "error" in event ? { ...attributes, [names.errorType]: errorType(event.error) } : attributes;
 }

@@ -4,7 +4,7 @@ import { errorType } from "./errors.ts";
 import { names } from "./metrics.ts";
 
 /** What the end of a dial, or of a wait, tells. */
-interface End {
+export interface End {
   readonly ms: number;
   readonly caller?: AsyncResource | undefined;
   readonly error?: unknown;
