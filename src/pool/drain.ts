@@ -69,9 +69,10 @@ export class Drain<K, C extends PoolConn> {
 
   #beginClose(): Shutdown {
     const { timers, keys, queue, minIdle, idleOrder, entries } = this.#core;
-    const shutdown = new Shutdown(timers, () => {
+    const destroyAll = () => {
       for (const entry of entriesOf([...keys])) entries.destroy(entry, "pool");
-    });
+    };
+    const shutdown = new Shutdown(timers, () => this.#core.enter(destroyAll));
     this.#shutdown = shutdown;
     const all = [...keys];
     const error = new PoolClosedError("the pool was closed while the caller waited");
