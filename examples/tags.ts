@@ -30,7 +30,7 @@ function work(job: string, zone: string): Promise<string> {
 }
 
 console.log(await Promise.all([work("job 1", "b"), work("job 2", "a"), work("job 3", "b")]));
-await work("job 4", "c").catch((error) => console.log(error instanceof NoMatchError, error.message));
+await work("job 4", "c").catch((error) => console.log(error instanceof NoMatchError, error.heldBackBy?.text));
 console.log(pool.stats("workers").conns?.map(({ uses }) => uses));
 await pool.close();
 hub.close();
@@ -40,5 +40,5 @@ hub.close();
 //   'job 2 done in zone a',
 //   'job 3 done in zone b'
 // ]
-// true none of the 3 conns of "workers" passes the filter
+// true filter: none of the 3 conns passes it
 // [ 1, 1, 1 ]

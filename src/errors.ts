@@ -1,4 +1,5 @@
 import type { CloseReason } from "./contract.ts";
+import { type Budget, type Hold, reached } from "./explanation.ts";
 
 /** Stable codes of everything that the pool throws. */
 export type PoolErrorCode =
@@ -21,13 +22,40 @@ export function isPoolError(error: unknown): error is PoolError {
   return typeof error === "object" && error !== null && brand in error;
 }
 
-/** Every error of the pool has a stable `code`. */
-export class PoolError extends Error {
-  readonly code: PoolErrorCode;
+/** What an error of the pool tells beside its message. */
+export interface PoolErrorOptions extends ErrorOptions {
+  /** Where the time of the call went. */
+  readonly budget?: Budget | undefined;
+  /** What held it back. */
+  readonly heldBackBy?: Hold | undefined;
+}
 
-  constructor(code: PoolErrorCode, message: string, options?: ErrorOptions) {
+/**
+ * Every error of the pool has a stable `code`. One that ends a call which asked for a lease tells where its time went, too:
+ * `waitedMs = slotMs + dialMs + blockedMs`, in milliseconds, undefined in other errors.
+ */
+export class PoolError extends Error implements Partial<Budget> {
+  readonly code: PoolErrorCode;
+  /** What the call was given: `timeoutMs`, the time until `deadline`, or `waitTimeoutMs`. Undefined: no limit. */
+  declare readonly askedMs?: number | undefined;
+  /** How long it waited for a lease. */
+  declare readonly waitedMs?: number;
+  /** Of that, while every conn of its key was in use, or something held it back. */
+  declare readonly slotMs?: number;
+  /** Of that, while a dial of its key was in flight. */
+  declare readonly dialMs?: number;
+  /** Of that, while no dial was in flight and a conn of its key was blocked or suspect. */
+  declare readonly blockedMs?: number;
+  /** How long it ran on a conn, before it asked for another. */
+  declare readonly ranMs?: number;
+  /** What held it back when it failed. Undefined: nothing did, or the call had not asked for a lease. */
+  declare readonly heldBackBy?: Hold;
+
+  constructor(code: PoolErrorCode, message: string, options?: PoolErrorOptions) {
     super(message, options);
     this.code = code;
+    if (options?.budget !== undefined) Object.assign(this, options.budget);
+    if (options?.heldBackBy !== undefined) Object.assign(this, { heldBackBy: options.heldBackBy });
   }
 }
 
@@ -43,8 +71,8 @@ export class PoolRangeError extends RangeError {
 
 /** The pool is closed, or was closed while the caller waited. */
 export class PoolClosedError extends PoolError {
-  constructor(message = "the pool is closed: make a new one to dial again") {
-    super("ERR_POOL_CLOSED", message);
+  constructor(message = "the pool is closed: make a new one to dial again", options?: PoolErrorOptions) {
+    super("ERR_POOL_CLOSED", message, options);
   }
 }
 
@@ -61,7 +89,7 @@ export class ConnClosedError extends PoolError {
       message ??
         (reason === "handle"
           ? "this handle is closed: get another one from the pool"
-          : `the conn is closed (${reason}); the request ${sent ? "may have reached the peer" : "was not sent"}`),
+          : `the conn is closed (${reason}); ${reached(sent)}`),
       options,
     );
     this.reason = reason;
@@ -74,7 +102,7 @@ export class DialError extends PoolError {
   /** True: the dial said that trying again is useless (its error carried `final: true`). */
   readonly final: boolean;
 
-  constructor(message: string, options?: ErrorOptions & { final?: boolean; code?: PoolErrorCode }) {
+  constructor(message: string, options?: PoolErrorOptions & { final?: boolean; code?: PoolErrorCode }) {
     super(options?.code ?? "ERR_POOL_DIAL", message, options);
     this.final = options?.final ?? false;
   }
@@ -82,35 +110,35 @@ export class DialError extends PoolError {
 
 /** A dial was not done within `dialTimeoutMs`. */
 export class DialTimeoutError extends DialError {
-  constructor(message: string, options?: ErrorOptions) {
+  constructor(message: string, options?: PoolErrorOptions) {
     super(message, { ...options, code: "ERR_POOL_DIAL_TIMEOUT" });
   }
 }
 
 /** No lease in time, dialing included. `cause` is the key's last dial failure, if there was one. */
 export class WaitTimeoutError extends PoolError {
-  constructor(message: string, options?: ErrorOptions) {
+  constructor(message: string, options?: PoolErrorOptions) {
     super("ERR_POOL_WAIT_TIMEOUT", message, options);
   }
 }
 
 /** `maxWaiters` callers wait for this key already. */
 export class QueueFullError extends PoolError {
-  constructor(message: string) {
-    super("ERR_POOL_QUEUE_FULL", message);
+  constructor(message: string, options?: PoolErrorOptions) {
+    super("ERR_POOL_QUEUE_FULL", message, options);
   }
 }
 
 /** The key has no conn, and there is no dial function to open one. */
 export class NoConnError extends PoolError {
-  constructor(message: string, options?: ErrorOptions) {
+  constructor(message: string, options?: PoolErrorOptions) {
     super("ERR_POOL_NO_CONN", message, options);
   }
 }
 
 /** The key has conns, but none passes the filter, and no dial brought one that does. `cause` is what the filter threw. */
 export class NoMatchError extends PoolError {
-  constructor(message: string, options?: ErrorOptions) {
+  constructor(message: string, options?: PoolErrorOptions) {
     super("ERR_POOL_NO_MATCH", message, options);
   }
 }

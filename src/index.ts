@@ -1,5 +1,6 @@
 export type * from "./contract.ts";
 export * from "./errors.ts";
+export type * from "./explanation.ts";
 export { type DialSocketOptions, dialSocket, type SocketTlsOptions } from "./net/dial.ts";
 export { type SocketConn, socketConn } from "./net/socket.ts";
 export type * from "./options.ts";

@@ -201,6 +201,9 @@ export interface AcquireOptions<K, C extends PoolConn> {
   readonly waitForReady?: boolean | undefined;
 }
 
+/** Options of `explain`: the caller that it is about. */
+export type ExplainOptions<K, C extends PoolConn> = Pick<AcquireOptions<K, C>, "dial" | "filter" | "waitForReady">;
+
 /** Options of `use`. */
 export interface UseOptions<K, C extends PoolConn> extends AcquireOptions<K, C> {
   /** Close the conn, as `discard` does, if the function rejects. Default false: it is given back. */

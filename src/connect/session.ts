@@ -10,6 +10,7 @@ import { parseOrigin } from "../net/http2-dial.ts";
 import type { Http2Peer } from "../net/http2-peers.ts";
 import type { Pool } from "../pool/pool.ts";
 import { unwatchAbort, watchAbort } from "../runtime/abort.ts";
+import { systemWallNow } from "../runtime/clock.ts";
 import { refusalOf } from "./error.ts";
 
 /** The `NodeHttp2ClientSessionManager` of `@connectrpc/connect-node` 2.x, without importing it. */
@@ -79,12 +80,13 @@ export function pooledSession<K extends string | Http2Peer>(pool: Pool<K, Http2C
 
   async function open(headers: OutgoingHttpHeaders, options: ClientSessionRequestOptions): Promise<ClientHttp2Stream> {
     const signal = signals.getStore();
-    const timeoutMs = timeoutOf(headers);
-    let lease = pool.tryAcquire(poolKey) ?? (await pool.acquire(poolKey, { timeoutMs, signal }));
+    let lease = pool.tryAcquire(poolKey);
+    const timeoutMs = lease?.conn.draining === false ? undefined : timeoutOf(headers);
+    const deadline = timeoutMs === undefined ? undefined : systemWallNow() + timeoutMs; // one for all that it waits
     // A conn may begin to leave in the tick in which the pool hands it out: nothing is sent on such a one.
-    while (lease.conn.draining) {
-      lease.release();
-      lease = await pool.acquire(poolKey, { timeoutMs, signal });
+    while (lease === undefined || lease.conn.draining) {
+      lease?.release();
+      lease = await pool.acquire(poolKey, { deadline, signal });
     }
     try {
       const slot = lease;

@@ -2,6 +2,7 @@ import type { Duplex } from "node:stream";
 import { checkCallOptions, checkOptions, checkSignal, timeLimit } from "../argument.ts";
 import type { CallOptions, CloseReason, Conn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError } from "../errors.ts";
+import { reached, spentOf } from "../explanation.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { longestDelayMs, systemWallNow } from "../runtime/clock.ts";
 import { DrpcBusyError, DrpcCode, DrpcError, DrpcProtocolError, DrpcTimeoutError } from "./errors.ts";
@@ -172,7 +173,7 @@ export class DrpcConn implements Conn {
   }
 
   /** Takes the slot for an RPC, or throws why it cannot have it. */
-  #begin(receiver: Receiver, { signal, delayMs, limit }: Terms): RpcStream {
+  #begin(receiver: Receiver, { signal, delayMs, limit, waitedMs }: Terms): RpcStream {
     signal?.throwIfAborted();
     if (delayMs !== undefined && delayMs <= 0) throw new DrpcTimeoutError(limit);
     if (!this.#transport.writable) this.#die("died", whyDead(this.duplex.errored), this.duplex.errored);
@@ -185,7 +186,10 @@ export class DrpcConn implements Conn {
       this.#signal = signal;
       watchAbort(signal, this.#watcher);
     }
-    if (delayMs !== undefined) this.#timer = setTimeout(() => this.#cancel(new DrpcTimeoutError(limit)), delayMs);
+    if (delayMs !== undefined) {
+      const timedOut = () => this.#cancel(new DrpcTimeoutError(limit, delayMs, waitedMs));
+      this.#timer = setTimeout(timedOut, delayMs);
+    }
     return stream;
   }
 
@@ -250,8 +254,12 @@ export class DrpcConn implements Conn {
   }
 
   #closedError({ reason, why, cause }: Death, sent: boolean): ConnClosedError {
-    const message = `${why}; the request ${sent ? "may have reached the peer" : "was not sent"}`;
-    return new ConnClosedError(reason, sent, message, cause === undefined || cause === null ? {} : { cause });
+    return new ConnClosedError(
+      reason,
+      sent,
+      `${why}; ${reached(sent)}`,
+      cause === undefined || cause === null ? {} : { cause },
+    );
   }
 }
 
@@ -262,21 +270,26 @@ interface Terms extends Invocation {
   readonly delayMs: number | undefined;
   /** Which of the times that its caller gave is the earlier, for the error. */
   readonly limit: number | Date;
+  /** How much of it is over: its caller waited for this conn. */
+  readonly waitedMs: number;
 }
 
 function termsOf({ path }: Rpc<never, unknown>, options: CallOptions | undefined): Terms {
-  const terms = { path: encodePath(path), metadata: undefined, signal: undefined, delayMs: undefined, limit: 0 };
+  const none = { metadata: undefined, signal: undefined, delayMs: undefined, limit: 0, waitedMs: 0 };
+  const terms = { path: encodePath(path), ...none };
   if (options === undefined) return terms;
   checkCallOptions(options);
   const { signal, timeoutMs, deadline, metadata } = options;
   checkSignal("signal", signal);
   const delayMs = timeLimit(options, systemWallNow);
+  const waitedMs = spentOf(options);
   return {
     ...terms,
     signal,
     metadata: metadata === undefined ? undefined : encodeMetadata(metadata),
     delayMs: delayMs === undefined ? undefined : Math.min(delayMs, longestDelayMs),
-    limit: delayMs === timeoutMs || deadline === undefined ? (timeoutMs ?? 0) : new Date(deadline),
+    limit: delayMs === timeoutMs || deadline === undefined ? (timeoutMs ?? 0) + waitedMs : new Date(deadline),
+    waitedMs,
   };
 }
 

@@ -1,3 +1,4 @@
+import { time } from "../explanation.ts";
 import type { Uint64 } from "./wire.ts";
 
 /** Codes of a `DrpcError`. DRPC itself knows 0 and 12; the others are gRPC's numbers, as 12 is. */
@@ -29,10 +30,32 @@ export class DrpcError extends Error {
 
 /** An RPC was not over within its `timeoutMs`, or by its `deadline`. If it had begun, it has been cancelled. */
 export class DrpcTimeoutError extends DrpcError {
-  /** @param limit what the caller asked for: milliseconds, or a deadline. */
-  constructor(limit: number | Date) {
-    super(`the RPC was not over ${limitText(limit)}`, DrpcCode.timeout);
+  /** Milliseconds that the caller gave it; undefined, where that was a `deadline`. */
+  readonly askedMs: number | undefined;
+  /** Of them, those that it waited for a conn of its pool. */
+  readonly waitedMs: number;
+  /** Of them, those that it ran. 0: it did not begin. */
+  readonly ranMs: number;
+
+  /**
+   * @param limit what the caller asked for: milliseconds, or a deadline.
+   * @param ranMs how long it ran.
+   * @param waitedMs how long it waited for a conn before.
+   */
+  constructor(limit: number | Date, ranMs = 0, waitedMs = 0) {
+    super(`the RPC was not over ${limitText(limit)}: ${where(waitedMs, ranMs)}`, DrpcCode.timeout);
+    this.askedMs = limit instanceof Date ? undefined : limit;
+    this.waitedMs = waitedMs;
+    this.ranMs = ranMs;
   }
+}
+
+function where(waitedMs: number, ranMs: number): string {
+  if (waitedMs < 1 && ranMs === 0) return "its time was over before it began";
+  const ran = `ran for ${ranMs < 1 ? `${ranMs} ms` : time(ranMs)}`;
+  const spent = waitedMs < 1 ? `it ${ran}` : `it waited ${time(waitedMs)} for a conn, and ${ran}`;
+  const why = waitedMs > ranMs ? "why the pool had none for it" : "why the peer takes so long";
+  return `${spent}; see ${why}, or give it more time`;
 }
 
 function limitText(limit: number | Date): string {

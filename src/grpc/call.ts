@@ -1,11 +1,12 @@
 import { type ChannelInterface, type Metadata as GrpcMetadata, type StatusObject, status } from "@grpc/grpc-js";
 import { checkCallOptions, timeLimit } from "../argument.ts";
 import type { CallOptions, Rpc } from "../contract.ts";
+import { spentOf } from "../explanation.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import { longestDelayMs, systemWallNow } from "../runtime/clock.ts";
 import type { Failure } from "../runtime/guard.ts";
 import { fromGrpc, toBuffer, toGrpc } from "./metadata.ts";
-import { GrpcError, messageOf, statusError } from "./status.ts";
+import { afterWait, GrpcError, messageOf, statusError } from "./status.ts";
 
 /** grpc-js does not export its call and listener types by name. */
 export type CreateCall = Parameters<ChannelInterface["createCall"]>;
@@ -129,10 +130,14 @@ export class RunningCall implements HostedCall, GrpcListener, AbortWatcher {
     this.#trailers = result.metadata;
     const unsent = this.#host.unsent(this.grpc, result);
     if (result.code !== status.OK)
-      this.#failure ??= { error: signal?.aborted ? signal.reason : (unsent ?? statusError(result)) };
+      this.#failure ??= { error: signal?.aborted ? signal.reason : (unsent ?? this.#error(result)) };
     // What was not sent has no trailers, and may be sent again; what was cancelled has none of the peer's.
     if (onTrailer !== undefined && unsent === undefined && !this.#cancelled) this.#tell("onTrailer", result.metadata);
     this.#host.end(this, result);
+  }
+
+  #error(result: StatusObject): GrpcError {
+    return statusError(afterWait(result, spentOf(this.#options)));
   }
 
   settle(): void {

@@ -2,7 +2,7 @@ import { type CallCredentials, Metadata, propagate, type StatusObject, status } 
 import { isPoolError } from "../errors.ts";
 import { statusOfPoolError } from "../net/rpc-status.ts";
 import type { CallHost, CreateCall, GrpcCall, GrpcListener, HostedCall } from "./call.ts";
-import { GrpcError, messageOf } from "./status.ts";
+import { afterWait, GrpcError, isGivenUp, messageOf } from "./status.ts";
 
 type SendContext = Parameters<GrpcCall["sendMessageWithContext"]>[0];
 
@@ -63,6 +63,8 @@ export class PooledCall<C extends CallConn> implements GrpcCall, GrpcListener, H
   #status: StatusObject | undefined;
   /** Something of the peer's answer has come. */
   #answered = false;
+  /** How long it waited for its connection, where it has a deadline. */
+  #waitedMs = 0;
   /** Nothing more will run: it was cancelled, or it ended while it waited. */
   #over = false;
   /** Whether all that was sent is still kept, to be sent again. */
@@ -157,7 +159,7 @@ export class PooledCall<C extends CallConn> implements GrpcCall, GrpcListener, H
     if (this.#answered || !isGivenUp(result)) lease.release();
     else lease.release({ unanswered: true });
     if (!again) {
-      this.#listener?.onReceiveStatus(result);
+      this.#listener?.onReceiveStatus(afterWait(result, this.#waitedMs));
       return;
     }
     this.#real = undefined;
@@ -193,6 +195,7 @@ export class PooledCall<C extends CallConn> implements GrpcCall, GrpcListener, H
     const parentDeadline = inherited & propagate.DEADLINE ? parent?.getDeadline() : undefined;
     const deadline = Math.min(Number(ownDeadline), Number(parentDeadline ?? Number.POSITIVE_INFINITY));
     const waitForReady = this.#metadata.getOptions().waitForReady ?? false;
+    const begun = deadline === Number.POSITIVE_INFINITY ? 0 : Date.now();
     let lease: CallLease<C> | undefined;
     try {
       // A conn may begin to leave in the tick in which the pool hands it out: nothing is sent on such a one.
@@ -201,6 +204,7 @@ export class PooledCall<C extends CallConn> implements GrpcCall, GrpcListener, H
         if (!lease.conn.draining || this.#over) break;
         lease.release();
       }
+      if (begun > 0) this.#waitedMs += Date.now() - begun;
       if (!this.#over) this.#owner.accept(lease.conn);
     } catch (error) {
       lease?.release();
@@ -242,15 +246,6 @@ function once({ callback, ...context }: SendContext): SendContext {
       called = true;
     },
   };
-}
-
-/**
- * Whether a call was ended on this side: a deadline that passed, or a cancel. What a peer ends has a header, or trailers
- * with a content type at least.
- */
-function isGivenUp({ code, metadata }: StatusObject): boolean {
-  if (code !== status.DEADLINE_EXCEEDED && code !== status.CANCELLED) return false;
-  return Object.keys(metadata.getMap()).length === 0;
 }
 
 /** grpc-js copies what a status has into the error that a stub gets. */

@@ -26,6 +26,22 @@ export function statusError({ code, details, metadata }: StatusObject): GrpcErro
   return new GrpcError(code, details, metadata);
 }
 
+/**
+ * Whether a call was ended on this side: a deadline that passed, or a cancel. What a peer ends has a header, or trailers
+ * with a content type at least.
+ */
+export function isGivenUp({ code, metadata }: StatusObject): boolean {
+  if (code !== status.DEADLINE_EXCEEDED && code !== status.CANCELLED) return false;
+  return Object.keys(metadata.getMap()).length === 0;
+}
+
+/** What a call ends with that waited so long for its connection: grpc-js counts the time of a deadline from there on. */
+export function afterWait(result: StatusObject, waitedMs: number): StatusObject {
+  if (waitedMs < 1 || result.code !== status.DEADLINE_EXCEEDED || !isGivenUp(result)) return result;
+  const seconds = (waitedMs / 1_000).toFixed(3);
+  return { ...result, details: `${result.details},after ${seconds}s of waiting for a connection` };
+}
+
 /** The text of whatever was thrown. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);

@@ -1,6 +1,6 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
 import { Heap } from "../runtime/heap.ts";
-import { unlimited } from "./config.ts";
+import { type KeyRules, type Rules, unlimited } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
@@ -8,6 +8,9 @@ import type { Pending } from "./pending.ts";
 
 /** Streams that may end inside one key while another stands in line. */
 const fairHandOffs = 16;
+
+/** What is against a dial of a key. `"pace"`: it fails, and one is in flight already. */
+export type DialObjection = "maxKeyDials" | "maxKeyConns" | "maxDials" | "maxConns" | "pace";
 
 /**
  * All limits: how many conns may be open or dialed, how many idle ones are kept, and which conn goes where one is too
@@ -25,17 +28,50 @@ export class Capacity<K, C extends PoolConn> {
     this.#core = core;
   }
 
-  // Conns that are open or dialed.
+  // Conns that are open or dialed: what counts, and towards which question.
 
-  /** Whether the key's own limits allow it one more conn. */
-  keyHasRoom(key: KeyPool<K, C>): boolean {
-    return key.usable + key.pending.dials.size < key.rules.maxKeyConns;
+  /** Of the key: what it may use, and what is dialed for it. Those that drain are on their way out. */
+  ofKey(key: KeyPool<K, C>): number {
+    return key.usable + key.pending.dials.size;
   }
 
-  /** Whether `maxConns` allows one more. A conn that is being closed counts until its socket is gone. */
+  /** Of all keys: all that is open, draining or not, and all dials. */
+  get #ofAll(): number {
+    return this.#core.entries.open + this.#core.dialer.inFlight;
+  }
+
+  /** The same, and what was closed but has its socket still: what a new conn finds. */
+  get ofAllAndClosing(): number {
+    return this.#ofAll + this.#core.entries.closing;
+  }
+
+  /** Whether the key's own limits allow it one more conn. */
+  keyHasRoom(key: KeyPool<K, C>, { maxKeyConns }: KeyRules = key.rules): boolean {
+    return this.ofKey(key) < maxKeyConns;
+  }
+
+  /** Whether `maxConns` allows one more to be dialed. */
   get hasRoom(): boolean {
-    const { entries, dialer, keys } = this.#core;
-    return entries.open + entries.closing + dialer.inFlight < keys.rules.maxConns;
+    return this.ofAllAndClosing < this.#core.keys.rules.maxConns;
+  }
+
+  /** Whether the limits allow a conn that is there already. One that is being closed does not count: no other is dialed for it. */
+  hasRoomForPut(key: KeyPool<K, C>): boolean {
+    return this.keyHasRoom(key) && this.#ofAll < this.#core.keys.rules.maxConns;
+  }
+
+  /** Whether a conn, in use or not, is one too many for the limits: those that drain are going already. */
+  isOver({ key }: Entry<K, C>): boolean {
+    const { open, draining } = this.#core.entries;
+    return key.usable > key.rules.maxKeyConns || open - draining > this.#core.keys.rules.maxConns;
+  }
+
+  /** Whether a dial of the key is one too many for the limits. */
+  isOverDials({ pending, rules, usable }: KeyPool<K, C>): boolean {
+    const { maxConns, maxDials } = this.#core.keys.rules;
+    const { entries, dialer } = this.#core;
+    if (pending.dials.size > Math.min(rules.maxKeyDials, rules.maxKeyConns - usable)) return true;
+    return dialer.inFlight > Math.min(maxDials, maxConns - entries.open);
   }
 
   /** Whether `maxDials` allows one more. */
@@ -43,34 +79,73 @@ export class Capacity<K, C extends PoolConn> {
     return this.#core.dialer.inFlight < this.#core.keys.rules.maxDials;
   }
 
-  /** Whether the key's own limits on dials allow it one more: one at a time while it fails. */
-  #keyMayDial({ pending, rules }: KeyPool<K, C>): boolean {
-    return pending.dials.size < (pending.backoff === undefined ? rules.maxKeyDials : Math.min(rules.maxKeyDials, 1));
+  /** What of the key itself is against so many more dials: a limit, or that it fails, since it is dialed one at a time then. */
+  #keyObjection(key: KeyPool<K, C>, rules: KeyRules, more = 1): DialObjection | undefined {
+    const { dials, backoff } = key.pending;
+    if (dials.size + more > rules.maxKeyDials) return "maxKeyDials";
+    if (backoff !== undefined && dials.size + more > 1) return "pace";
+    return this.ofKey(key) + more > rules.maxKeyConns ? "maxKeyConns" : undefined;
+  }
+
+  /**
+   * What is against so many more dials of the key; the first of all. It changes nothing, so that it can be asked under
+   * other limits than those in force; then `ahead` are the dials of those who stand in line before the key.
+   */
+  objection(key: KeyPool<K, C>, own: KeyRules, all: Rules, more = 1, ahead = 0): DialObjection | undefined {
+    const ofKey = this.#keyObjection(key, own, more);
+    if (ofKey !== undefined) return ofKey;
+    if (this.#core.dialer.inFlight + ahead + more > all.maxDials) return "maxDials";
+    if (all.maxConns === unlimited) return undefined;
+    const hasTurn = all !== this.#core.keys.rules || this.isFirst(key);
+    return hasTurn && this.ofAllAndClosing + ahead + more <= all.maxConns ? undefined : "maxConns";
+  }
+
+  /** Whether no other key is to have a place before it. */
+  isFirst(key: KeyPool<K, C>): boolean {
+    const { next } = this;
+    if (next === undefined || next === key) return true;
+    const turn = this.turnOf(key);
+    return (next.pending.turn ?? turn) >= turn;
+  }
+
+  /** The number by which the key stands in line, or would: that of its oldest waiter, unless it has had a place. */
+  turnOf({ pending }: KeyPool<K, C>): number {
+    return pending.turn ?? pending.waiters.head?.seq ?? this.#core.queue.lastSeq + 1;
+  }
+
+  /** Whether an idle conn of another key would make way, if the key stood in line for a place under `maxConns`. */
+  wouldEvictFor(key: KeyPool<K, C>): boolean {
+    if (key.pending.turn !== undefined || !this.isFirst(key)) return false;
+    return this.#core.entries.closing <= this.#line.size && this.#victimFor(key) !== undefined;
   }
 
   /** Whether a conn may be dialed that nobody waits for: it evicts none and passes nobody. */
   mayPrepare(key: KeyPool<K, C>): boolean {
-    if (this.#core.backoffs.isPaused(key) || !this.#keyMayDial(key) || !this.keyHasRoom(key)) return false;
+    if (this.#core.backoffs.isPaused(key) || this.#keyObjection(key, key.rules) !== undefined) return false;
     return this.#hasRoomToDial && this.#line.size === 0 && this.hasRoom;
   }
 
   /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line from now on. */
   mayDial(key: KeyPool<K, C>): boolean {
-    const { pending } = key;
     this.#dialLine.delete(key); // it has its turn
-    if (!this.#keyMayDial(key) || !this.keyHasRoom(key)) {
-      this.leaveLine(key);
-      return false;
+    switch (this.objection(key, key.rules, this.#core.keys.rules)) {
+      case undefined:
+        return true;
+      case "maxConns":
+        this.#standInLine(key);
+        return false;
+      case "maxDials":
+        this.#dialLine.add(key);
+        return false;
+      default:
+        this.leaveLine(key);
+        return false;
     }
-    if (!this.#hasRoomToDial) {
-      this.#dialLine.add(key);
-      return false;
-    }
-    if (this.#core.keys.rules.maxConns === unlimited) return true;
-    const turn = pending.turn ?? pending.waiters.head?.seq ?? this.#core.queue.nextSeq();
-    const { next } = this;
-    const isFirst = next === undefined || next === key || (next.pending.turn ?? turn) >= turn;
-    if (isFirst && this.hasRoom) return true;
+  }
+
+  #standInLine(key: KeyPool<K, C>): void {
+    const isFirst = this.isFirst(key);
+    const turn = this.turnOf(key);
     const own = key.ownPending();
     own.turn = turn;
     if (own.index < 0) {
@@ -78,7 +153,6 @@ export class Capacity<K, C extends PoolConn> {
       this.#line.add(own);
     }
     if (isFirst) this.#evictFor(key);
-    return false;
   }
 
   /** The key is not held back by `maxConns` or `maxDials` alone any more. */
@@ -88,6 +162,19 @@ export class Capacity<K, C extends PoolConn> {
     if (pending.turn === undefined) return;
     this.#line.remove(pending);
     pending.turn = undefined;
+  }
+
+  /** Other keys that stand in line for a place under `maxConns`. */
+  othersInLine({ pending }: KeyPool<K, C>): number {
+    return this.#line.size - (pending.turn === undefined ? 0 : 1);
+  }
+
+  /** Other keys that stand in line, for a place or for a dial, before this one. Walks all keys. */
+  keysAhead(key: KeyPool<K, C>): KeyPool<K, C>[] {
+    if (this.lineIsEmpty) return [];
+    const turn = this.turnOf(key);
+    const isAhead = (other: KeyPool<K, C>) => (other.pending.turn ?? turn) < turn || this.#dialLine.has(other);
+    return [...this.#core.keys].filter((other) => other !== key && isAhead(other));
   }
 
   /** No key stands in line. */
@@ -138,21 +225,12 @@ export class Capacity<K, C extends PoolConn> {
         this.#core.dialer.abandon(newest, "a conn was put in instead");
         continue;
       }
-      const before = this.#usedForPut;
+      const before = this.#ofAll;
       const oldest = this.keyHasRoom(key) ? this.#core.idleOrder.oldest() : this.#core.selector.oldestIdle(key);
       if (oldest === undefined) return;
       this.#core.entries.drain(oldest, "evicted");
-      if (this.#usedForPut >= before) return; // another stood in line for the place
+      if (this.#ofAll >= before) return; // another stood in line for the place
     }
-  }
-
-  /** Whether the limits allow a conn that is there already. One that is being closed does not count: no other is dialed for it. */
-  hasRoomForPut(key: KeyPool<K, C>): boolean {
-    return this.keyHasRoom(key) && this.#usedForPut < this.#core.keys.rules.maxConns;
-  }
-
-  get #usedForPut(): number {
-    return this.#core.entries.open + this.#core.dialer.inFlight;
   }
 
   /** Evicts an idle conn of another key, the oldest, unless a place is on its way for each key in line. */

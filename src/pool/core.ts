@@ -1,18 +1,19 @@
 import type { Dial, PoolConn } from "../contract.ts";
-import { type DialError, WaitTimeoutError } from "../errors.ts";
+import type { DialError, WaitTimeoutError } from "../errors.ts";
 import type { Filter } from "../options.ts";
 import type { Failure } from "../runtime/guard.ts";
 import { Timers } from "../runtime/timers.ts";
-import { Backoffs } from "./backoff.ts";
+import { Account } from "./account.ts";
 import { Capacity } from "./capacity.ts";
-import type { Config } from "./config.ts";
-import { Dialer } from "./dialer.ts";
+import type { Config, KeyRules } from "./config.ts";
+import { Backoffs, Dialer } from "./dialer.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { Drain } from "./drain.ts";
 import { Entries } from "./entries.ts";
 import type { Entry, SignsOfLife } from "./entry.ts";
 import { type Events, makeEvents } from "./events.ts";
 import { IdleOrder, Lifetimes } from "./expiry.ts";
+import { Explainer } from "./explain.ts";
 import { Health } from "./health.ts";
 import { Hooks } from "./hooks.ts";
 import type { KeyPool } from "./key-pool.ts";
@@ -51,7 +52,9 @@ export class Core<K, C extends PoolConn> {
   readonly drain: Drain<K, C>;
   /** The pool's own. */
   readonly dial: Dial<K, C> | undefined;
-  readonly #dispatcher: Dispatcher<K, C>;
+  readonly dispatcher: Dispatcher<K, C>;
+  readonly account: Account<K, C>;
+  readonly explainer: Explainer<K, C>;
   #isServing = false;
   readonly #toServe = new Set<KeyPool<K, C>>();
   readonly #atTheDoor: (() => void)[] = [];
@@ -64,7 +67,9 @@ export class Core<K, C extends PoolConn> {
     this.keys = new KeyTable(config, this.timers, this);
     this.entries = new Entries(this.timers, this.events, this);
     this.health = new Health(config, this.timers, this);
-    const isDue = this.health.validates ? (entry: Entry<K, C>) => this.health.isDue(entry) : undefined;
+    const isDue = this.health.validates
+      ? (entry: Entry<K, C>, rules?: KeyRules) => this.health.isDue(entry, rules)
+      : undefined;
     const isTrusted = (entry: Entry<K, C>, life: SignsOfLife) => this.health.isTrusted(entry, life);
     this.selector = new Selector(config.selection, isDue, isTrusted, this.timers, this.entries);
     this.idleOrder = new IdleOrder(this.timers, (entry) => this.enter(() => this.#expired(entry)));
@@ -77,7 +82,9 @@ export class Core<K, C extends PoolConn> {
     this.hooks = new Hooks(this);
     this.transfer = new Transfer(this);
     this.drain = new Drain(this);
-    this.#dispatcher = new Dispatcher(this);
+    this.dispatcher = new Dispatcher(this);
+    this.account = new Account(this);
+    this.explainer = new Explainer(config.name, this);
   }
 
   // The door.
@@ -122,7 +129,7 @@ export class Core<K, C extends PoolConn> {
   }
 
   #serve(key: KeyPool<K, C>): void {
-    const result = this.#dispatcher.serve(key);
+    const result = this.dispatcher.serve(key);
     if (result === "steady") return;
     if (result === "again") this.#toServe.add(key);
     if (!key.isResting) this.#settle(key);
@@ -217,18 +224,17 @@ export class Core<K, C extends PoolConn> {
   }
 
   /** Whether joining the queue can change nothing, so that the key need not be served. */
-  #onlyQueues(key: KeyPool<K, C>, { dial }: Request<K, C>): boolean {
+  #onlyQueues(key: KeyPool<K, C>, { dial, filter }: Request<K, C>): boolean {
     const { head, size } = key.pending.waiters;
     if (head === undefined || head.request.filter !== undefined || size >= key.rules.maxWaiters) return false;
-    return dial !== undefined && !this.#isServing && this.#dispatcher.isSteady(key);
+    if (dial === undefined || this.#isServing || !this.dispatcher.isSteady(key)) return false;
+    return filter === undefined || !this.dispatcher.isTried(key, filter);
   }
 
   /** The time of a caller was over before it asked: what it is told. Nothing may be left of the key that it opened. */
   refuseLate(keyPool: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
-    const { key, name, counters } = keyPool;
-    const error = new WaitTimeoutError(
-      `no lease for ${name} in time: the time limit was over when it was asked for (${Math.round(timeoutMs)} ms were left)`,
-    );
+    const { key, counters } = keyPool;
+    const error = this.account.late(keyPool, timeoutMs);
     counters.misses++;
     counters.timeouts++;
     this.events.timedOut.emit(() => ({ key, error, ms: 0 }));
@@ -331,7 +337,8 @@ export class Core<K, C extends PoolConn> {
     const { key } = dial;
     const isSpent = this.backoffs.failed(key, dial, error);
     for (const waiter of isSpent ? [...key.pending.waiters] : waiters) {
-      if (isSpent || error.final || !waiter.request.waitForReady) this.queue.fail(waiter, error);
+      if (isSpent || error.final || !waiter.request.waitForReady)
+        this.queue.fail(waiter, this.account.dialFailed(waiter, error));
     }
     if (dial.isBackground) this.minIdle.failed(key, error, isSpent);
     this.freed(key);

@@ -1,6 +1,7 @@
 import type { PoolConn } from "../contract.ts";
-import { NoConnError, NoMatchError, type PoolError, QueueFullError } from "../errors.ts";
+import type { Filter } from "../options.ts";
 import { inNextTurn } from "../runtime/clock.ts";
+import type { KeyRules } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { KeyPool } from "./key-pool.ts";
 import type { DialFor, PendingDial, Waiter } from "./pending.ts";
@@ -98,24 +99,31 @@ export class Dispatcher<K, C extends PoolConn> {
     }
   }
 
-  /** A conn that was dialed for the same filter and does not pass it speaks for all that would be dialed. */
   #judgeNewcomers(key: KeyPool<K, C>): void {
     for (let waiter = key.pending.waiters.tail; waiter?.isNew; waiter = waiter.prev) {
       const { filter, dial } = waiter.request;
-      if (filter === undefined || dial === undefined) continue;
-      for (let entry = key.oldest; entry !== undefined; entry = entry.younger) {
-        if (!entry.isReady || entry.someExtras?.failedFilter !== filter) continue;
-        if (!this.#core.selector.passes(entry, filter)) this.#core.queue.markTried(waiter);
-        break; // the filter may have changed what is walked here
-      }
+      if (filter !== undefined && dial !== undefined && this.isTried(key, filter)) this.#core.queue.markTried(waiter);
     }
+  }
+
+  /** A conn that was dialed for the same filter and does not pass it speaks for all that would be dialed. */
+  isTried(key: KeyPool<K, C>, filter: Filter<C>): boolean {
+    for (let entry = key.oldest; entry !== undefined; entry = entry.younger) {
+      if (!entry.isReady || entry.someExtras?.failedFilter !== filter) continue;
+      return !this.#core.selector.passes(entry, filter); // and no further: it may have changed what is walked here
+    }
+    return false;
   }
 
   /** Each dial is for the oldest waiter that those in flight will not serve, and uses its function. */
   #startDials(key: KeyPool<K, C>): void {
     const { pending } = key;
     let last: DialFor<K, C> | undefined;
-    while (!pending.isBatching && pending.wanting > pending.promised() && !this.#isPausedFor(key)) {
+    while (
+      !pending.isBatching &&
+      pending.wanting > pending.promised() &&
+      this.pauseFor(key, pending.waiters.tail?.seq ?? 0) === undefined
+    ) {
       if (!this.#core.capacity.mayDial(key)) return; // it says itself where the key stands in line
       last = pending.nextToDial(last);
       this.#core.capacity.leaveLine(key);
@@ -126,11 +134,12 @@ export class Dispatcher<K, C extends PoolConn> {
     this.#core.capacity.leaveLine(key);
   }
 
-  /** Whether the key is not to be dialed yet. A caller that came after the last failure waits for no pause of the pool's own. */
-  #isPausedFor(key: KeyPool<K, C>): boolean {
-    const { backoff, waiters } = key.pending;
-    if (backoff === undefined || !this.#core.backoffs.isPaused(key)) return false;
-    return key.rules.backoff !== undefined || (waiters.tail?.seq ?? 0) <= backoff.failedAtSeq;
+  /** What keeps the key from being dialed yet. A caller that came after the last failure waits for no pause of the pool's own. */
+  pauseFor(key: KeyPool<K, C>, youngest: number, rules: KeyRules = key.rules): "backoff" | "pace" | undefined {
+    const { backoff } = key.pending;
+    if (backoff === undefined || !this.#core.backoffs.isPaused(key)) return undefined;
+    if (rules.backoff !== undefined) return "backoff";
+    return youngest <= backoff.failedAtSeq ? "pace" : undefined;
   }
 
   /** Dials that nobody waits for any more go, the newest first. */
@@ -163,8 +172,9 @@ export class Dispatcher<K, C extends PoolConn> {
     for (let waiter = waiters.tail; waiter?.isNew; ) {
       const { prev } = waiter;
       waiter.isNew = false;
-      const error = this.#refusal(key, waiter);
-      if (error !== undefined) this.#core.queue.refuse(waiter, error);
+      const heldBack = pending.waiters.size - Math.min(pending.promised(), pending.wanting);
+      const why = this.refusal(key, waiter.wantsDial, waiter.request.waitForReady, heldBack);
+      if (why !== undefined) this.#core.queue.refuse(waiter, this.#core.account.refused(waiter, why, heldBack - 1));
       else if (!waiter.wantsDial) doubtful.push(waiter);
       waiter = prev;
     }
@@ -176,42 +186,36 @@ export class Dispatcher<K, C extends PoolConn> {
     if (pending.mustRecheck && waiters.size > pending.wanting) doubtful = [...waiters];
     pending.mustRecheck = false;
     for (const waiter of doubtful) {
-      const error = this.#hopeless(key, waiter);
-      if (error !== undefined) this.#core.queue.fail(waiter, error);
+      const { wantsDial, isTried, request } = waiter;
+      const why = wantsDial ? undefined : this.hopeless(key, request.filter, isTried);
+      if (why !== undefined) this.#core.queue.fail(waiter, this.#core.account.hopeless(waiter, why));
     }
     return refused;
   }
 
-  #refusal(key: KeyPool<K, C>, waiter: Waiter<K, C>): PoolError | undefined {
-    const { pending } = key;
-    const { maxWaiters } = key.rules;
-    if (this.#core.backoffs.holdsNewcomers(key) && waiter.wantsDial && !waiter.request.waitForReady) {
-      return pending.backoff?.error;
-    }
-    const heldBack = pending.waiters.size - Math.min(pending.promised(), pending.wanting);
-    if (heldBack <= maxWaiters) return undefined;
-    return new QueueFullError(`${heldBack - 1} callers wait for ${key.name} already, and maxWaiters is ${maxWaiters}`);
+  /** What turns a newcomer away, with whom so many are held back; `undefined`: it may wait. */
+  refusal(
+    key: KeyPool<K, C>,
+    wantsDial: boolean,
+    waitForReady: boolean | undefined,
+    heldBack: number,
+    rules: KeyRules = key.rules,
+  ): "backoff" | "maxWaiters" | undefined {
+    if (wantsDial && !waitForReady && this.#core.backoffs.holdsNewcomers(key, rules)) return "backoff";
+    return heldBack <= rules.maxWaiters ? undefined : "maxWaiters";
   }
 
-  /** Why no conn can ever come to a waiter that is not worth a dial; `undefined`: one may. */
-  #hopeless(key: KeyPool<K, C>, waiter: Waiter<K, C>): PoolError | undefined {
+  /** Why no conn can ever come to a caller that is not worth a dial (any more: `isTried`); `undefined`: one may. */
+  hopeless(
+    key: KeyPool<K, C>,
+    filter: Filter<C> | undefined,
+    isTried: boolean,
+  ): "filter" | "gone" | "dial" | undefined {
     const { selector } = this.#core;
-    const { isTried } = waiter;
-    const { filter } = waiter.request;
-    if (waiter.wantsDial || (filter === undefined && key.usable > 0)) return undefined;
+    if (filter === undefined && key.usable > 0) return undefined;
     const entries = key.entries().filter((entry) => entry.isReady);
     if (entries.some((entry) => selector.passes(entry, filter))) return undefined;
-    const { name } = key;
-    const lastError = key.pending.backoff?.error;
-    if (filter !== undefined && (isTried || entries.length > 0)) {
-      const thrown = selector.thrownBy(filter);
-      return new NoMatchError(
-        `none of the ${entries.length} conns of ${name} passes the filter`,
-        thrown === undefined ? {} : { cause: thrown },
-      );
-    }
-    const cause = lastError === undefined ? {} : { cause: lastError };
-    if (isTried) return new NoConnError(`the conn dialed for ${name} has gone`, cause);
-    return new NoConnError(`${name} has no conn, and there is no dial function to open one`, cause);
+    if (filter !== undefined && (isTried || entries.length > 0)) return "filter";
+    return isTried ? "gone" : "dial";
   }
 }

@@ -1,5 +1,4 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
-import { PoolClosedError } from "../errors.ts";
 import { processAnchor } from "../runtime/clock.ts";
 import type { Failure } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
@@ -42,9 +41,7 @@ export class Drain<K, C extends PoolConn> {
       if (entry.isIdle && entry.tick < 0) entry.key.idleQueue?.touch(entry);
     }
     for (const entry of [...all.filter(({ isIdle }) => isIdle), ...all.filter(({ isIdle }) => !isIdle)]) {
-      const { key } = entry;
-      const isOverAll = entries.open - entries.draining > this.#core.keys.rules.maxConns;
-      if (key.usable > key.rules.maxKeyConns || isOverAll) entries.drain(entry, "configured");
+      if (capacity.isOver(entry)) entries.drain(entry, "configured");
     }
     for (const key of keys) capacity.trim(key, "configured");
     for (const key of keys) this.#core.freed(key);
@@ -75,11 +72,11 @@ export class Drain<K, C extends PoolConn> {
     const shutdown = new Shutdown(timers, () => this.#core.enter(destroyAll));
     this.#shutdown = shutdown;
     const all = [...keys];
-    const error = new PoolClosedError("the pool was closed while the caller waited");
+    const { account } = this.#core;
     for (const key of all) {
       key.isAlive = false;
-      queue.failAll(key, error);
-      minIdle.rejectAll(key, error);
+      queue.failAll(key, (waiter) => account.poolClosed(waiter));
+      minIdle.rejectAll(key, (warm) => account.poolClosed(warm));
     }
     idleOrder.stop();
     this.#stopDials(all, "the pool was closed");
@@ -91,16 +88,9 @@ export class Drain<K, C extends PoolConn> {
 
   /** Nobody uses a dial yet, so dials over the limits go first, newest first; their waiters stay. */
   #shedDials(keys: readonly KeyPool<K, C>[]): void {
-    const { entries, dialer } = this.#core;
-    const { maxConns, maxDials } = this.#core.keys.rules;
+    const { capacity, dialer } = this.#core;
     const dials = keys.flatMap(({ pending }) => [...pending.dials]).sort((a, b) => a.startedAt - b.startedAt);
-    for (const dial of dials.reverse()) {
-      const { key } = dial;
-      const { maxKeyConns, maxKeyDials } = key.rules;
-      const isOverKey = key.pending.dials.size > Math.min(maxKeyDials, maxKeyConns - key.usable);
-      if (isOverKey || dialer.inFlight > Math.min(maxDials, maxConns - entries.open))
-        dialer.abandon(dial, "limits were lowered");
-    }
+    for (const dial of dials.reverse()) if (capacity.isOverDials(dial.key)) dialer.abandon(dial, "limits were lowered");
   }
 
   #stopDials(keys: readonly KeyPool<K, C>[], why: string): void {

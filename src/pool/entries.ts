@@ -218,6 +218,7 @@ export class Entries<K, C extends PoolConn> {
   /** Skipped until what `ask` returns has settled; `done` is called then. A failure closes the conn. */
   hold(entry: Entry<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
     this.#addHold(entry, 1);
+    entry.extras.heldFor = reason;
     const finish = (failed: boolean) => {
       if (entry.isHeld) this.#addHold(entry, -1);
       if (failed) this.drain(entry, reason);
@@ -237,8 +238,17 @@ export class Entries<K, C extends PoolConn> {
   }
 
   #addHold(entry: Entry<K, C>, by: 1 | -1): void {
-    entry.holdCount += by;
+    this.#setHolds(entry, entry.holdCount + by);
     if (entry.isOpen) this.core.selector.place(entry);
+  }
+
+  #setHolds(entry: Entry<K, C>, holds: number): void {
+    const { key } = entry;
+    const by = Number(holds > 0) - Number(entry.isHeld);
+    entry.holdCount = holds;
+    if (by === 0) return;
+    if (!key.isResting) key.pending.count(this.#timers.now());
+    key.blockedCount += by;
   }
 
   #changed(entry: Entry<K, C>): void {
@@ -291,7 +301,7 @@ export class Entries<K, C extends PoolConn> {
   #change(entry: Entry<K, C>, transition: () => void): void {
     this.#count(entry, -1);
     transition();
-    if (!entry.isReady) entry.holdCount = 0;
+    if (!entry.isReady && entry.isHeld) this.#setHolds(entry, 0);
     this.#count(entry, 1);
   }
 
@@ -344,7 +354,9 @@ export class Entries<K, C extends PoolConn> {
 
   /** `closing` is what its `close()` brings; it never rejects. Absent: the conn died. */
   #closed(entry: Entry<K, C>, closing: ReturnType<typeof outcome> | undefined): void {
-    entry.key.counters.closed[entry.reason]++;
+    const { key, reason } = entry;
+    key.counters.closed[reason]++;
+    key.remember("closed", reason, this.#timers.now());
     this.#conns.closed(entry, closing);
     this.core.closed(closing);
   }

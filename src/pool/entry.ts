@@ -45,6 +45,8 @@ export interface EntryExtras<C> {
   jitter?: number;
   /** When its lifetime ends at the latest, since its key was cleared. */
   cutAt?: number;
+  /** What it was last skipped for: the reason with which it would have been closed. */
+  heldFor?: CloseReason;
   /** Its lifetime is over, and its replacement has been dialed. */
   isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */

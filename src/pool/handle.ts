@@ -1,6 +1,7 @@
 import { checkCallOptions, timeLimit } from "../argument.ts";
 import type { CallOptions, Conn, Dial, PoolConn, Rpc, Stream } from "../contract.ts";
 import { ConnClosedError, isPoolError, PoolTypeError } from "../errors.ts";
+import { spentMs, spentOf } from "../explanation.ts";
 import type { Filter, GetOptions } from "../options.ts";
 import { inNextTurn, wallNow } from "../runtime/clock.ts";
 import type { Core } from "./core.ts";
@@ -184,6 +185,7 @@ export class Handle<K, C extends PoolConn> implements Conn {
       signal: options?.signal,
       timeoutMs: Math.min(options?.timeoutMs ?? Number.POSITIVE_INFINITY, key.rules.waitTimeoutMs),
       waitForReady: options?.waitForReady ?? this.#waitForReady,
+      spentMs: spentOf(options),
     };
     return this.core.wait(key, request, (conn) => conn);
   }
@@ -227,10 +229,11 @@ function isCarrier(conn: PoolConn): conn is Conn {
   return "invoke" in conn && typeof conn.invoke === "function" && "newStream" in conn;
 }
 
-/** What is left of the budget; a timer that is due has not always fired, so that it is never nothing. */
+/** What is left of the budget, and how much is not; a timer that is due has not always fired, so that it is never nothing. */
 function rest(options: CallOptions | undefined, started: number, now: number): CallOptions | undefined {
-  if (options?.timeoutMs === undefined) return options;
-  return { ...options, timeoutMs: Math.max(options.timeoutMs - (now - started), 1) };
+  if (options?.timeoutMs === undefined || now <= started) return options;
+  const timeoutMs = Math.max(options.timeoutMs - (now - started), 1);
+  return Object.assign({ ...options, timeoutMs }, { [spentMs]: now - started });
 }
 
 function unsent(error: unknown): boolean {

@@ -3,6 +3,7 @@ import type { Reset, Validate } from "../options.ts";
 import { inNextTurn, systemClock, wallNow } from "../runtime/clock.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
+import type { KeyRules } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { Entry, SignsOfLife } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
@@ -58,8 +59,7 @@ export class Health<K, C extends PoolConn> {
   }
 
   /** A conn that was used or dialed a moment ago is as healthy as a question could tell. */
-  isDue(entry: Entry<K, C>): boolean {
-    const { validateAfterMs } = entry.key.rules;
+  isDue(entry: Entry<K, C>, { validateAfterMs }: KeyRules = entry.key.rules): boolean {
     const afterMs = entry.uses > 0 ? validateAfterMs : Math.max(validateAfterMs, newConnMs);
     return this.#timers.now() - (entry.someExtras?.usedAt ?? entry.openedAt) >= afterMs;
   }
@@ -218,10 +218,15 @@ export class Health<K, C extends PoolConn> {
     }
   }
 
+  /** The process has not stood still since the conn was last known to live. */
+  isProven(life: SignsOfLife): boolean {
+    return life.provenAtThaw === this.#thaws && !this.#hasStoodStill();
+  }
+
   /** A conn is about to be used. False: it must show life first, or has been closed since it cannot. */
   isTrusted(entry: Entry<K, C>, life: SignsOfLife): boolean {
     if (this.#hasStoodStill()) this.#lookAtClock();
-    if (life.provenAtThaw === this.#thaws) return true;
+    if (this.isProven(life)) return true;
     if (entry.canPing) this.#suspect(entry, life);
     else this.#core.entries.drain(entry, "silent");
     return false;

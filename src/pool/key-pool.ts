@@ -1,5 +1,6 @@
 import { showKey } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
+import type { KeyEvent } from "../explanation.ts";
 import { List } from "../runtime/list.ts";
 import type { KeyRules } from "./config.ts";
 import type { Entry } from "./entry.ts";
@@ -7,6 +8,12 @@ import type { IdleQueue } from "./expiry.ts";
 import { Pending } from "./pending.ts";
 import type { EntriesByLoad } from "./selector.ts";
 import { Counters } from "./stats.ts";
+
+/** Events that a key remembers. */
+const mostRemembered = 5;
+
+/** Something that has happened to a key. */
+export type Remembered = Omit<KeyEvent, "agoMs"> & { readonly at: number };
 
 /** Lists that most keys never need. Written by the selector. */
 export interface SharedLists<K, C extends PoolConn> {
@@ -39,12 +46,16 @@ export class KeyPool<K, C extends PoolConn> {
   open = 0;
   idleCount = 0;
   drainingCount = 0;
+  /** Of the open ones, those that are skipped for now. Written by `Entries`. */
+  blockedCount = 0;
   /** Where its idle conns stand in the order of all, if there is one. Written by `Capacity`, like the next two. */
   idleQueue: IdleQueue<Entry<K, C>> | undefined = undefined;
   /** A cap or an order asks for something when a conn becomes idle. */
   isBounded = false;
   /** Streams that ended here while another key waited for a place. */
   streamsSinceYield = 0;
+  /** What happened to it that does not happen all the time, the last first. */
+  #history: Remembered[] | undefined = undefined;
   /** Something is to be done at each lease and give-back beside counting. Written by `Hooks`. */
   hasHooks = false;
   /** False: forgotten by the pool; who holds it looks the key up again. Written by the key table. */
@@ -69,6 +80,16 @@ export class KeyPool<K, C extends PoolConn> {
   /** How messages call it. */
   get name(): string {
     return showKey(this.key, this.hash);
+  }
+
+  /** Remembers something that has happened at a time; of such things, the last few. */
+  remember(what: KeyEvent["what"], why: string, at: number): void {
+    this.#history ??= [];
+    if (this.#history.unshift({ what, why, at }) > mostRemembered) this.#history.pop();
+  }
+
+  get history(): readonly Remembered[] {
+    return this.#history ?? [];
   }
 
   get counters(): Counters {

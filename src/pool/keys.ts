@@ -45,20 +45,41 @@ export class KeyTable<K, C extends PoolConn> {
     return this.#keys.get(hash);
   }
 
+  /** The limits of the pool as a whole. */
+  get totals(): Pick<Rules, "capacity" | "maxConns" | "maxDials"> {
+    const { capacity, maxConns, maxDials } = this.rules;
+    return { capacity, maxConns, maxDials };
+  }
+
+  /** The record of a key, or what it would be: nothing is kept of that. */
+  preview(key: K, hash: unknown): KeyPool<K, C> {
+    return this.#keys.get(hash) ?? this.#make(key, hash, this.#ownLimits(key));
+  }
+
   open(key: K, hash: unknown): KeyPool<K, C> {
     const known = this.#keys.get(hash);
     if (known !== undefined) return known;
-    const own = this.#config.limits?.(key);
-    const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
-    if (limits !== undefined) checkMinIdle(limits, this.#config.dial);
+    const limits = this.#ownLimits(key);
     const meanwhile = this.#keys.get(hash); // `limits` may have used the pool
     if (meanwhile !== undefined) return meanwhile;
-    const opened = new KeyPool(key, hash, this.#rulesOf(limits, hash), this.#timers.now(), this.#core.resting);
+    const opened = this.#make(key, hash, limits);
     if (limits !== undefined) this.#limits.set(hash, limits);
     this.#warnOfIdentity(key);
     this.#core.ruled(opened);
     this.#keys.set(hash, opened);
     return opened;
+  }
+
+  /** What the pool's `limits` says of a key. */
+  #ownLimits(key: K): Partial<KeyRules> | undefined {
+    const own = this.#config.limits?.(key);
+    const limits = own === undefined ? undefined : keyChanges(own, "what `limits` returned");
+    if (limits !== undefined) checkMinIdle(limits, this.#config.dial);
+    return limits;
+  }
+
+  #make(key: K, hash: unknown, limits: Partial<KeyRules> | undefined): KeyPool<K, C> {
+    return new KeyPool(key, hash, this.#rulesOf(limits, hash), this.#timers.now(), this.#core.resting);
   }
 
   forget(key: KeyPool<K, C>): void {

@@ -1,11 +1,13 @@
 import type { Dial, PoolConn } from "../contract.ts";
-import { type DialError, NoConnError, NoMatchError } from "../errors.ts";
+import type { DialError } from "../errors.ts";
+import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
+import { processAnchor } from "../runtime/clock.ts";
 import { type Timer, timer } from "../runtime/timers.ts";
+import type { Asking } from "./account.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
 import type { PendingDial, Request } from "./pending.ts";
-import { WarmRequest } from "./warm.ts";
 
 /** How long a key stays in use after its last use, where its conns do not expire. */
 const inUseMs = 60_000;
@@ -96,7 +98,7 @@ export class MinIdle<K, C extends PoolConn> {
     }
     for (const warm of this.#warming.get(key) ?? []) {
       if (this.#lacking(key, warm) <= 0) warm.resolve();
-      else if (warm.request.dial === undefined) warm.reject(noDial(key));
+      else if (warm.request.dial === undefined) warm.reject(this.#core.account.hopeless(warm, "dial"));
     }
     this.#heldBack.delete(key);
     while (key.pending.backgroundDials < this.#wanted(key)) {
@@ -135,7 +137,7 @@ export class MinIdle<K, C extends PoolConn> {
     const { key } = dial;
     for (const warm of this.#warming.get(key) ?? []) {
       if (warm.request.dial !== dial.dial || this.#core.selector.passes(entry, warm.request.filter)) continue;
-      warm.reject(new NoMatchError(`a conn dialed for ${key.name} does not pass the filter`));
+      warm.reject(this.#core.account.hopeless(warm, "filter"));
     }
   }
 
@@ -143,7 +145,9 @@ export class MinIdle<K, C extends PoolConn> {
   failed(key: KeyPool<K, C>, error: DialError, isSpent: boolean): void {
     const isOver = isSpent || error.final;
     if (isOver) this.#drop(key);
-    for (const warm of this.#warming.get(key) ?? []) if (isOver || !warm.request.waitForReady) warm.reject(error);
+    for (const warm of this.#warming.get(key) ?? []) {
+      if (isOver || !warm.request.waitForReady) warm.reject(this.#core.account.dialFailed(warm, error));
+    }
   }
 
   /** Whether conns of the key are kept ready, or somebody waits until they are. */
@@ -162,8 +166,10 @@ export class MinIdle<K, C extends PoolConn> {
     this.#warming.set(key, (this.#warming.get(key) ?? new Set()).add(warm));
     if (request.signal?.aborted)
       warm.reject(request.signal.reason); // by `hashKey` or `limits`, just now
-    else if (this.#lacking(key, warm) > 0 && this.#core.backoffs.holdsNewcomers(key) && !request.waitForReady)
-      warm.reject(request.dial === undefined ? noDial(key) : key.pending.backoff?.error);
+    else if (this.#lacking(key, warm) > 0 && this.#core.backoffs.holdsNewcomers(key) && !request.waitForReady) {
+      const { account } = this.#core;
+      warm.reject(request.dial === undefined ? account.hopeless(warm, "dial") : account.refused(warm, "backoff", 0));
+    }
     return warm.promise;
   }
 
@@ -185,9 +191,9 @@ export class MinIdle<K, C extends PoolConn> {
     this.#heldBack.delete(key);
   }
 
-  rejectAll(key: KeyPool<K, C>, error: unknown): void {
+  rejectAll(key: KeyPool<K, C>, error: (warm: WarmRequest<K, C>) => unknown): void {
     this.forget(key);
-    for (const warm of this.#warming.get(key) ?? []) warm.reject(error);
+    for (const warm of this.#warming.get(key) ?? []) warm.reject(error(warm));
   }
 
   /** Background dials that the key should have in flight. */
@@ -246,10 +252,77 @@ export class MinIdle<K, C extends PoolConn> {
   }
 }
 
-function noDial<K, C extends PoolConn>({ name }: KeyPool<K, C>): NoConnError {
-  return new NoConnError(`there is no dial function to warm ${name} with: give one to the pool, or to warm`);
-}
-
 function keptMs<K, C extends PoolConn>({ rules: { expirationMs } }: KeyPool<K, C>): number {
   return expirationMs === Number.POSITIVE_INFINITY ? inUseMs : expirationMs;
+}
+
+/** A caller of `warm`, who waits for conns to be ready. While there is one, the process stays. */
+class WarmRequest<K, C extends PoolConn> implements Timer, AbortWatcher, Asking<K, C> {
+  rank = 0;
+  index = -1;
+  readonly key: KeyPool<K, C>;
+  readonly since: number;
+  readonly dialedBefore: number;
+  readonly blockedBefore: number;
+  readonly count: number;
+  readonly request: Request<K, C>;
+  readonly promise: Promise<void>;
+  #resolve!: () => void;
+  #reject!: (error: unknown) => void;
+  readonly #core: Core<K, C>;
+  #isWaiting = true;
+
+  constructor(key: KeyPool<K, C>, count: number, request: Request<K, C>, core: Core<K, C>) {
+    const pending = key.ownPending();
+    this.key = key;
+    this.since = core.timers.now();
+    pending.count(this.since);
+    this.dialedBefore = pending.dialedMs;
+    this.blockedBefore = pending.blockedMs;
+    this.count = count;
+    this.request = request;
+    this.#core = core;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    const { signal, timeoutMs = Number.POSITIVE_INFINITY } = request;
+    if (signal !== undefined) watchAbort(signal, this);
+    if (timeoutMs < Number.POSITIVE_INFINITY) core.timers.arm(this, timeoutMs);
+    processAnchor().hold();
+  }
+
+  run(): void {
+    this.#core.enter(() => {
+      this.reject(this.#core.account.notWarm(this));
+      this.#core.freed(this.key);
+    });
+  }
+
+  /** Others may have the same signal: nobody is served before all of them have left. */
+  onAbort(reason: unknown): void {
+    this.#core.enter(() => this.reject(reason));
+  }
+
+  afterAbort(): void {
+    this.#core.enter(() => this.#core.freed(this.key));
+  }
+
+  resolve(): void {
+    if (this.#stop()) this.#resolve();
+  }
+
+  reject(error: unknown): void {
+    if (this.#stop()) this.#reject(error);
+  }
+
+  #stop(): boolean {
+    if (!this.#isWaiting) return false;
+    this.#isWaiting = false;
+    processAnchor().drop();
+    this.#core.timers.disarm(this);
+    if (this.request.signal !== undefined) unwatchAbort(this.request.signal, this);
+    this.#core.minIdle.warmed(this.key, this);
+    return true;
+  }
 }

@@ -5,8 +5,7 @@ import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts
 import type { Ranked } from "../runtime/heap.ts";
 import { type Linked, List } from "../runtime/list.ts";
 import { isArmed, type Timer, type Timers } from "../runtime/timers.ts";
-import type { KeyBackoff } from "./backoff.ts";
-import type { Dialer } from "./dialer.ts";
+import type { Dialer, KeyBackoff } from "./dialer.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
 import type { WaitQueue } from "./wait-queue.ts";
@@ -19,6 +18,8 @@ export interface Request<K, C extends PoolConn> {
   /** Milliseconds; infinite: for ever. */
   readonly timeoutMs?: number | undefined;
   readonly waitForReady?: boolean | undefined;
+  /** How much of its time the call has spent before. */
+  readonly spentMs?: number | undefined;
 }
 
 /** A method's parameters are compared both ways, so that a waiter's type need not say what its caller gets. */
@@ -38,9 +39,10 @@ export class Waiter<K, C extends PoolConn> implements Linked<Waiter<K, C>>, Time
   readonly request: Request<K, C>;
   /** Orders the waiters of all keys. */
   readonly seq: number;
-  /** When it came, and how long its key had been dialing then; known where somebody may ask. */
-  since: number | undefined = undefined;
+  /** When it came, and how much of its key's time had been dialing, and being blocked, then: whole milliseconds but where events ask. */
+  since = 0;
   dialedBefore = 0;
+  blockedBefore = 0;
   /** Its caller's async context, where somebody listens. Written by the wait queue. */
   caller: AsyncResource | undefined = undefined;
   /** A dial for it brought a conn that it cannot use: it starts no second. Written by the wait queue. */
@@ -213,9 +215,10 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   backgroundDials = 0;
   /** Of the dials, those that replace a conn whose lifetime is over. */
   replacements = 0;
-  /** When the oldest dial in flight began, and how long there have been dials in flight before that. */
-  #dialingSince = 0;
-  #dialedMs = 0;
+  /** How long, until the last time below, there have been dials in flight, and how long only conns that were blocked. */
+  dialedMs = 0;
+  blockedMs = 0;
+  private countedAt = 0;
   /** After failed dials, until a success. Written by `Backoffs`. */
   backoff: KeyBackoff | undefined = undefined;
   /** Something has gone that its waiters may have hoped for. Written by the dispatcher. */
@@ -313,13 +316,18 @@ export class Pending<K, C extends PoolConn> implements Ranked {
     return undefined;
   }
 
-  /** How long there have been dials in flight, so far. */
-  dialedFor(now: number): number {
-    return this.#dialedMs + (this.dials.size === 0 ? 0 : now - this.#dialingSince);
+  /** Brings the times up to date: before a dial or a blocked conn comes or goes, and before they are read. */
+  count(now: number): void {
+    const at = Math.floor(now); // fractions would be objects, three for each waiter
+    const ms = at - this.countedAt;
+    if (ms <= 0) return;
+    this.countedAt = at;
+    if (this.dials.size > 0) this.dialedMs += ms;
+    else if (this.key !== undefined && this.key.blockedCount > 0) this.blockedMs += ms;
   }
 
   addDial(dial: PendingDial<K, C>): void {
-    if (this.dials.size === 0) this.#dialingSince = dial.startedAt;
+    this.count(dial.startedAt);
     this.dials.push(dial);
     if (dial.replaces !== undefined) this.replacements++;
     else if (dial.isBackground) this.backgroundDials++;
@@ -328,11 +336,11 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   }
 
   removeDial(dial: PendingDial<K, C>, now: number): void {
+    this.count(now);
     this.dials.remove(dial);
     if (dial.replaces !== undefined) this.replacements--;
     else if (dial.isBackground) this.backgroundDials--;
     if (dial.slots === Number.POSITIVE_INFINITY) this.#unknown--;
     else this.#promised -= dial.slots;
-    if (this.dials.size === 0) this.#dialedMs += now - this.#dialingSince;
   }
 }

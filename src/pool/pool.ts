@@ -10,9 +10,11 @@ import {
 } from "../argument.ts";
 import type { Conn, Dial, Lease, PoolConn } from "../contract.ts";
 import { PoolClosedError, PoolTypeError } from "../errors.ts";
+import type { Explanation } from "../explanation.ts";
 import type {
   AcquireOptions,
   ClearOptions,
+  ExplainOptions,
   Filter,
   GetOptions,
   Limits,
@@ -235,6 +237,19 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     if (found === undefined) return statsOf([], undefined, limits, 0, []);
     const conns = found.entries().map((entry) => selector.info(entry));
     return statsOf([found], undefined, limitsOf(found.rules), now - found.since, conns);
+  }
+
+  /**
+   * What a caller of `key` would meet now (a lease, a dial, a wait, an error), why, what would change it, and what is known
+   * of the key's conns, dials and waiters: data, whose `toString()` a person reads. It changes nothing. `options`: the caller
+   * that it is about, with the pool's `dial` unless it brings another. Walks all conns of the key: not for every call.
+   */
+  explain(key: K, options: ExplainOptions<K, C> = {}): Explanation {
+    checkOptions("explain's options", options, ["dial", "filter", "waitForReady"]);
+    checkRequest(options);
+    checkFunction("dial", options.dial);
+    const { keys, explainer } = this.#core;
+    return explainer.explain(keys.preview(key, keys.hash(key)), { ...options, dial: options.dial ?? this.#dial });
   }
 
   /**

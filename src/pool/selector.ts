@@ -1,8 +1,10 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
+import type { NotFree } from "../explanation.ts";
 import type { ConnInfo, Filter, Select, Selection } from "../options.ts";
 import { isThenable } from "../runtime/guard.ts";
 import { type Linked, List } from "../runtime/list.ts";
 import type { Timers } from "../runtime/timers.ts";
+import type { KeyRules } from "./config.ts";
 import type { Entries } from "./entries.ts";
 import type { Entry, SignsOfLife } from "./entry.ts";
 import type { KeyPool, SharedLists } from "./key-pool.ts";
@@ -11,6 +13,8 @@ import type { KeyPool, SharedLists } from "./key-pool.ts";
 const compared = 16;
 /** Conns whose slots are read again when nothing has room, since they may have changed without a word; bounded, so that a miss stays O(1). */
 const rereads = 8;
+
+type IsDue<K, C extends PoolConn> = (entry: Entry<K, C>, rules?: KeyRules) => boolean;
 
 /**
  * Which conn of a key is taken, and whether it is really free. The conns that are free as far as the pool knows stand in
@@ -21,7 +25,7 @@ export class Selector<K, C extends PoolConn> {
   /** Whether a conn that can show life need not do so before it is used. */
   readonly #isTrusted: (entry: Entry<K, C>, life: SignsOfLife) => boolean;
   /** Whether a conn must be validated before it is used. Absent: none ever must. */
-  readonly #isDue: ((entry: Entry<K, C>) => boolean) | undefined;
+  readonly #isDue: IsDue<K, C> | undefined;
   /** The conn to use is the first, or the last, of its list, always. */
   private readonly takesFirst: boolean;
   private readonly takesLast: boolean;
@@ -32,7 +36,7 @@ export class Selector<K, C extends PoolConn> {
 
   constructor(
     selection: Selection<C>,
-    isDue: ((entry: Entry<K, C>) => boolean) | undefined,
+    isDue: IsDue<K, C> | undefined,
     isTrusted: (entry: Entry<K, C>, life: SignsOfLife) => boolean,
     timers: Timers,
     entries: Entries<K, C>,
@@ -301,6 +305,27 @@ export class Selector<K, C extends PoolConn> {
     return this.#skip(entry, until, list);
   }
 
+  /** Why a caller with that filter does not get the conn. It asks what `isFree` and a search ask, and changes nothing. */
+  notFree(entry: Entry<K, C>, filter: Filter<C> | undefined, rules: KeyRules): NotFree | undefined {
+    if (entry.isDraining) return "draining";
+    if (entry.isHeld) return holds[entry.someExtras?.heldFor ?? "blocked"] ?? "blocked";
+    const { saysDraining } = entry;
+    if (saysDraining !== false) return saysDraining ? "draining" : "unreadable";
+    const slots = Math.min(entry.maxStreams, rules.maxStreams);
+    if (entry.streams >= slots) return slots === 0 ? "noSlots" : "full";
+    if (!this.passes(entry, filter)) return "filter";
+    if (this.#isDue?.(entry, rules)) return "validationDue";
+    if (!entry.mustAskUnblocked) return undefined;
+    try {
+      const until = entry.askUnblocked();
+      if (until === undefined) return undefined;
+      Promise.resolve(until).catch(() => {}); // it is heard by whoever asks to use the conn
+      return "blocked";
+    } catch {
+      return "unreadable";
+    }
+  }
+
   private askUnblocked(entry: Entry<K, C>): PromiseLike<unknown> | undefined {
     const { life } = entry;
     if (life !== undefined && entry.streams === 0 && !this.#isTrusted(entry, life)) return undefined; // it is held, or closed
@@ -323,6 +348,9 @@ export class Selector<K, C extends PoolConn> {
     return false;
   }
 }
+
+/** What a conn is held for, by the reason with which it would be closed. */
+const holds: Partial<Record<CloseReason, NotFree>> = { reset: "reset", invalid: "validating", silent: "suspect" };
 
 /** Conns with one number of streams. */
 interface Load<M extends Linked<M>> {

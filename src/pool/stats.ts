@@ -161,10 +161,8 @@ export function statsOf<K, C extends PoolConn>(
     now.idle += key.idleCount;
     now.leased += key.leasedCount;
     now.draining += key.drainingCount;
-    for (let entry = key.oldest; entry !== undefined; entry = entry.younger) {
-      now.streams += entry.streams;
-      if (entry.isHeld) now.blocked++;
-    }
+    now.blocked += key.blockedCount;
+    for (let entry = key.oldest; entry !== undefined; entry = entry.younger) now.streams += entry.streams;
     now.waiting += key.pending.waiters.size;
     now.keys++;
   }

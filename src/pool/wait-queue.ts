@@ -1,6 +1,5 @@
 import { AsyncResource } from "node:async_hooks";
 import type { PoolConn } from "../contract.ts";
-import { QueueFullError, WaitTimeoutError } from "../errors.ts";
 import { processAnchor } from "../runtime/clock.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { DelayRule } from "./config.ts";
@@ -8,13 +7,15 @@ import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { Events } from "./events.ts";
 import type { KeyPool } from "./key-pool.ts";
-import { type Request, Waiter } from "./pending.ts";
+import { type Pending, type Request, Waiter } from "./pending.ts";
 
 /** The waiters of all keys: how they come and go. While there is one, the process stays. */
 export class WaitQueue<K, C extends PoolConn> {
   /** Waiters of all keys. */
   size = 0;
   #lastSeq = 0;
+  /** The time at which the turn of the event loop began that runs; 0: nobody has asked for it yet. */
+  #turn = 0;
   readonly #timers: Timers;
   readonly #events: Events<K, C>;
   readonly #core: Core<K, C>;
@@ -48,34 +49,56 @@ export class WaitQueue<K, C extends PoolConn> {
   ): Waiter<K, C> {
     const waiter = new Waiter<K, C>(key, request, this.nextSeq(), give, resolve, reject, this);
     waiter.watch(this.#timers);
-    const { served, waiting } = this.#events;
-    if (waiter.index >= 0 || this.#delay !== undefined || served.isActive || waiting.isActive) {
-      waiter.since = this.#timers.now();
-      waiter.dialedBefore = key.pending.dialedFor(waiter.since);
-    }
     const pending = key.ownPending();
-    if (pending.waiters.size === 0 && waiter.since !== undefined) {
-      pending.lastSoonAt = waiter.since;
-      pending.isOverloaded = false;
-    }
+    this.#begin(waiter, pending);
     pending.waiters.push(waiter);
     if (waiter.wantsDial) pending.wanting++;
     if (this.size++ === 0) processAnchor().hold();
-    if (waiting.isActive) this.#tellWaiting(waiter);
+    if (this.#events.waiting.isActive) this.#tellWaiting(waiter);
     return waiter;
   }
+
+  /** Notes when its wait begins. What it costs to read a clock is paid once for all that come in one turn, where none has a timer. */
+  #begin(waiter: Waiter<K, C>, pending: Pending<K, C>): void {
+    const now = this.#beginOf(waiter);
+    if (this.#delay !== undefined && pending.waiters.size === 0) {
+      pending.lastSoonAt = now;
+      pending.isOverloaded = false;
+    }
+    pending.count(now);
+    waiter.since = now;
+    waiter.dialedBefore = pending.dialedMs;
+    waiter.blockedBefore = pending.blockedMs;
+  }
+
+  #beginOf({ index, rank, request }: Waiter<K, C>): number {
+    if (index >= 0) return rank - (request.timeoutMs ?? 0); // it has just been armed
+    const { served, waiting } = this.#events;
+    if (this.#delay !== undefined || served.isActive || waiting.isActive) return this.#timers.now();
+    return this.#turn || this.#newTurn();
+  }
+
+  #newTurn(): number {
+    void resolved.then(this.#endTurn);
+    this.#turn = Math.floor(this.#timers.now()); // a fraction would be an object for each waiter
+    return this.#turn;
+  }
+
+  readonly #endTurn = (): void => {
+    this.#turn = 0;
+  };
 
   serve(waiter: Waiter<K, C>, entry: Entry<K, C>): void {
     if (this.#delay !== undefined) this.#servedAfter(waiter, this.#delay);
     this.#leave(waiter);
     waiter.key.counters.served++;
     waiter.resolve(entry);
-    if (waiter.since !== undefined && this.#events.served.isActive) this.#tellServed(waiter, entry);
+    if (this.#events.served.isActive) this.#tellServed(waiter, entry);
   }
 
   #servedAfter({ key: { pending }, since }: Waiter<K, C>, { targetMs }: DelayRule): void {
     const now = this.#timers.now();
-    if (!pending.isOverloaded && now - (since ?? now) <= targetMs) pending.lastSoonAt = now;
+    if (!pending.isOverloaded && now - since <= targetMs) pending.lastSoonAt = now;
   }
 
   /** Whether the newest waiters are served first. Refuses those then that have waited too long. */
@@ -87,12 +110,8 @@ export class WaitQueue<K, C extends PoolConn> {
     if (!pending.isOverloaded && now - pending.lastSoonAt <= intervalMs) return false;
     key.ownPending().isOverloaded = true;
     for (let waiter = pending.waiters.head; waiter !== undefined; waiter = pending.waiters.head) {
-      const ms = waitedMs(waiter, now);
-      if (ms <= targetMs) break;
-      const message =
-        `${key.name} is overloaded: this caller waited ${Math.round(ms)} ms, and nobody has got a conn within ${targetMs} ms for ` +
-        `over ${intervalMs} ms (\`queue\`); the newest are served first`;
-      this.refuse(waiter, new QueueFullError(message));
+      if (now - waiter.since <= targetMs) break;
+      this.refuse(waiter, this.#core.account.overloaded(waiter, this.#delay));
     }
     return true;
   }
@@ -106,7 +125,7 @@ export class WaitQueue<K, C extends PoolConn> {
   }
 
   #tellServed(waiter: Waiter<K, C>, { conn }: Entry<K, C>): void {
-    const ms = waitedMs(waiter, this.#timers.now());
+    const ms = Math.max(this.#timers.now() - waiter.since, 0);
     this.#events.served.emit(() => ({ key: waiter.key.key, conn, ms, caller: waiter.caller }));
   }
 
@@ -120,9 +139,9 @@ export class WaitQueue<K, C extends PoolConn> {
     this.#reject(waiter, "failed", error);
   }
 
-  failAll(key: KeyPool<K, C>, error: unknown): void {
+  failAll(key: KeyPool<K, C>, error: (waiter: Waiter<K, C>) => unknown): void {
     for (let waiter = key.pending.waiters.head; waiter !== undefined; waiter = key.pending.waiters.head)
-      this.fail(waiter, error);
+      this.fail(waiter, error(waiter));
   }
 
   /** Its dial brought a conn that it cannot use: it is not dialed for again. */
@@ -136,15 +155,8 @@ export class WaitQueue<K, C extends PoolConn> {
     this.#core.enter(() => {
       if (!waiter.isWaiting) return;
       const { key, caller } = waiter;
-      const now = this.#timers.now();
-      const ms = waitedMs(waiter, now);
-      const dialed = Math.round(key.pending.dialedFor(now) - waiter.dialedBefore);
-      const message =
-        `no lease for ${key.name} in time: waited ${Math.round(ms)} ms, ${dialed} ms of it dialing; conns of this key: ` +
-        `${key.open} open, ${key.idleCount} idle, ${key.leasedCount} leased; waiting: ${key.pending.waiters.size}`;
-      const cause = key.pending.backoff?.error;
-      const error = new WaitTimeoutError(message, cause === undefined ? {} : { cause });
-      this.#events.timedOut.emit(() => ({ key: key.key, error, ms, caller }));
+      const error = this.#core.account.timedOut(waiter);
+      this.#events.timedOut.emit(() => ({ key: key.key, error, ms: this.#timers.now() - waiter.since, caller }));
       this.#reject(waiter, "timeouts", error);
       this.#core.serve(key);
     });
@@ -167,7 +179,7 @@ export class WaitQueue<K, C extends PoolConn> {
     counters[outcome]++;
     const topic = outcome === "timeouts" ? undefined : this.#events[outcome];
     if (topic?.isActive) {
-      const ms = waitedMs(waiter, this.#timers.now());
+      const ms = Math.max(this.#timers.now() - waiter.since, 0);
       topic.emit(() => ({ key, error, ms, caller: waiter.caller }));
     }
     waiter.reject(error);
@@ -185,7 +197,4 @@ export class WaitQueue<K, C extends PoolConn> {
 /** How a waiter may end that gets no lease. */
 type Unserved = "timeouts" | "refused" | "aborted" | "failed";
 
-/** Nothing, where it is not known since when: nobody may ask then. */
-function waitedMs({ since }: { readonly since: number | undefined }, now: number): number {
-  return since === undefined ? 0 : now - since;
-}
+const resolved = Promise.resolve();

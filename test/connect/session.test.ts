@@ -50,6 +50,26 @@ const tls = ServerCredentials.createSsl(null, [
   { private_key: Buffer.from(localhost.key), cert_chain: Buffer.from(localhost.cert) },
 ]);
 
+test("the timeout of a request is one for all that it waits, also where conns begin to leave as they are handed out", async () => {
+  await using echo = await startEcho();
+  const origin = `http://${echo.address}`;
+  await using pool = new Pool<string, Http2Conn>({ dial: dialHttp2() });
+  const acquire = pool.acquire.bind(pool);
+  const deadlines: unknown[] = [];
+  pool.tryAcquire = () => undefined;
+  pool.acquire = async (key, options) => {
+    deadlines.push(options?.deadline);
+    const lease = await acquire(key);
+    const conn = Object.create(lease.conn, { draining: { value: deadlines.length < 3 } });
+    return deadlines.length < 3 ? Object.assign(Object.create(lease), { conn, release: () => lease.release() }) : lease;
+  };
+  const headers = { "connect-timeout-ms": "5000" };
+  const stream = await pooledSession(pool, origin).request("POST", "/test.Echo/Unary", headers, {});
+  stream.destroy();
+  assert.equal(deadlines.length, 3);
+  assert.ok(typeof deadlines[0] === "number" && deadlines.every((deadline) => deadline === deadlines[0]));
+});
+
 describe("a Connect transport over the pool", () => {
   let plain: EchoServer;
   let encrypted: EchoServer;

@@ -2,7 +2,10 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Conn } from "../../src/contract.ts";
 import { type DrpcConn, DrpcTimeoutError } from "../../src/drpc/index.ts";
+import { WaitTimeoutError } from "../../src/errors.ts";
+import { Pool } from "../../src/pool/pool.ts";
 import { turns } from "../support/clock.ts";
 import { rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
@@ -73,6 +76,26 @@ test("a time that is over already sends nothing and times out at once", async ()
   }
   await turns();
   assert.deepEqual(far.packets, []);
+});
+
+test("an RPC that waited for its conn says what it was given, how long it waited and how long it ran", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_800_000_000_000 });
+  const { conn, far } = connect();
+  await using pool = new Pool<string, Conn>({ dial: () => conn, maxKeyConns: 1 });
+  const lease = await pool.acquire("peer");
+  const call = rejection(pool.get("peer").invoke(peer.echo, hello, { timeoutMs: 500 }));
+  const stream = rejection(pool.get("peer").newStream(peer.chat, { deadline: Date.now() + 400 }));
+  t.mock.timers.tick(309);
+  lease.release();
+  await far.got(2);
+  t.mock.timers.tick(91);
+  const waited = await stream;
+  t.mock.timers.tick(100);
+  const ran = await call;
+  assert(waited instanceof WaitTimeoutError && ran instanceof DrpcTimeoutError);
+  assert.match(ran.message, /within 500 ms: it waited 309 ms for a conn, and ran for 191 ms/);
+  assert.deepEqual([ran.askedMs, ran.waitedMs, ran.ranMs], [500, 309, 191]);
+  assert.deepEqual([waited.askedMs, waited.waitedMs, waited.slotMs], [400, 400, 400]);
 });
 
 test("a fraction of a millisecond is not spelled out", async () => {

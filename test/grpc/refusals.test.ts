@@ -59,6 +59,21 @@ describe("a stub's call that the pool refuses", () => {
     }
   });
 
+  test("says how long a call waited for its connection whose deadline passes while it runs", async () => {
+    await using echo = await startEcho();
+    await using pool = new Pool<string, GrpcConn>({ dial: dialGrpc(insecure, {}, { maxStreams: 1 }), maxKeyConns: 1 });
+    const lease = await pool.acquire(echo.address);
+    const ask = { text: "never", delayMs: -1 };
+    const deadline = Date.now() + 500;
+    const stub = rejection(call(clientOf(pool, echo.address), ask, { deadline }));
+    await until(() => pool.stats().waiting === 1, "the call waits");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    lease.release();
+    const error: ServiceError = Object(await stub);
+    assert.equal(error.code, status.DEADLINE_EXCEEDED);
+    if (!isPoolError(error.cause)) assert.match(error.details, /,after 0\.\d+s of waiting for a connection$/); // or it was late
+  });
+
   test("has the status of the dial that failed, and the pool's error about it", async () => {
     await using pool = new Pool({ dial: dialGrpc(insecure) });
     const error = await refusal(clientOf(pool, "127.0.0.1:1"));

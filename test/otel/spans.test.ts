@@ -69,15 +69,14 @@ test("what fails says so: a dial with the kind of its cause, a wait with the poo
   const failing = within("one", () => rejection(pool.acquire("k", { dial })));
   await clock.advance(5);
   dial.pending[0]?.fail(Object.assign(new Error("nobody there"), { code: "ECONNREFUSED" }));
-  await failing;
+  const { message: refused } = await failing;
   const late = within("two", () => rejection(pool.acquire("k", { dial, timeoutMs: 50 })));
   await clock.advance(50);
   const { message } = await late;
   await settle();
-  const failed = 'ECONNREFUSED: the dial of "k" failed: nobody there';
   assert.deepEqual(spans(), [
-    `dial of one, 5 ms, ${failed}`,
-    `wait of one, 5 ms, ${failed}`,
+    'dial of one, 5 ms, ECONNREFUSED: the dial of "k" failed: nobody there',
+    `wait of one, 5 ms, ECONNREFUSED: ${refused}`,
     `wait of two, 50 ms, ERR_POOL_WAIT_TIMEOUT: ${message}`,
     "dial of two, 50 msno caller waits for it any more",
   ]);

@@ -74,7 +74,10 @@ test("while a backoff runs, newcomers get the last error at once, and those with
   await settle();
   assert.deepEqual([...pool.keys()], ["k"], "a running backoff is remembered");
   const newcomer = await refusal(pool.acquire("k"));
-  assert.equal(newcomer, first.error);
+  assert.ok(newcomer instanceof DialError && first.error instanceof DialError);
+  assert.equal(newcomer.cause, first.error.cause);
+  assert.match(newcomer.message, /refused; not dialed again for [\d,]+ ms \(backoff\)/);
+  assert.equal(newcomer.heldBackBy?.by, "backoff");
   assert.equal(pool.tryAcquire("k"), undefined);
   const patient = outcome(pool.acquire("k", { waitForReady: true }));
   await settle();
@@ -96,7 +99,9 @@ test("while a backoff runs, newcomers get the last error at once, though others 
   pool.put("k", new ScriptedConn());
   assert.notEqual(pool.tryAcquire("k"), undefined);
   const patient = [1, 2].map(() => outcome(pool.acquire("k", { waitForReady: true })));
-  assert.equal(await refusal(pool.acquire("k")), first.error);
+  const newcomer = await refusal(pool.acquire("k"));
+  assert.ok(newcomer instanceof DialError && first.error instanceof DialError);
+  assert.equal(newcomer.cause, first.error.cause);
   await settle();
   assert.deepEqual(states(...patient), ["pending", "pending"]);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
+import { spentMs } from "../../src/explanation.ts";
 import { settle } from "../support/clock.ts";
 import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { outcome, rejection } from "../support/outcome.ts";
@@ -15,7 +16,8 @@ test("one deadline for wait, dial and call: the call gets what the wait and the 
   for (const pending of dial.pending) pending.arrive();
   await settle();
   const options = dial.conns.map((conn) => [...conn.calls][0]?.options);
-  assert.deepEqual(options, [{ timeoutMs: 700, metadata: { who: "me" } }, { timeoutMs: 700 }]);
+  const left = { timeoutMs: 700, [spentMs]: 300 };
+  assert.deepEqual(options, [{ ...left, metadata: { who: "me" } }, left]);
   for (const conn of dial.conns) for (const running of conn.calls) running.answer("done");
   assert.equal(await unary, "done");
   await stream;
@@ -44,12 +46,9 @@ test("the error says where the time went: waited, dialed, and the counts", async
   assert.deepEqual([error.name, "code" in error && error.code], ["WaitTimeoutError", "ERR_POOL_WAIT_TIMEOUT"]);
   for (const part of [
     "host:1",
-    "waited 1000 ms",
-    "250 ms of it dialing",
-    "1 open",
-    "0 idle",
-    "1 leased",
-    "waiting: 1",
+    "within 1,000 ms",
+    "waited 750 ms for a slot and 250 ms for a dial",
+    "held back by maxKeyConns: 1 of 1, 1 leased",
   ]) {
     assert.ok(error.message.includes(part), `"${part}" is not in "${error.message}"`);
   }
@@ -65,7 +64,7 @@ test("a lease that is dialed for has the same deadline, and its dial is abandone
   await clock.advance(100);
   const error = await waiting;
   assert.equal(error.name, "WaitTimeoutError");
-  assert.match(error.message, /waited 100 ms, 100 ms of it dialing/);
+  assert.match(error.message, /waited 100 ms for a dial; .*1 dial in flight, the oldest for 100 ms/);
   assert.equal(dial.pending[0]?.signal.aborted, true);
   assert.deepEqual([pool.stats().timeouts, [...pool.keys()]], [1, []]);
 });

@@ -3,6 +3,7 @@ import { AsyncLocalStorage, type AsyncResource } from "node:async_hooks";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
+import { DialError } from "../../src/errors.ts";
 import type { PoolEventName } from "../../src/pool/events.ts";
 import type { Pool } from "../../src/pool/pool.ts";
 import { settle } from "../support/clock.ts";
@@ -81,7 +82,10 @@ test("dialFailed and timedOut carry the caller's error and how long it took", as
   await clock.advance(10);
   dial.pending[0]?.fail(new Error("ECONNREFUSED"));
   const error = await failed;
-  assert.deepEqual((await take())[1], ["dialFailed", { key: "k", error, ms: 10, pool: "pool" }]);
+  const [name, event] = (await take())[1] ?? [];
+  assert.equal(name, "dialFailed");
+  assert.ok(event !== undefined && "error" in event && event.error instanceof DialError && error instanceof DialError);
+  assert.deepEqual({ ...event, error: event.error.cause }, { key: "k", error: error.cause, ms: 10, pool: "pool" });
   const late = rejection(pool.acquire("k", { dial, timeoutMs: 50 }));
   await clock.advance(50);
   assert.deepEqual((await take())[1], ["timedOut", { key: "k", error: await late, ms: 50, pool: "pool" }]);
@@ -334,6 +338,7 @@ test("while nobody listens no event is made, no clock read and no microtask queu
     queueMicrotask(callback);
   };
   for (let i = 0; i < 100; i++) pool.tryAcquire("k")?.release();
-  pool.clear();
   assert.deepEqual([clock.readings, queued], [0, 0]);
+  pool.clear();
+  assert.deepEqual([clock.readings, queued], [1, 0], "a key remembers when a conn was closed");
 });
