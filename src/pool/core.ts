@@ -216,19 +216,10 @@ export class Core<K, C extends PoolConn> {
     }
     key.counters.misses++;
     return new Promise((resolve, reject) => {
-      const hasNoEffect = this.#onlyQueues(key, request);
+      const hasEffect = this.#isServing || !this.dispatcher.onlyQueues(key, request);
       const waiter: Waiter<K, C> = this.queue.join(key, request, give, resolve, reject);
-      waiter.isNew = !hasNoEffect || this.selector.reread(key, 1); // only after join: to read slots runs the conn's code, which may call the pool
-      if (waiter.isNew) this.serve(key);
+      if (this.dispatcher.joined(waiter, hasEffect)) this.serve(key);
     });
-  }
-
-  /** Whether joining the queue can change nothing, so that the key need not be served. */
-  #onlyQueues(key: KeyPool<K, C>, { dial, filter }: Request<K, C>): boolean {
-    const { head, size } = key.pending.waiters;
-    if (head === undefined || head.request.filter !== undefined || size >= key.rules.maxWaiters) return false;
-    if (dial === undefined || this.#isServing || !this.dispatcher.isSteady(key)) return false;
-    return filter === undefined || !this.dispatcher.isTried(key, filter);
   }
 
   /** The time of a caller was over before it asked: what it is told. Nothing may be left of the key that it opened. */
@@ -291,7 +282,7 @@ export class Core<K, C extends PoolConn> {
 
   /** Something has gone that waiters may have hoped for, or that stood in their way. */
   freed(key: KeyPool<K, C>): void {
-    if (!key.isResting) key.pending.mustRecheck = true;
+    this.dispatcher.recheck(key);
     this.serve(key);
     this.placeFreed();
   }
@@ -311,7 +302,7 @@ export class Core<K, C extends PoolConn> {
 
   /** The one way in of a conn: its key's waiters first, then the cache, then other keys. */
   admit(entry: Entry<K, C>, key: KeyPool<K, C>): void {
-    this.entries.add(entry, key);
+    this.entries.add(entry, key, false);
     this.#admitted(entry, key);
   }
 
@@ -324,8 +315,7 @@ export class Core<K, C extends PoolConn> {
   dialed(dial: PendingDial<K, C>, entry: Entry<K, C>): void {
     const { key } = dial;
     this.backoffs.end(key);
-    entry.isDialed = true;
-    this.entries.add(entry, key);
+    this.entries.add(entry, key, true);
     this.minIdle.dialed(dial, entry);
     if (dial.replaces !== undefined) this.entries.drain(dial.replaces, "retired");
     key.ownPending().arrived = { entry, dial };

@@ -4,7 +4,7 @@ import { inNextTurn } from "../runtime/clock.ts";
 import type { KeyRules } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { KeyPool } from "./key-pool.ts";
-import type { DialFor, PendingDial, Waiter } from "./pending.ts";
+import type { DialFor, PendingDial, Request, Waiter } from "./pending.ts";
 
 /** Waiters served in one go; I/O gets its turn between two. */
 const batch = 1000;
@@ -43,6 +43,26 @@ export class Dispatcher<K, C extends PoolConn> {
     if (waiters.tail?.isNew !== false || mustRecheck || key.hasHooks) return false;
     if (dials.head !== undefined || backoff !== undefined || arrived !== undefined) return false;
     return !this.#core.capacity.keyHasRoom(key) && this.#core.capacity.lineIsEmpty && this.#core.minIdle.isUnused;
+  }
+
+  /** Whether one more waiter can change nothing, so that the key need not be served for it. */
+  onlyQueues(key: KeyPool<K, C>, { dial, filter }: Request<K, C>): boolean {
+    const { head, size } = key.pending.waiters;
+    if (head === undefined || head.request.filter !== undefined || size >= key.rules.maxWaiters) return false;
+    if (dial === undefined || !this.isSteady(key)) return false;
+    return filter === undefined || !this.isTried(key, filter);
+  }
+
+  /** A waiter has joined. Returns whether its key must be served. */
+  joined(waiter: Waiter<K, C>, hasEffect: boolean): boolean {
+    // Not before it has joined: to read slots runs the conn's code, which may call the pool.
+    waiter.isNew = hasEffect || this.#core.selector.reread(waiter.key, 1);
+    return waiter.isNew;
+  }
+
+  /** Something has gone that the waiters of the key may have hoped for, or that stood in their way. */
+  recheck(key: KeyPool<K, C>): void {
+    if (!key.isResting) key.pending.mustRecheck = true;
   }
 
   /** Gives what is free to those who wait, in their order. */

@@ -73,8 +73,8 @@ export class Drain<K, C extends PoolConn> {
     this.#shutdown = shutdown;
     const all = [...keys];
     const { account } = this.#core;
+    keys.retireAll();
     for (const key of all) {
-      key.isAlive = false;
       queue.failAll(key, (waiter) => account.poolClosed(waiter));
       minIdle.rejectAll(key, (warm) => account.poolClosed(warm));
     }

@@ -92,7 +92,8 @@ export class Entries<K, C extends PoolConn> {
   }
 
   /** The one way in for what was dialed, adopted or put back. The caller dispatches, and then the caps are kept. */
-  add(entry: Entry<K, C>, key: KeyPool<K, C>): void {
+  add(entry: Entry<K, C>, key: KeyPool<K, C>, isDialed: boolean): void {
+    entry.isDialed = isDialed;
     this.#change(entry, () => entry.put(key));
     if (this.#others.delete(entry.conn)) this.#held.set(entry.conn, entry); // it had been taken
     entry.releaseSeq = ++this.releases;
@@ -121,8 +122,7 @@ export class Entries<K, C extends PoolConn> {
       this.idle--;
       entry.key.idleCount--;
     }
-    entry.lease();
-    entry.uses--;
+    entry.leaseUnseen();
     this.core.selector.begun(entry);
   }
 

@@ -111,7 +111,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   slots = 0;
   /** Streams begun, those of the pool's own not counted. */
   uses = 0;
-  /** The pool dialed it. False: it was put in. */
+  /** The pool dialed it. False: it was put in. Written by `Entries`. */
   isDialed = false;
   /** `unblocked()` is worth asking: a stream has ended since the conn came, or it has been in other hands. */
   mustAskUnblocked = false;
@@ -189,6 +189,17 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
     if (this.phase !== ready) cannot(this, "be leased");
     this.streams++;
     this.uses++;
+  }
+
+  /** The same for a stream of the pool's own, which is no use of the conn. */
+  leaseUnseen(): void {
+    this.lease();
+    this.uses--;
+  }
+
+  /** Whatever is known of the conn, it is asked before its next stream. */
+  doubt(): void {
+    this.mustAskUnblocked = true;
   }
 
   /** A stream has ended. On a conn that has closed meanwhile, nothing. */

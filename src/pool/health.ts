@@ -132,6 +132,11 @@ export class Health<K, C extends PoolConn> {
       void this.#ping(entry, life).then((isAlive) => this.#probed(entry, isAlive));
   }
 
+  /** The last stream has ended. */
+  ended({ life }: Entry<K, C>): void {
+    if (life !== undefined) life.quietSince = this.#timers.now();
+  }
+
   /**
    * A call has ended that the peer owed an answer to. Where no byte has come meanwhile either, the conn is suspect: it is
    * skipped until it shows life, and closed if it does not. A peer that is only slow answers the ping. A conn that cannot be
@@ -212,7 +217,7 @@ export class Health<K, C extends PoolConn> {
     for (const key of this.#core.keys) {
       for (const entry of key.entries()) {
         const { life } = entry;
-        entry.mustAskUnblocked = true;
+        entry.doubt();
         if (life !== undefined && entry.isReady && !entry.isIdle && entry.canPing) this.#suspect(entry, life);
       }
     }

@@ -53,7 +53,7 @@ export class Hooks<K, C extends PoolConn> {
   /** After a stream has been uncounted. */
   released(entry: Entry<K, C>): void {
     if (entry.canUnref && entry.isIdle) entry.holdProcess(false);
-    if (entry.life !== undefined && entry.isIdle) entry.life.quietSince = this.#core.timers.now();
+    if (entry.isIdle) this.#core.health.ended(entry);
     this.#core.health.reset(entry);
   }
 }

@@ -32,16 +32,16 @@ export class KeyPool<K, C extends PoolConn> {
   rules: KeyRules;
   /** In whole milliseconds: a fraction would be an object of its own. */
   readonly since: number;
-  /** Free, no stream: the one longest idle first. Written by the selector, like the next three. */
+  /** Free, no stream: the one longest idle first. Written by the selector, like the next. */
   readonly idle: List<Entry<K, C>> = new List();
   shared: SharedLists<K, C> | undefined = undefined;
-  /** Where the next search for silently gained slots begins. */
-  nextToReread: Entry<K, C> | undefined = undefined;
   /** Slots of the key's last conn; undefined: nothing is known yet. */
   lastSlots: number | undefined = undefined;
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
   #oldest: Entry<K, C> | undefined = undefined;
   #youngest: Entry<K, C> | undefined = undefined;
+  /** Where `nextInTurn` has come to. */
+  private turn: Entry<K, C> | undefined = undefined;
   /** Conns that are open, draining ones included; idle, blocked ones included; draining. Written by `Entries`. */
   open = 0;
   idleCount = 0;
@@ -142,7 +142,7 @@ export class KeyPool<K, C extends PoolConn> {
   leave(entry: Entry<K, C>): void {
     entry.list?.remove(entry);
     const { older, younger } = entry;
-    if (this.nextToReread === entry) this.nextToReread = younger;
+    if (this.turn === entry) this.turn = younger;
     if (older === undefined) this.#oldest = younger;
     else older.younger = younger;
     if (younger === undefined) this.#youngest = older;
@@ -153,6 +153,13 @@ export class KeyPool<K, C extends PoolConn> {
 
   get oldest(): Entry<K, C> | undefined {
     return this.#oldest;
+  }
+
+  /** The open conns, one at each call, over and over. */
+  nextInTurn(): Entry<K, C> | undefined {
+    const entry = this.turn ?? this.#oldest;
+    this.turn = entry?.younger;
+    return entry;
   }
 
   /** All open conns, oldest first. A copy: what is done to one conn may close others. */

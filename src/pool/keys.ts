@@ -90,6 +90,11 @@ export class KeyTable<K, C extends PoolConn> {
     key.addTo(this.gone);
   }
 
+  /** Who holds the record of a key finds out that the pool is closed. */
+  retireAll(): void {
+    for (const key of this) key.isAlive = false;
+  }
+
   /** New limits for all keys, or for one; checked before anything changes. */
   configure(limits: Limits, hash: unknown): void {
     const { dial } = this.#config;

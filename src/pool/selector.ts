@@ -157,9 +157,8 @@ export class Selector<K, C extends PoolConn> {
   /** Looks for slots that a conn has gained without a word; each has its turn. */
   reread(key: KeyPool<K, C>, most: number = rereads): boolean {
     for (let left = Math.min(most, key.open); left > 0; left--) {
-      const entry = key.nextToReread ?? key.oldest;
+      const entry = key.nextInTurn();
       if (entry === undefined) return false;
-      key.nextToReread = entry.younger;
       if (entry.list !== undefined || entry.isHeld || entry.streams >= this.slotsOf(entry)) continue;
       this.place(entry);
       if (entry.list !== undefined) return true;

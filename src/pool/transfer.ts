@@ -46,8 +46,7 @@ export class Transfer<K, C extends PoolConn> {
     try {
       if (entry !== undefined && !entry.isTaken) return entry.isOpen; // it may have died meanwhile, too
       entry ??= entries.enlist(conn, key, this.generation);
-      entry.mustAskUnblocked = true;
-      entry.isDialed = false;
+      entry.doubt();
       if (prefer === "dialed" && this.#isDialed(key)) {
         entries.refuse(entry, key, "evicted");
         return false;
