@@ -120,7 +120,7 @@ export function view<K, C extends PoolConn>(pool: Pool<K, C>, nameOf: (key: K) =
     },
 
     explain(id) {
-      for (const [key, known] of ids) if (known === id) return explain(pool, key);
+      for (const [key, known] of ids) if (known === id) return String(pool.explain(key));
       return undefined;
     },
   };
@@ -128,17 +128,4 @@ export function view<K, C extends PoolConn>(pool: Pool<K, C>, nameOf: (key: K) =
 
 function plain(key: unknown): string {
   return typeof key === "string" || typeof key === "number" ? String(key) : `a key (${typeof key})`;
-}
-
-function explain<K, C extends PoolConn>(pool: Pool<K, C>, key: K): string {
-  if ("explain" in pool && typeof pool.explain === "function") return String(pool.explain(key));
-  const { conns = [], ...stats } = pool.stats(key);
-  const lines = conns.map(({ state, streams, maxStreams, ageMs, uses, blocked }) => {
-    const age = `${(ageMs / 1000).toFixed(1)} s old`;
-    return `  ${state}${blocked ? ", blocked" : ""}: ${streams} of ${maxStreams} streams, ${age}, ${uses} uses`;
-  });
-  const { open, idle, leased, draining, dialing, waiting } = stats;
-  const counts = { open, idle, leased, draining, dialing, waiting };
-  const head = Object.entries(counts).map(([name, n]) => `${n} ${name}`);
-  return [head.join(", "), ...lines].join("\n");
 }
