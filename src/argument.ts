@@ -167,12 +167,16 @@ export function checkCallOptions(options: CallOptions): void {
   }
 }
 
+/** Names that begin with the same letters, so many, mean the same: `maxConnections` and `maxConns`. */
+const sharedLetters = 7;
+
 /** The name of `allowed` that `name` was probably meant to be; none, where none is like it. */
 function nearest(name: string, allowed: readonly string[]): string | undefined {
   const [best] = allowed
     .map((candidate) => ({ candidate, edits: editsBetween(name.toLowerCase(), candidate.toLowerCase()) }))
     .sort((a, b) => a.edits - b.edits);
-  return best !== undefined && best.edits <= Math.max(1, name.length / 3) ? best.candidate : undefined;
+  if (best !== undefined && best.edits <= Math.max(1, name.length / 3)) return best.candidate;
+  return allowed.find((candidate) => name.startsWith(candidate.slice(0, sharedLetters)));
 }
 
 /** Letters to insert, drop or replace: https://en.wikipedia.org/wiki/Levenshtein_distance */

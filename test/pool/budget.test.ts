@@ -84,7 +84,13 @@ test("unknown names in the options of a call are refused, with the name that was
   const error = await rejection(call(pool.get("k"), JSON.parse('{ "timeoutMS": 5 }')));
   assert.equal("code" in error && error.code, "ERR_POOL_ARGUMENT");
   assert.match(error.message, /unknown option `timeoutMS` in a call's options; did you mean `timeoutMs`\?/);
-  assert.throws(() => new Pool(JSON.parse('{ "maxKeyConn": 5 }')), /did you mean `maxKeyConns`\?/);
+  for (const [meant, told] of Object.entries({
+    maxKeyConn: "maxKeyConns",
+    maxConnections: "maxConns",
+    minIdleConns: "minIdle",
+  }))
+    assert.throws(() => new Pool(JSON.parse(`{ "${meant}": 5 }`)), new RegExp(`did you mean \`${told}\``));
+  assert.throws(() => new Pool(JSON.parse('{ "connections": 5 }')), /in the pool's options; known are/);
 });
 
 test("a Metadata of grpc-js given to a handle says what to do", async (t) => {
