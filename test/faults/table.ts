@@ -18,7 +18,18 @@ function print({ transport, rows, other }: Report): boolean {
     const words = Object.entries(failed).map(([word, times]) => `${word} ${times}`);
     const ms = (value: number): string => `${Math.round(value)} ms`;
     const back = row === other ? "" : ms(backAfterMs);
-    const cells = [fault, calls, count, words.join(", "), ms(longestMs), dials, back, sentTwice, wrong, left.join(", ")];
+    const cells = [
+      fault,
+      calls,
+      count,
+      words.join(", "),
+      ms(longestMs),
+      dials,
+      back,
+      sentTwice,
+      wrong,
+      left.join(", "),
+    ];
     console.log(`| ${cells.join(" | ")} |`);
   }
   const isWhole = [...rows, other].every(({ left, sentTwice }) => left.length === 0 && sentTwice === 0);

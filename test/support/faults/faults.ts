@@ -1,4 +1,4 @@
-import type { FaultProxy } from "./proxy.ts";
+import type { FaultProxy, Weather } from "./proxy.ts";
 
 /** Something that a network or a peer does to one key for a while. */
 export interface Fault {
@@ -13,16 +13,20 @@ const clear = (proxy: FaultProxy): void => {
   proxy.weather = {};
 };
 
+const turn = (weather: Weather) => (proxy: FaultProxy) => {
+  proxy.weather = weather;
+};
+
 export const faults: readonly Fault[] = [
   {
     name: "latency and jitter (20 to 60 ms)",
-    begin: (proxy) => void (proxy.weather = { latencyMs: 20, jitterMs: 40 }),
+    begin: turn({ latencyMs: 20, jitterMs: 40 }),
     end: clear,
     calls: "succeed",
   },
   {
     name: "bandwidth (20 kB/s)",
-    begin: (proxy) => void (proxy.weather = { bytesPerMs: 20 }),
+    begin: turn({ bytesPerMs: 20 }),
     end: clear,
     calls: "succeed",
   },
@@ -62,8 +66,12 @@ export const faults: readonly Fault[] = [
   },
   {
     name: "corrupted bytes (one in 200)",
-    begin: (proxy) => void (proxy.weather = { corruptEach: 200 }),
-    end: clear,
+    begin: turn({ corruptEach: 200 }),
+    // A length that lies is found out only when so much has come: 16 KiB in HTTP/2.
+    end: (proxy) => {
+      proxy.weather = {};
+      for (const link of proxy.links) link.garble(1 << 15);
+    },
     calls: "may fail",
   },
   {

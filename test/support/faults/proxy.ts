@@ -57,6 +57,11 @@ export class Link {
     this.client.end();
   }
 
+  /** The client gets so many bytes that the server did not send. */
+  garble(bytes: number): void {
+    if (this.client.writable) this.client.write(Buffer.alloc(bytes, 0xff));
+  }
+
   /** As where a process or a path stands still: nothing is lost, nothing arrives before `go`. */
   stop(): void {
     this.#isStopped = true;

@@ -96,15 +96,15 @@ class Seat {
     const served = await Promise.all(Array.from({ length: callers }, () => this.call(patienceMs)));
     const stats = () => this.#client.pool.stats(this.#client.keyOf(this.proxy.address));
     const links = () => [...this.proxy.links].filter(({ isOpen }) => isOpen).length;
-    const isWhole = (): boolean => {
-      const { streams, waiting, dialing, blocked, draining, open } = stats();
-      return streams + waiting + dialing + blocked + draining === 0 && open === links();
-    };
     const failed = served.filter((isServed) => !isServed).length;
-    if (untilClean) await until(isWhole, "", patienceMs).catch(() => {});
-    const { streams, waiting, dialing, blocked, draining, open } = stats();
-    const now = { streams, waiting, dialing, failed, ...(untilClean && { blocked, draining, sockets: links() - open }) };
-    return Object.entries(now).flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]));
+    const now = (): [string, number][] => {
+      const { streams, waiting, dialing, blocked, draining, open } = stats();
+      const clean = untilClean ? { blocked, draining, sockets: links() - open } : {};
+      return Object.entries({ failed, streams, waiting, dialing, ...clean });
+    };
+    const isWhole = (): boolean => now().every(([name, count]) => name === "failed" || count === 0);
+    await until(isWhole, "", patienceMs).catch(() => {});
+    return now().flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]));
   }
 
   row(name: string, seen: ReadonlyMap<string, number>, backAfterMs: number, left: readonly string[]): Row {
@@ -120,11 +120,11 @@ export async function runFaults(transport: TransportName, pace: Pace, of: readon
   const server = await serve();
   const client = makeClient();
   const proxies = await Promise.all([...of, "other"].map((_, i) => FaultProxy.start(server.port, 101 + i)));
+  const otherStops = new AbortController();
   try {
     const seats = proxies.map((proxy) => new Seat(proxy, client));
     const other = seats.at(-1);
     if (other === undefined) throw new Error("there is one seat more than faults");
-    const otherStops = new AbortController();
     const unhurried = { ...pace, timeoutMs: patienceMs };
     const otherLoad = other.load(unhurried, otherStops.signal);
     const rows = await Promise.all(
@@ -133,22 +133,31 @@ export async function runFaults(transport: TransportName, pace: Pace, of: readon
         if (seat === undefined) throw new Error("each fault has a seat");
         const stop = new AbortController();
         const load = seat.load(pace, stop.signal);
-        await seat.isBack(0); // its first conn is there
-        await sleep(100);
-        fault.begin(seat.proxy);
-        await sleep(pace.ms);
-        await fault.end(seat.proxy);
-        const backAfterMs = await seat.isBack(performance.now());
-        stop.abort();
-        await load;
+        let backAfterMs = Number.NaN;
+        try {
+          await seat.isBack(0); // its first conn is there
+          await sleep(100);
+          fault.begin(seat.proxy);
+          await sleep(pace.ms);
+          await fault.end(seat.proxy);
+          backAfterMs = await seat.isBack(performance.now());
+        } finally {
+          stop.abort();
+          await load;
+        }
         const left = await seat.left(pace.callers, pace.untilClean);
         return seat.row(fault.name, server.seen, backAfterMs, left);
       }),
     );
     otherStops.abort();
     await otherLoad;
-    return { transport, rows, other: other.row("none", server.seen, 0, await other.left(pace.callers, pace.untilClean)) };
+    return {
+      transport,
+      rows,
+      other: other.row("none", server.seen, 0, await other.left(pace.callers, pace.untilClean)),
+    };
   } finally {
+    otherStops.abort();
     await client.pool.close({ graceMs: 0 });
     await Promise.all(proxies.map((proxy) => proxy[Symbol.asyncDispose]()));
     await server.close();

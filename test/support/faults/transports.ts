@@ -1,9 +1,16 @@
 import { createFileRegistry, type DescService } from "@bufbuild/protobuf";
-import { ConnectError, Code, createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { credentials, Server, ServerCredentials, type sendUnaryData, type ServerUnaryCall, status } from "@grpc/grpc-js";
+import {
+  credentials,
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type sendUnaryData,
+  status,
+} from "@grpc/grpc-js";
 import { dialHttp2, type Http2Conn, pooledSession } from "../../../src/connect/index.ts";
-import type { Conn, Dial } from "../../../src/contract.ts";
+import type { CallOptions, Conn, Dial } from "../../../src/contract.ts";
 import { DrpcError, DrpcServer, dialDrpc } from "../../../src/drpc/index.ts";
 import { isPoolError } from "../../../src/errors.ts";
 import { dialGrpc, dialGrpcHttp2, GrpcError } from "../../../src/grpc/index.ts";
@@ -31,8 +38,8 @@ export interface FaultClient {
   readonly pool: Pick<Pool, "stats" | "keys" | "close">;
   /** The key of the pool for a peer at `address`. */
   keyOf(address: string): string;
-  /** Sends a text and resolves with what comes back. */
-  echo(address: string, text: string, timeoutMs: number): Promise<string>;
+  /** Sends a text and resolves with what comes back. `waitForReady`: where the transport has it. */
+  echo(address: string, text: string, timeoutMs: number, waitForReady?: boolean): Promise<string>;
 }
 
 export interface Transport {
@@ -88,15 +95,22 @@ async function serveDrpc(): Promise<FaultPeer> {
   return Object.assign(book, { port: Number(key.split(":")[1]), close: () => server.close({ graceMs: 0 }) });
 }
 
-function overHandles(dial: Dial<string, Conn>, echo: (conn: Conn, text: string, timeoutMs: number) => Promise<string>) {
+function overHandles(
+  dial: Dial<string, Conn>,
+  echo: (conn: Conn, text: string, options: CallOptions) => Promise<string>,
+) {
   return (options?: Partial<Limits>): FaultClient => {
     const pool = new Pool<string>({ dial, ...options });
-    return { pool, keyOf: (address) => address, echo: (address, ...rest) => echo(pool.get(address), ...rest) };
+    return {
+      pool,
+      keyOf: (address) => address,
+      echo: (address, text, timeoutMs, waitForReady) => echo(pool.get(address), text, { timeoutMs, waitForReady }),
+    };
   };
 }
 
 const grpcClient = (dial: Dial<string, Conn>) =>
-  overHandles(dial, async (conn, text, timeoutMs) => (await conn.invoke(echoService.unary, { text }, { timeoutMs })).text);
+  overHandles(dial, async (conn, text, options) => (await conn.invoke(echoService.unary, { text }, options)).text);
 
 interface EchoClient {
   unary(ask: { text: string }, options: { timeoutMs: number }): Promise<{ text: string }>;
@@ -128,8 +142,8 @@ export const transports: Readonly<Record<TransportName, Transport>> = {
   Connect: { serve: () => serveGrpc(), client: connectClient },
   DRPC: {
     serve: serveDrpc,
-    client: overHandles(dialDrpc(), async (conn, text, timeoutMs) =>
-      (await conn.invoke(peer.echo, Buffer.from(text), { timeoutMs })).toString(),
+    client: overHandles(dialDrpc(), async (conn, text, options) =>
+      (await conn.invoke(peer.echo, Buffer.from(text), options)).toString(),
     ),
   },
 };
