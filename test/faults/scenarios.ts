@@ -56,24 +56,32 @@ function shares(calls: readonly Call[], stepMs: number): string {
 }
 
 /** Some conns of a key go half-open under load. */
-async function halfOpen(name: TransportName, conns: number, dead: number, maxStreams: number): Promise<void> {
+async function halfOpen(
+  name: TransportName,
+  conns: number,
+  dead: number,
+  maxStreams: number,
+  maxKeyConns = 0,
+): Promise<void> {
   const { serve, client: makeClient } = transports[name];
   const server = await serve();
   server.delayMs = () => 20;
-  const client = makeClient({ maxStreams, maxKeyConns: conns });
+  const client = makeClient({ maxStreams, maxKeyConns });
   const proxy = await FaultProxy.start(server.port);
   const { address } = proxy;
   try {
     await Promise.all(Array.from({ length: conns * maxStreams }, () => client.echo(address, "warm", 5_000)));
     const stop = new AbortController();
-    const calls = load(client, address, { everyMs: 5, timeoutMs: 500 }, stop.signal);
+    const calls = load(client, address, { everyMs: 2, timeoutMs: 500 }, stop.signal);
     for (const link of [...proxy.links].slice(0, dead)) link.die();
     await sleep(10_000);
     stop.abort();
     const all = await calls;
     const failed = all.filter(({ word }) => word !== "");
     const last = Math.max(0, ...failed.map(({ at, ms }) => at + ms));
-    console.log(`${name}, ${dead} of ${conns} conns half-open, a call every 5 ms with 500 ms of time:`);
+    console.log(
+      `${name}, ${dead} of ${conns} conns half-open, a call every 2 ms with 500 ms of time, maxKeyConns ${maxKeyConns}:`,
+    );
     console.log(
       `  failed ${failed.length} of ${all.length} (${words(all)}); the last ended after ${Math.round(last)} ms`,
     );
@@ -216,9 +224,11 @@ async function freezer(name: TransportName, who: "server" | "client"): Promise<v
 const scenarios: Readonly<Record<string, () => Promise<unknown>>> = {
   "half-open": async () => {
     await halfOpen("gRPC", 3, 1, 4);
+    await halfOpen("gRPC", 3, 1, 4, 3);
     await halfOpen("gRPC over node:http2", 3, 1, 4);
     await halfOpen("Connect", 1, 1, 100);
-    await halfOpen("DRPC", 6, 2, 1);
+    await halfOpen("Connect", 1, 1, 100, 1);
+    await halfOpen("DRPC", 9, 3, 1);
   },
   outage: async () => {
     for (const name of ["gRPC", "gRPC over node:http2", "DRPC"] as const) {
