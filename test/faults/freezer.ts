@@ -14,7 +14,7 @@ if (role === "server") {
   const one = async (): Promise<void> => {
     const at = Date.now();
     const start = performance.now();
-    const word = await client.echo(address, `${at}`, 500).then(() => "", wordOf);
+    const word = await client.echo(address, `${at}`, { timeoutMs: 500 }).then(() => "", wordOf);
     calls.push({ at, ms: performance.now() - start, word });
   };
   process.on("message", () => process.send?.({ calls, silent: client.pool.stats().closed.silent }));

@@ -30,7 +30,7 @@ async function load(
   const start = performance.now();
   const one = async (): Promise<Call> => {
     const at = performance.now();
-    const word = await client.echo(address, `${at}`, timeoutMs).then(() => "", wordOf);
+    const word = await client.echo(address, `${at}`, { timeoutMs }).then(() => "", wordOf);
     return { at: at - start, ms: performance.now() - at, word };
   };
   for (; !stop.aborted; await sleep(everyMs)) calls.push(one());
@@ -70,7 +70,9 @@ async function halfOpen(
   const proxy = await FaultProxy.start(server.port);
   const { address } = proxy;
   try {
-    await Promise.all(Array.from({ length: conns * maxStreams }, () => client.echo(address, "warm", 5_000)));
+    await Promise.all(
+      Array.from({ length: conns * maxStreams }, () => client.echo(address, "warm", { timeoutMs: 5_000 })),
+    );
     const stop = new AbortController();
     const calls = load(client, address, { everyMs: 2, timeoutMs: 500 }, stop.signal);
     for (const link of [...proxy.links].slice(0, dead)) link.die();
@@ -101,7 +103,7 @@ async function outage(name: TransportName, keys: number, callers: number): Promi
   const client = makeClient();
   const proxies = await Promise.all(Array.from({ length: keys }, (_, i) => FaultProxy.start(server.port, i + 1)));
   try {
-    await Promise.all(proxies.map(({ address }) => client.echo(address, "warm", 5_000)));
+    await Promise.all(proxies.map(({ address }) => client.echo(address, "warm", { timeoutMs: 5_000 })));
     const before = client.pool.stats();
     for (const proxy of proxies) {
       proxy.refuse();
@@ -112,7 +114,7 @@ async function outage(name: TransportName, keys: number, callers: number): Promi
     let failed = 0;
     const waiting = proxies.flatMap(({ address }, i) =>
       Array.from({ length: callers }, async () => {
-        await client.echo(address, "wait", 20_000, true).then(
+        await client.echo(address, "wait", { timeoutMs: 20_000, waitForReady: true }).then(
           () => ends[i]?.push(performance.now()),
           () => failed++,
         );

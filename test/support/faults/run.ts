@@ -65,7 +65,7 @@ class Seat {
     this.texts.push(text);
     const start = performance.now();
     try {
-      const answer = await this.#client.echo(this.proxy.address, text, timeoutMs);
+      const answer = await this.#client.echo(this.proxy.address, text, { timeoutMs });
       this.successFrom = start;
       if (answer !== text) this.wrong++;
       return true;

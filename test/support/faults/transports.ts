@@ -33,13 +33,15 @@ export interface FaultPeer {
   close(): Promise<void>;
 }
 
+export type EchoOptions = Pick<CallOptions, "timeoutMs" | "signal" | "waitForReady">;
+
 /** Calls by one transport, over a pool of its own. */
 export interface FaultClient {
-  readonly pool: Pick<Pool, "stats" | "keys" | "close">;
+  readonly pool: Pick<Pool, "stats" | "keys" | "clear" | "close">;
   /** The key of the pool for a peer at `address`. */
   keyOf(address: string): string;
-  /** Sends a text and resolves with what comes back. `waitForReady`: where the transport has it. */
-  echo(address: string, text: string, timeoutMs: number, waitForReady?: boolean): Promise<string>;
+  /** Sends a text and resolves with what comes back. `waitForReady` is for transports that have it. */
+  echo(address: string, text: string, options: EchoOptions): Promise<string>;
 }
 
 export interface Transport {
@@ -104,7 +106,7 @@ function overHandles(
     return {
       pool,
       keyOf: (address) => address,
-      echo: (address, text, timeoutMs, waitForReady) => echo(pool.get(address), text, { timeoutMs, waitForReady }),
+      echo: (address, text, options) => echo(pool.get(address), text, options),
     };
   };
 }
@@ -113,7 +115,7 @@ const grpcClient = (dial: Dial<string, Conn>) =>
   overHandles(dial, async (conn, text, options) => (await conn.invoke(echoService.unary, { text }, options)).text);
 
 interface EchoClient {
-  unary(ask: { text: string }, options: { timeoutMs: number }): Promise<{ text: string }>;
+  unary(ask: { text: string }, options: EchoOptions): Promise<{ text: string }>;
 }
 
 function connectClient(options?: Partial<Limits>): FaultClient {
@@ -126,10 +128,10 @@ function connectClient(options?: Partial<Limits>): FaultClient {
   return {
     pool,
     keyOf: (address) => `http://${address}`,
-    async echo(address, text, timeoutMs) {
+    async echo(address, text, options) {
       const client = clients.get(address) ?? make(`http://${address}`);
       clients.set(address, client);
-      return (await client.unary({ text }, { timeoutMs })).text;
+      return (await client.unary({ text }, options)).text;
     },
   };
 }

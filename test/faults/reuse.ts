@@ -1,0 +1,19 @@
+import { replayTrace } from "../support/faults/trace.ts";
+
+/**
+ * How many calls of a fleet's trace reuse a conn: `npm run test:reuse -- [seed] [minutes]`. Fails under 99.9 %, or where a conn
+ * was handed out that had closed, drained, was full or another service's.
+ */
+const seed = Number(process.argv[2] ?? 1);
+const minutes = Number(process.argv[3] ?? 10);
+const { calls, dials, reused, failed, unsafe, deploys, failovers, keysSeen, mostOpen } = await replayTrace(
+  seed,
+  minutes,
+);
+const share = reused / (calls - failed);
+console.log(
+  `seed ${seed}, ${minutes} minutes, ${calls} calls to ${keysSeen} services; ${deploys} deploys, ${failovers} failovers`,
+);
+console.log(`${dials} dials; at most ${mostOpen} conns open; ${failed} calls failed, as their peer was down or died`);
+console.log(`reused: ${(100 * share).toFixed(3)} % of calls (target: 99.9 %); unsafe: ${unsafe}`);
+process.exitCode = share >= 0.999 && unsafe === 0 ? 0 : 1;
