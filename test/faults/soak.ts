@@ -134,8 +134,8 @@ for (let round = 1; round <= rounds; round++) {
 }
 console.log(
   [...outcomes]
-    .sort()
     .map(([what, count]) => `${what} ${count}`)
+    .sort((a, b) => (a < b ? -1 : 1))
     .join("; "),
 );
 console.log(`requests that reached a server twice: ${twice}`);

@@ -35,7 +35,7 @@ class EventClock implements Clock {
     this.#due.remove(first);
     this.#now = first.rank;
     first.act();
-    for (let round = 0; round < 10; round++) await null; // what follows at once
+    for (let round = 0; round < 10; round++) await Promise.resolve(); // what follows at once
     return true;
   }
 }
@@ -179,7 +179,7 @@ export async function replayTrace(
   every(0.5, () => void call());
   every(30_000, () => {
     counts.deploys++;
-    for (const conn of [...anyPeer().conns]) {
+    for (const conn of anyPeer().conns) {
       conn.draining = true;
       conn.changed();
     }
@@ -188,7 +188,7 @@ export async function replayTrace(
     counts.failovers++;
     const peer = anyPeer();
     peer.isDown = true;
-    for (const conn of [...peer.conns]) conn.close();
+    for (const conn of peer.conns) conn.close();
     clock.setTimeout(() => {
       peer.isDown = false;
     }, 2_000);
