@@ -90,6 +90,8 @@ async function trouble({ proxies }: Field, end: number): Promise<void> {
 
 const troubled = new Set<FaultProxy>();
 
+const descriptors = (): number => readdirSync("/proc/self/fd").length;
+
 async function rest(fields: readonly Field[]): Promise<Left> {
   for (const { client, proxies } of fields) {
     client.pool.clear();
@@ -97,7 +99,9 @@ async function rest(fields: readonly Field[]): Promise<Left> {
     for (const proxy of proxies) for (const link of proxy.links) link.cut();
   }
   for (const { server } of fields) server.seen.clear();
-  await sleep(3_000); // sockets may linger for a second
+  // Sockets may linger for a second, and longer on a busy machine.
+  await until(() => descriptors() <= idleDescriptors, "all sockets are closed", 15_000).catch(() => {});
+  await sleep(1_000);
   for (let i = 0; i < 3; i++) {
     collectGarbage();
     await sleep(50);
@@ -105,7 +109,7 @@ async function rest(fields: readonly Field[]): Promise<Left> {
   const resources = process.getActiveResourcesInfo();
   return {
     heapMiB: process.memoryUsage().heapUsed / 2 ** 20,
-    descriptors: readdirSync("/proc/self/fd").length,
+    descriptors: descriptors(),
     timers: resources.filter((name) => name === "Timeout").length,
     handles: resources.length,
     listeners:
@@ -116,6 +120,11 @@ async function rest(fields: readonly Field[]): Promise<Left> {
 }
 
 const fields = await Promise.all(transportNames.map(plant));
+const idleDescriptors = descriptors();
+// Each key once: what is made for a key, of a client or a proxy, is there before anything is counted.
+for (const { client, proxies } of fields) {
+  for (const { address } of proxies) await client.echo(address, "warm", { timeoutMs: 10_000 }).catch(wordOf);
+}
 console.log(`${fields.length} transports, ${keysEach} keys each, ${rounds} rounds of ${(roundMs / 1000).toFixed(0)} s`);
 console.log("round     calls  heap MiB  descriptors  timers  handles  listeners  keys");
 const seen: Left[] = [];

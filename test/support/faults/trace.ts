@@ -199,7 +199,14 @@ export async function replayTrace(
     peer.maxStreams = 1 + random.under(100);
     for (const conn of peer.conns) conn.changed();
   });
-  while (await clock.step(minutes * 60_000));
+  const { random: machineRandom } = Math;
+  const jitter = new Random(seed);
+  Math.random = () => jitter.next(); // the pool's own chance: lifetimes, pauses
+  try {
+    while (await clock.step(minutes * 60_000));
+  } finally {
+    Math.random = machineRandom;
+  }
   const { dialed } = pool.stats();
   await pool.close({ graceMs: 0 });
   return { ...counts, reused: counts.calls - counts.failed - dialed };
