@@ -183,7 +183,7 @@ async function calm(name: TransportName): Promise<string> {
 }
 
 /** A process that stands still for a while: the server, or a client whose server has meanwhile forgotten its conns. */
-async function freezer(name: TransportName, who: "server" | "client"): Promise<void> {
+async function freezer(name: TransportName, who: "server" | "client", seconds: number): Promise<void> {
   const role = fileURLToPath(new URL("./freezer.js", import.meta.url));
   const children: ChildProcess[] = [];
   const start = async (...args: string[]): Promise<{ child: ChildProcess; first: string }> => {
@@ -201,7 +201,7 @@ async function freezer(name: TransportName, who: "server" | "client"): Promise<v
     frozen.kill("SIGSTOP");
     // While a client sleeps, what lies between forgets its conns.
     if (who === "client") for (const link of proxy.links) link.die();
-    await sleep(3_000);
+    await sleep(seconds * 1_000);
     frozen.kill("SIGCONT");
     const thawedAt = Date.now();
     await sleep(4_000);
@@ -209,11 +209,11 @@ async function freezer(name: TransportName, who: "server" | "client"): Promise<v
     const [report] = await once(client.child, "message");
     const calls: { at: number; ms: number; word: string }[] = Object(report).calls;
     const after = calls.filter(({ at }) => at >= thawedAt);
-    const during = calls.filter(({ at, ms }) => at < thawedAt && at + ms > thawedAt - 3_000);
+    const during = calls.filter(({ at, ms }) => at < thawedAt && at + ms > thawedAt - seconds * 1_000);
     const good = after.find(({ word }) => word === "");
     const failed = after.filter(({ word }) => word !== "");
     console.log(
-      `${name}, ${who} stopped for 3 s: calls in that time failed ${during.filter(({ word }) => word !== "").length} of ${during.length}; ` +
+      `${name}, ${who} stopped for ${seconds} s: calls in that time failed ${during.filter(({ word }) => word !== "").length} of ${during.length}; ` +
         `of ${after.length} that began after it ${failed.length} failed; first success ${good === undefined ? "never" : `${good.at + Math.round(good.ms) - thawedAt} ms after`}; ` +
         `closed as silent: ${Object(report).silent}`,
     );
@@ -240,7 +240,8 @@ const scenarios: Readonly<Record<string, () => Promise<unknown>>> = {
   },
   freezer: async () => {
     for (const name of ["gRPC", "Connect", "DRPC"] as const) {
-      for (const who of ["server", "client"] as const) await freezer(name, who);
+      await freezer(name, "server", 3);
+      for (const seconds of [3, 12]) await freezer(name, "client", seconds);
     }
   },
   calm: async () => {

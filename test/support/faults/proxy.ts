@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 
 /** What becomes of the bytes that pass. Nothing said: they pass as they come. */
 export interface Weather {
@@ -125,9 +125,18 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   static async start(serverPort: number, seed = 1): Promise<FaultProxy> {
-    const proxy = new FaultProxy(serverPort, seed);
-    await proxy.listen();
-    return proxy;
+    for (;;) {
+      const proxy = new FaultProxy(serverPort, seed);
+      // Below the ports that systems give away by themselves: nobody takes it while new conns are refused.
+      proxy.#port = 10_000 + Math.floor(Math.random() * 20_000);
+      if (
+        await proxy.listen().then(
+          () => true,
+          () => false,
+        )
+      )
+        return proxy;
+    }
   }
 
   /** Where clients connect; it stays the same. */
@@ -143,7 +152,6 @@ export class FaultProxy implements AsyncDisposable {
   async listen(): Promise<void> {
     this.#server.listen(this.#port, "127.0.0.1");
     await once(this.#server, "listening");
-    this.#port = (this.#server.address() as AddressInfo).port; // it listens on TCP
   }
 
   /** From 0 to 1, the same numbers for the same seed. */
