@@ -8,14 +8,14 @@ import { type FaultClient, type FaultPeer, transportNames, transports, wordOf } 
 import { collectGarbage } from "../support/gc.ts";
 
 /**
- * Mixed load of all transports over thousands of keys, with faults: `npm run test:soak -- [minutes] [keys of each transport]`.
+ * Mixed load of all transports over thousands of keys, with faults: `npm run test:soak -- [minutes] [keys of each] [transport]`.
  * In rounds; after each, load and faults stop, all conns are closed, and what is left is counted. Fails where that grows.
  */
 const minutes = Number(process.argv[2] ?? 30);
 const keysEach = Number(process.argv[3] ?? 800);
 const rounds = 10;
 const roundMs = (minutes * 60_000) / rounds;
-const callersEach = 25;
+const callersEach = 8;
 
 /** One transport: a server, a pool, and a proxy for each key. */
 interface Field {
@@ -56,7 +56,7 @@ let sequence = 0;
 async function caller({ name, client, proxies, server }: Field, end: number): Promise<void> {
   const hot = proxies.slice(0, Math.ceil(proxies.length / 50));
   while (performance.now() < end) {
-    const proxy = any(Math.random() < 0.5 ? hot : proxies);
+    const proxy = any(Math.random() < 0.8 ? hot : proxies);
     if (proxy === undefined) return;
     const text = `${sequence++}`;
     // Some give up early.
@@ -65,7 +65,7 @@ async function caller({ name, client, proxies, server }: Field, end: number): Pr
     outcomes.set(`${name} ${word}`, (outcomes.get(`${name} ${word}`) ?? 0) + 1);
     if ((server.seen.get(text) ?? 0) > 1) twice++;
     server.seen.delete(text);
-    await sleep(Math.random() * 20);
+    await sleep(Math.random() * 40);
   }
 }
 
@@ -119,7 +119,8 @@ async function rest(fields: readonly Field[]): Promise<Left> {
   };
 }
 
-const fields = await Promise.all(transportNames.map(plant));
+const names = transportNames.filter((name) => name.includes(process.argv[4] ?? ""));
+const fields = await Promise.all(names.map(plant));
 const idleDescriptors = descriptors();
 // Each key once: what is made for a key, of a client or a proxy, is there before anything is counted.
 for (const { client, proxies } of fields) {
