@@ -19,8 +19,8 @@ export interface DrpcConnOptions extends DrpcLimits {
    */
   cancel?: "soft" | "hard" | undefined;
   /**
-   * Milliseconds that the conn may stay blocked, flushing what an ended RPC has written, before it is closed. Default
-   * 5,000. 0: no limit. Negative: refused.
+   * Milliseconds that the conn may stay blocked, flushing what an ended RPC has written or waiting for the rest of a frame
+   * that it was sent, before it is closed. Default 5,000. 0: no limit. Negative: refused.
    */
   maxBlockedMs?: number | undefined;
   /**
@@ -88,6 +88,8 @@ export class DrpcConn implements Conn {
   /** Whether an RPC has ended whose bytes have not all left, and the time that they have for it. */
   #flushing = false;
   #flushTimer: NodeJS.Timeout | undefined;
+  /** The time that the rest of a frame has, from when somebody waits for it. */
+  #frameTimer: NodeJS.Timeout | undefined;
   /** What `unblocked` has given out. */
   #free: { readonly promise: Promise<void>; resolve(): void } | undefined;
 
@@ -99,6 +101,7 @@ export class DrpcConn implements Conn {
     });
     const events: TransportEvents = {
       onPacket: (packet) => this.#receive(packet),
+      onRead: () => this.#settleFree(),
       onRoom: () => this.#current?.onRoom(),
       onDeath: (cause) => this.#die("died", whyDead(cause), cause),
     };
@@ -151,9 +154,9 @@ export class DrpcConn implements Conn {
   }
 
   /**
-   * `undefined` when the conn can take an RPC. A promise, while one runs or while the peer does not take what an ended
-   * one has written; it settles when the conn is free, at most `maxBlockedMs` after the RPC's end: then it is closed.
-   * What TLS has been given within the last two turns of the event loop blocks nothing.
+   * `undefined` when the conn can take an RPC. A promise, while one runs, or while the peer does not take what an ended
+   * one has written, or has sent half a frame to it; it settles when the conn is free. After `maxBlockedMs` of either the
+   * conn is closed. What TLS has been given within the last two turns of the event loop blocks nothing.
    */
   unblocked(): Promise<void> | undefined {
     if (!this.#blocked) return undefined;
@@ -163,13 +166,14 @@ export class DrpcConn implements Conn {
         resolve = settle;
       });
       this.#free = { promise, resolve };
+      if (this.#current === undefined && this.#transport.midFrame) this.#awaitFrame();
     }
     return this.#free.promise;
   }
 
   get #blocked(): boolean {
     if (this.#death !== undefined) return false;
-    return this.#current !== undefined || (this.#flushing && this.#transport.stuck);
+    return this.#current !== undefined || this.#transport.midFrame || (this.#flushing && this.#transport.stuck);
   }
 
   /** Takes the slot for an RPC, or throws why it cannot have it. */
@@ -204,6 +208,7 @@ export class DrpcConn implements Conn {
     this.#transport.keepAlive(false);
     if (!this.#transport.flushed && !this.#flushing) this.#flush();
     this.#settleFree();
+    if (this.#free !== undefined && this.#transport.midFrame) this.#awaitFrame();
   };
 
   /** What the RPC has written is still on its way: for a turn of the event loop, or for as long as the peer reads nothing. */
@@ -221,9 +226,18 @@ export class DrpcConn implements Conn {
     });
   }
 
+  /** What belongs to an ended RPC comes in front of the answer to the next. */
+  #awaitFrame(): void {
+    const { maxBlockedMs } = this.#settings;
+    if (maxBlockedMs === 0) return;
+    const why = `the conn was closed: the rest of a frame had not come within ${maxBlockedMs} ms`;
+    this.#frameTimer = setTimeout(() => this.#transport.midFrame && this.#die("blocked", why), maxBlockedMs).unref();
+  }
+
   #settleFree(): void {
-    if (this.#blocked) return;
-    this.#free?.resolve();
+    if (this.#free === undefined || this.#blocked) return;
+    clearTimeout(this.#frameTimer);
+    this.#free.resolve();
     this.#free = undefined;
   }
 
@@ -246,6 +260,7 @@ export class DrpcConn implements Conn {
     if (this.#death !== undefined) return;
     this.#death = { reason, why, cause };
     clearTimeout(this.#flushTimer);
+    clearTimeout(this.#frameTimer);
     this.#settleClosed();
     const { error } = cancelled ?? { error: this.#closedError(this.#death, true) };
     this.#current?.abandon({ error, local: cancelled !== undefined || reason === "handle" });

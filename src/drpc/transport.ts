@@ -98,6 +98,11 @@ export class Transport {
     return this.#reader.partial;
   }
 
+  /** Whether a frame from the peer is half in. */
+  get midFrame(): boolean {
+    return this.#reader.midFrame;
+  }
+
   /** Grows with every byte from the peer. */
   get bytesRead(): number {
     return this.#bytesRead;

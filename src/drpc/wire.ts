@@ -285,6 +285,11 @@ export class PacketReader {
     return !this.#finished || this.#rest.length > 0;
   }
 
+  /** Whether the bytes so far end inside a frame: the peer sends nothing else before its rest. */
+  get midFrame(): boolean {
+    return this.#missing !== undefined || this.#rest.length > 0;
+  }
+
   /**
    * Takes the next bytes. They must not change as long as packets made of them are in use.
    *

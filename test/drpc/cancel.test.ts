@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { getEventListeners, once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { test } from "node:test";
-import { type DrpcError, dialDrpc } from "../../src/drpc/index.ts";
+import { type DrpcError, dialDrpc, encodePackets } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
 import { turns } from "../support/clock.ts";
 import { reasonOf, rejection } from "../support/outcome.ts";
 import { peer } from "../support/peer.ts";
-import { connect, Far, packet } from "../support/wire.ts";
+import { connect, Far, holding, packet, wire } from "../support/wire.ts";
 
 const hello = Buffer.from("hello");
 
@@ -145,6 +145,47 @@ test("a conn that stays blocked is closed after maxBlockedMs", async () => {
   const error = await rejection(conn.invoke(peer.echo, hello));
   assert(error instanceof ConnClosedError);
   assert.deepEqual([error.reason, error.sent], ["blocked", false]);
+});
+
+test("a conn is blocked while a frame of a cancelled RPC is half in, and free when the rest has come", async () => {
+  const { far, conn } = connect();
+  const stream = await conn.newStream(peer.count);
+  const bytes = wire(packet("message", 1, 1, "late"), packet("closeSend", 1, 2));
+  far.near.push(bytes.subarray(0, 6));
+  await turns();
+  await stream.close();
+  const free = conn.unblocked();
+  assert(free, "the next answer would come behind it");
+  far.near.push(bytes.subarray(6));
+  await free;
+  assert.equal(conn.unblocked(), undefined);
+  const next = conn.invoke(peer.echo, hello);
+  far.send(packet("message", 2, 1, "mine"), packet("closeSend", 2, 2));
+  assert.equal((await next).toString(), "mine");
+});
+
+test("a frame whose rest does not come within maxBlockedMs closes the conn", async () => {
+  const { far, conn } = connect({ maxBlockedMs: 20 });
+  const stream = await conn.newStream(peer.count);
+  const free = conn.unblocked();
+  assert(free, "an RPC runs");
+  far.near.push(wire(packet("message", 1, 1, "late")).subarray(0, 6));
+  await turns();
+  await stream.close();
+  await holding(free);
+  const error = await rejection(conn.invoke(peer.echo, hello));
+  assert(error instanceof ConnClosedError);
+  assert.deepEqual([error.reason, error.sent], ["blocked", false]);
+  assert.match(error.message, /the rest of a frame had not come within 20 ms/);
+});
+
+test("a packet that its peer broke off between two frames blocks nothing", async () => {
+  const { far, conn } = connect();
+  const stream = await conn.newStream(peer.count);
+  far.near.push(Buffer.concat(encodePackets([packet("message", 1, 1, "abcdef")], 3)).subarray(0, 7));
+  await turns();
+  await stream.close();
+  assert.equal(conn.unblocked(), undefined);
 });
 
 test("breaking out of the loop cancels the RPC, and so does `return` before the first `next` or while it waits", async () => {

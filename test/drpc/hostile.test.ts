@@ -140,9 +140,11 @@ test("a request that begins and does not come to its end is closed after request
   await secure.server.close();
 });
 
-test("requestTimeoutMs leaves alone who says nothing, whose handler runs and whose requests come in pieces", async () => {
+test("requestTimeoutMs leaves alone who says nothing, or nothing any more, whose handler runs and whose requests come in pieces", async () => {
   await using place = await new Place({ requestTimeoutMs: 60 }).listen();
   const idle = await place.dial();
+  const rests = await place.dial();
+  await tryEcho(rests);
   const conn = await place.dial();
   const hang = await conn.newStream(peer.hang);
   await hang.closeSend(hello);
@@ -159,6 +161,7 @@ test("requestTimeoutMs leaves alone who says nothing, whose handler runs and who
   assert.equal(unwire(...answers).at(-2), "message 4/1 4");
   assert(conn.unblocked() !== undefined && !conn.draining, "its handler has run for longer");
   await tryEcho(idle);
+  assert(!rests.draining, "it has made its request");
   pieces.destroy();
 });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import type { Metadata } from "../../src/contract.ts";
 import {
   type Cursor,
   DrpcError,
@@ -211,8 +212,26 @@ test("metadata of the peer cannot reach a prototype", () => {
 
 test("metadata that DRPC cannot carry is refused, and so is metadata that is not protobuf", () => {
   assert.throws(() => encodeMetadata({ "k-bin": new Uint8Array(1) }), { code: "ERR_POOL_ARGUMENT" });
+  const grpcJs: Metadata = Object.assign(Object.create({ getMap() {} }), { k: "v" });
+  assert.throws(() => encodeMetadata(grpcJs), { code: "ERR_POOL_ARGUMENT", message: /got grpc-js' Metadata/ });
   assert.throws(() => encodeMetadata({ k: ["a", "b"] }), { code: "ERR_POOL_ARGUMENT" });
-  for (const hex of ["ff", "0a", "0a05", "0a020a00", "0a040a001200ff", "0a060a0012000a00", "0a80808080808080808080"]) {
+  for (const none of [null, "text", 1] as const) {
+    assert.throws(() => encodeMetadata(none as unknown as Metadata), {
+      message: /expected `metadata` to be an object/,
+    });
+  }
+  for (const hex of [
+    "ff",
+    "0a",
+    "0a05",
+    "0a020a00",
+    "0a040a001200ff",
+    "0a060a0012000a00",
+    "0a80808080808080808080",
+    "120412001200",
+    "0a0412001200",
+    "0a040a000a00",
+  ]) {
     assert.throws(() => decodeMetadata(Buffer.from(hex, "hex")), protocol, hex);
   }
 });
@@ -235,4 +254,19 @@ test("an error keeps its code, and one that is too short for a code fails its RP
 
 test("the kinds are those of Go", () => {
   assert.deepEqual(Object.values(Kind), [1, 2, 3, 4, 5, 6, 7]);
+});
+
+test("metadata of 64 KiB is encoded, and a byte more is refused", () => {
+  const around = (encodeMetadata({ k: "x".repeat(60_000) })?.length ?? 0) - 60_000;
+  assert.equal(encodeMetadata({ k: "x".repeat(65_536 - around) })?.length, 65_536);
+  assert.throws(() => encodeMetadata({ k: "x".repeat(65_537 - around) }), { code: "ERR_POOL_ARGUMENT" });
+});
+
+test("metadata that ends anywhere but behind an entry is refused", () => {
+  const bytes = encodeMetadata({ who: "me", where: "x".repeat(200) }) ?? assert.fail();
+  const first = encodeMetadata({ who: "me" })?.length ?? assert.fail();
+  for (let length = 1; length < bytes.length; length++) {
+    if (length === first) continue;
+    assert.throws(() => decodeMetadata(bytes.subarray(0, length)), protocol, `${length} bytes`);
+  }
 });

@@ -124,7 +124,7 @@ async function survives(hostility: Hostility, rounds: number, most = 40): Promis
   const handle = pool.get(server.address);
   const before = process.memoryUsage();
   for (let round = 0; round < rounds; round++) {
-    const result = await handle.invoke(text, "x", { timeoutMs: 500 }).catch((error: unknown) => error);
+    const result = await handle.invoke(text, "x", { timeoutMs: 200 }).catch((error: unknown) => error);
     if (typeof result === "string") continue;
     assert.ok(result instanceof GrpcError || isPoolError(result), String(result));
     if (result instanceof GrpcError) assert.ok(result.details.length > 0, "it says why");
@@ -176,7 +176,7 @@ const hostilities: Record<string, Hostility> = {
   },
 };
 
-describe("a peer that", () => {
+describe("a peer that", { concurrency: true }, () => {
   for (const [name, hostility] of Object.entries(hostilities)) {
     test(name, { timeout: 60_000 }, () => survives(hostility, 5));
   }

@@ -27,3 +27,17 @@ test("errors are typed: a stable code each, and a brand that survives two copies
   for (const other of [new Error("x"), null, undefined, "x"]) assert.equal(errors.isPoolError(other), false);
   assert.equal((await rejection(Promise.reject(new errors.PoolClosedError()))).name, "PoolClosedError");
 });
+
+test("two copies of the package know each other's errors", async () => {
+  const copy: typeof errors = await import(`../../src/errors.js${"?copy"}`);
+  assert.notEqual(copy.PoolError, errors.PoolError);
+  for (const [here, there] of [
+    [errors, copy],
+    [copy, errors],
+  ] as const) {
+    for (const error of [new here.PoolClosedError(), new here.DialTimeoutError("x"), new here.PoolTypeError("x")]) {
+      assert.ok(there.isPoolError(error));
+    }
+    assert.equal(new here.DialError("x") instanceof there.DialError, false, "the brand is what they have in common");
+  }
+});

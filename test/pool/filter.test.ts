@@ -153,3 +153,21 @@ test("a waiter learns at once that a lowered limit drains the last conn that pas
   const { draining } = pool.stats("k");
   assert.deepEqual([draining, ...waiting.map(({ state }) => state).toSorted()], [1, "pending", "rejected"]);
 });
+
+test("a conn that did not pass a filter when it was dialed, and passes it now, speaks against no dial", async (t) => {
+  const { pool } = pooled<Conn>(t);
+  const tags = { zone: "west" };
+  const dialed = [new ScriptedConn({ tags }), tagged("east")];
+  let count = 0;
+  const dial = async () => dialed[count++] ?? assert.fail("dialed too often");
+  const filter = zone("east");
+  const unfit = await rejection(pool.acquire("k", { dial, filter }));
+  assert.equal(unfit.name, "NoMatchError");
+  const held = pool.tryAcquire("k");
+  assert.equal(held?.conn, dialed[0]);
+  tags.zone = "east";
+  const lease = await pool.acquire("k", { dial, filter });
+  assert.equal(lease.conn, dialed[1]);
+  lease.release();
+  held?.release();
+});

@@ -94,6 +94,20 @@ test("a conn that cannot be asked is closed at its second unanswered call in a r
   assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 1]);
 });
 
+test("a conn whose `ping` cannot be read counts as one that cannot be asked", async (t) => {
+  class Unreadable extends ScriptedConn {
+    get ping(): never {
+      throw new Error("broken getter");
+    }
+  }
+  const { pool } = pooled(t, { dial: () => new Unreadable() });
+  (await pool.acquire("k")).release({ unanswered: true });
+  await settle();
+  assert.equal(pool.stats().open, 1);
+  (await pool.acquire("k")).release({ unanswered: true });
+  assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 1]);
+});
+
 test("a handle's call that fails with no byte from the conn makes it suspect; one that the peer refused does not", async (t) => {
   const conns: Living[] = [];
   const dial = () => {

@@ -7,9 +7,10 @@ import { Pool } from "../../src/pool/pool.ts";
 const address = String(process.argv[2]);
 const pool = new Pool({ dial: dialGrpc(credentials.createInsecure()) });
 const channel = pooledChannel(pool, address);
-const thrown: string[] = [];
-process.on("uncaughtException", (error) => thrown.push(error.message));
-process.on("unhandledRejection", (error) => thrown.push(Object(error).message));
+/** With `--unhandled-rejections=strict` a rejection is told to both. */
+const thrown = new Set<unknown>();
+process.on("uncaughtException", (error) => thrown.add(error.message));
+process.on("unhandledRejection", (error) => thrown.add(Object(error).message));
 
 function call(thrower: string): Promise<void> {
   return new Promise((resolve) => {
@@ -33,5 +34,5 @@ function call(thrower: string): Promise<void> {
 
 (await pool.acquire(address)).release();
 for (const thrower of ["metadata", "message", "status"]) await call(thrower);
-console.log(thrown.join(" "), pool.stats().streams);
+console.log([...thrown].join(" "), pool.stats().streams);
 await pool.close();

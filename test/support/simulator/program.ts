@@ -4,7 +4,7 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
 /**
- * Runs a program of test/sim, and fails with what it printed if it fails. In a process of its own: node:test watches every
+ * Runs a program of test/sim, or by its path from there, and fails with what it printed if it fails. In a process of its own: node:test watches every
  * promise of its process, which makes a simulation several times slower.
  */
 export async function runProgram(t: TestContext, name: string, ...args: readonly (string | number)[]): Promise<void> {
