@@ -30,9 +30,9 @@ export class Capacity<K, C extends PoolConn> {
 
   // Conns that are open or dialed: what counts, and towards which question.
 
-  /** Of the key: what it may use, and what is dialed for it. Those that drain are on their way out. */
+  /** Of the key: what it may use, and what is dialed for it. Those that drain are on their way out, those that are suspect may be. */
   ofKey(key: KeyPool<K, C>): number {
-    return key.usable + key.pending.dials.size;
+    return key.usable - key.suspectCount + key.pending.dials.size;
   }
 
   /** Of all keys: all that is open, draining or not, and all dials. */
@@ -63,14 +63,15 @@ export class Capacity<K, C extends PoolConn> {
   /** Whether a conn, in use or not, is one too many for the limits: those that drain are going already. */
   isOver({ key }: Entry<K, C>): boolean {
     const { open, draining } = this.#core.entries;
-    return key.usable > key.rules.maxKeyConns || open - draining > this.#core.keys.rules.maxConns;
+    return key.usable - key.suspectCount > key.rules.maxKeyConns || open - draining > this.#core.keys.rules.maxConns;
   }
 
   /** Whether a dial of the key is one too many for the limits. */
-  isOverDials({ pending, rules, usable }: KeyPool<K, C>): boolean {
+  isOverDials(key: KeyPool<K, C>): boolean {
+    const { pending, rules } = key;
     const { maxConns, maxDials } = this.#core.keys.rules;
     const { entries, dialer } = this.#core;
-    if (pending.dials.size > Math.min(rules.maxKeyDials, rules.maxKeyConns - usable)) return true;
+    if (pending.dials.size > rules.maxKeyDials || this.ofKey(key) > rules.maxKeyConns) return true;
     return dialer.inFlight > Math.min(maxDials, maxConns - entries.open);
   }
 

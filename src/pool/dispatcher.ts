@@ -11,7 +11,7 @@ const batch = 1000;
 
 /**
  * Does for the waiters of one key, in order, what is possible: a conn with a free slot; else a dial; else an idle conn
- * of another key is evicted to make room for one; else it waits, or is turned away. The only place that starts dials.
+ * of another key is evicted to make room for one; else it waits, or is turned away. Dials for waiters start here; for `minIdle` and `warm` in min-idle.ts, for a rotation in `Core`.
  */
 export class Dispatcher<K, C extends PoolConn> {
   readonly #core: Core<K, C>;
@@ -24,7 +24,7 @@ export class Dispatcher<K, C extends PoolConn> {
   serve(key: KeyPool<K, C>): "steady" | "served" | "again" {
     this.#handOut(key);
     if (this.isSteady(key)) return "steady"; // what follows would find nothing to do
-    if (key.hasHooks) this.#core.health.serve(key);
+    if (this.#core.health.validates) this.#core.health.serve(key);
     this.#judgeArrival(key);
     this.#judgeNewcomers(key);
     if (key.isResting) {
@@ -40,7 +40,7 @@ export class Dispatcher<K, C extends PoolConn> {
   /** Nothing but a conn given back can serve those who wait for the key, and nobody else waits for a place. */
   isSteady(key: KeyPool<K, C>): boolean {
     const { waiters, dials, mustRecheck, backoff, arrived } = key.pending;
-    if (waiters.tail?.isNew !== false || mustRecheck || key.hasHooks) return false;
+    if (waiters.tail?.isNew !== false || mustRecheck || this.#core.health.validates) return false;
     if (dials.head !== undefined || backoff !== undefined || arrived !== undefined) return false;
     return !this.#core.capacity.keyHasRoom(key) && this.#core.capacity.lineIsEmpty && this.#core.minIdle.isUnused;
   }
@@ -82,7 +82,7 @@ export class Dispatcher<K, C extends PoolConn> {
       if (!waiter.isWaiting) {
         waiter = isReversed ? waiters.tail : waiters.head; // a callback removed it
       } else if (entry !== undefined) {
-        queue.serve(waiter, entry); // it hears of it when the slot has been counted
+        queue.serve(waiter, entry); // it resolves a promise: who waits for that runs when the next line has counted the slot
         this.#core.lease(entry);
         waiter = next;
         if (--left === 0) {
@@ -178,7 +178,8 @@ export class Dispatcher<K, C extends PoolConn> {
 
   /** Whether nothing but waiters could want what the dial brings. */
   #isSpare({ key, isBackground, replaces }: PendingDial<K, C>): boolean {
-    if (replaces !== undefined) return !replaces.isReady;
+    // One that comes too late, since the old conn has gone meanwhile for its age, is worth keeping all the same.
+    if (replaces !== undefined) return !replaces.isReady && replaces.reason !== "retired";
     return !isBackground || this.#core.minIdle.hasSpareDials(key);
   }
 

@@ -31,20 +31,28 @@ export class Drain<K, C extends PoolConn> {
 
   /** The rules have changed: what is over them and idle is closed, what is over them and in use drains; dials are abandoned. */
   configured(keys: readonly KeyPool<K, C>[]): void {
-    const { entries, capacity, selector, lifetimes } = this.#core;
+    const { capacity, selector, lifetimes } = this.#core;
     const all = entriesOf(keys);
     for (const key of keys) this.#core.ruled(key);
-    this.#shedDials(keys);
     for (const entry of all) {
       selector.place(entry);
       lifetimes.limit(entry);
       if (entry.isIdle && entry.tick < 0) entry.key.idleQueue?.touch(entry);
     }
-    for (const entry of [...all.filter(({ isIdle }) => isIdle), ...all.filter(({ isIdle }) => !isIdle)]) {
-      if (capacity.isOver(entry)) entries.drain(entry, "configured");
-    }
+    this.fit(keys, "configured", "limits were lowered");
     for (const key of keys) capacity.trim(key, "configured");
     for (const key of keys) this.#core.freed(key);
+  }
+
+  /** What is over the limits goes: dials first, newest first, since nobody uses them yet; then idle conns; those in use drain. */
+  fit(keys: readonly KeyPool<K, C>[], reason: CloseReason, why: string): void {
+    const { capacity, dialer, entries } = this.#core;
+    const dials = keys.flatMap(({ pending }) => [...pending.dials]).sort((a, b) => a.startedAt - b.startedAt);
+    for (const dial of dials.reverse()) if (capacity.isOverDials(dial.key)) dialer.abandon(dial, why);
+    const all = entriesOf(keys);
+    for (const entry of [...all.filter(({ isIdle }) => isIdle), ...all.filter(({ isIdle }) => !isIdle)]) {
+      if (capacity.isOver(entry)) entries.drain(entry, reason);
+    }
   }
 
   /**
@@ -84,13 +92,6 @@ export class Drain<K, C extends PoolConn> {
     for (const key of all) this.#core.serve(key);
     if (entries.open === 0) shutdown.allClosed();
     return shutdown;
-  }
-
-  /** Nobody uses a dial yet, so dials over the limits go first, newest first; their waiters stay. */
-  #shedDials(keys: readonly KeyPool<K, C>[]): void {
-    const { capacity, dialer } = this.#core;
-    const dials = keys.flatMap(({ pending }) => [...pending.dials]).sort((a, b) => a.startedAt - b.startedAt);
-    for (const dial of dials.reverse()) if (capacity.isOverDials(dial.key)) dialer.abandon(dial, "limits were lowered");
   }
 
   #stopDials(keys: readonly KeyPool<K, C>[], why: string): void {

@@ -9,7 +9,7 @@ import { ConnEvents, type Events } from "./events.ts";
 import { KeyPool } from "./key-pool.ts";
 import { Latency } from "./selector.ts";
 
-/** A function to be bound, which tells what it is bound to. */
+/** A function that hands its `this` on: to bind it costs half of a closure for each entry. */
 function told<T>(tell: (bound: T) => void): (this: T) => void {
   return function (this: T): void {
     tell(this);
@@ -42,8 +42,7 @@ export class Entries<K, C extends PoolConn> {
   readonly #held = new Map<C, Entry<K, C>>();
   /** What it does not hold, since it was taken out or closed, is remembered only as long as somebody keeps it. */
   readonly #others = new WeakMap<C, Entry<K, C>>();
-  /** Bound to each entry: half of what a closure each would take. */
-  readonly #onClosed = told<Entry<K, C>>((entry) => this.#died(entry));
+  readonly #onClosed = told<Entry<K, C>>((entry) => this.#hasClosed(entry));
   /** The key of conns that are out with callers, who may keep them longer than the pool keeps their keys. */
   #nowhere: KeyPool<K, C> | undefined;
   private releases = 0;
@@ -155,7 +154,12 @@ export class Entries<K, C extends PoolConn> {
   #releaseDraining(entry: Entry<K, C>): void {
     if (!entry.isOpen) return;
     if (entry.reason === "evicted") this.core.capacity.yieldsProgress();
+    if (entry.streams > 1) {
+      entry.release(); // it drains on
+      return;
+    }
     this.#transit(entry, () => entry.release());
+    this.#conns.drained(entry);
   }
 
   /** No new streams: closed at once if idle, else after its last stream. */
@@ -215,7 +219,7 @@ export class Entries<K, C extends PoolConn> {
     );
   }
 
-  /** Skipped until what `ask` returns has settled; `done` is called then. A failure closes the conn. */
+  /** Skipped until what `ask` returns has settled. A failure closes the conn, and then `done`, which may serve its key, is called. */
   hold(entry: Entry<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
     this.#addHold(entry, 1);
     entry.extras.heldFor = reason;
@@ -235,6 +239,25 @@ export class Entries<K, C extends PoolConn> {
     } catch {
       finish(true);
     }
+  }
+
+  /** The same for a conn that shows no sign of life: others may be dialed in its place. */
+  suspect(entry: Entry<K, C>, life: Promise<unknown>, done: () => void): void {
+    this.#setSuspect(entry, true);
+    this.hold(
+      entry,
+      () => life,
+      "silent",
+      () => {
+        this.#setSuspect(entry, false);
+        done();
+      },
+    );
+  }
+
+  #setSuspect(entry: Entry<K, C>, isSuspect: boolean): void {
+    entry.key.suspectCount += Number(isSuspect) - Number(entry.isSuspect);
+    entry.isSuspect = isSuspect;
   }
 
   #addHold(entry: Entry<K, C>, by: 1 | -1): void {
@@ -262,7 +285,7 @@ export class Entries<K, C extends PoolConn> {
     this.core.available(entry.key);
   }
 
-  #died(entry: Entry<K, C>): void {
+  #hasClosed(entry: Entry<K, C>): void {
     this.core.enter(() => {
       if (entry.isOpen) this.#transit(entry, () => entry.destroy("died"), true);
       else if (entry.isTaken) {
@@ -274,13 +297,11 @@ export class Entries<K, C extends PoolConn> {
 
   /** Runs a transition, moves the counters by what it changed, and does what follows from it. */
   #transit(entry: Entry<K, C>, transition: () => void, died = false): void {
-    const wasDraining = entry.isDraining;
     if (this.#move(entry, transition)) {
       if (entry.isTaken) entry.holdProcess(true);
       else if (died) this.#closed(entry, undefined);
       else this.#close(entry);
     }
-    if (wasDraining && !died) this.#conns.drained(entry);
     if (!entry.isReady) this.core.left(entry);
   }
 
@@ -301,7 +322,10 @@ export class Entries<K, C extends PoolConn> {
   #change(entry: Entry<K, C>, transition: () => void): void {
     this.#count(entry, -1);
     transition();
-    if (!entry.isReady && entry.isHeld) this.#setHolds(entry, 0);
+    if (!entry.isReady && entry.isHeld) {
+      this.#setHolds(entry, 0);
+      this.#setSuspect(entry, false);
+    }
     this.#count(entry, 1);
   }
 

@@ -51,8 +51,8 @@ export interface EntryExtras<C> {
   isOutlived?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
-  /** What was known of the conn when a call last ended unanswered, where it cannot be asked. */
-  unanswered?: { readonly bytesRead: number; readonly uses: number };
+  /** How many streams had begun when one last ended unanswered, where nothing else is known. */
+  unansweredAtUses?: number;
   /** What a caller gave as the reason for discarding it. */
   cause?: unknown;
   /** The filter of the waiter that it was dialed for, and that it does not pass. */
@@ -68,9 +68,13 @@ export class SignsOfLife {
   /** When its last stream ended, or it last answered a ping; NaN: neither. */
   quietSince: number = Number.NaN;
   /** When a sign of life was last asked for. */
-  pingedAt: number = Number.NEGATIVE_INFINITY;
-  /** A sign of life has been asked for, and the answer is awaited. */
-  isPinged = false;
+  askedAt: number = Number.NEGATIVE_INFINITY;
+  /** A sign of life has been asked for, and is awaited. */
+  isAsked = false;
+  /** It showed none when it was last suspect, and could not be asked. */
+  isDoubted = false;
+  /** How often in a row bytes came, and no answer to the ping. */
+  bytesAlone = 0;
   /** How often the process had stood still when the conn came, or last answered a ping. */
   provenAtThaw = 0;
 }
@@ -117,6 +121,8 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   mustAskUnblocked = false;
   /** What it is skipped for: a pending `unblocked()`, its `reset`, its validation. Written by `Entries`. */
   holdCount = 0;
+  /** It is skipped since it may be dead. Written by `Entries`. */
+  isSuspect = false;
   /** Numbers the give-backs of all keys, so that ages compare without a clock. Written by `Entries`. */
   releaseSeq = 0;
   /** The tick of its last give-back; negative: it stands in no idle order. Written by the idle order. */

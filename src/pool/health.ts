@@ -16,12 +16,14 @@ const longQuietMs = 30_000;
 const leastSilenceMs = 1_000;
 /** Servers punish pings: https://github.com/grpc/grpc/blob/master/doc/keepalive.md ("too_many_pings"). */
 const pingEveryMs = 10_000;
-/** How long a conn has to answer a ping. */
-const pingTimeoutMs = 5_000;
+/** How long a conn has to show life. */
+const patienceMs = 5_000;
+/** How often a conn that cannot be asked is looked at meanwhile. */
+const lookEveryMs = 250;
 /** How often the clock is looked at while conns are open that can show life. */
-const watchEveryMs = 5_000;
+const watchEveryMs = 1_000;
 /** If that happens so much later, the process or the machine has stood still. */
-const frozenMs = 5_000;
+const frozenMs = 1_500;
 /** Slots that one validation promises at most: an infinite sum could never be taken back. */
 const mostSlots = 1e6;
 
@@ -127,9 +129,10 @@ export class Health<K, C extends PoolConn> {
     if (life === undefined) return;
     const now = this.#timers.now();
     if (bytesRead !== life.bytesSeen || Number.isNaN(life.owesSince)) life.owesSince = now;
+    if (bytesRead !== life.bytesSeen) life.isDoubted = false;
     life.bytesSeen = bytesRead;
     if (now - life.quietSince >= longQuietMs && entry.canPing)
-      void this.#ping(entry, life).then((isAlive) => this.#probed(entry, isAlive));
+      void this.#ask(entry, life).then((isAlive) => this.#judge(entry, isAlive));
   }
 
   /** The last stream has ended. */
@@ -140,45 +143,47 @@ export class Health<K, C extends PoolConn> {
   /**
    * A call has ended that the peer owed an answer to. Where no byte has come meanwhile either, the conn is suspect: it is
    * skipped until it shows life, and closed if it does not. A peer that is only slow answers the ping. A conn that cannot be
-   * asked is closed at its second such call in a row.
+   * asked is skipped as long, and closed at its second such call in a row.
    */
   unanswered(entry: Entry<K, C>): void {
     const { life, bytesRead } = entry;
-    const now = this.#timers.now();
-    if (life !== undefined) {
-      const isSilent = Number.isNaN(bytesRead) || bytesRead === life.bytesSeen;
-      life.bytesSeen = bytesRead;
-      if (!isSilent) life.owesSince = now;
-      if (!isSilent || now - life.owesSince < leastSilenceMs) return;
+    if (life === undefined) {
+      this.#unansweredUnasked(entry);
+      return;
     }
-    if (life === undefined || !entry.canPing) this.#unansweredUnasked(entry, bytesRead);
-    else if (now - life.pingedAt >= pingEveryMs) this.#suspect(entry, life);
+    const now = this.#timers.now();
+    const isSilent = Number.isNaN(bytesRead) || bytesRead === life.bytesSeen;
+    life.bytesSeen = bytesRead;
+    if (!isSilent) life.isDoubted = false;
+    if (!isSilent) life.owesSince = now;
+    if (!isSilent || now - life.owesSince < leastSilenceMs) return;
+    if (life.isDoubted) this.#core.entries.drain(entry, "silent");
+    else if (now - life.askedAt >= pingEveryMs || !entry.canPing) this.#suspect(entry, life);
   }
 
-  #unansweredUnasked(entry: Entry<K, C>, bytesRead: number): void {
+  /** Of a conn of which nothing is known but that its calls end unanswered. */
+  #unansweredUnasked(entry: Entry<K, C>): void {
     const { extras, uses } = entry;
-    const last = extras.unanswered;
-    const inARow = last !== undefined && Object.is(last.bytesRead, bytesRead) && uses - last.uses <= 1;
-    extras.unanswered = { bytesRead, uses };
-    if (inARow) this.#core.entries.drain(entry, "silent");
+    const { unansweredAtUses } = extras;
+    extras.unansweredAtUses = uses;
+    if (unansweredAtUses !== undefined && uses - unansweredAtUses <= 1) this.#core.entries.drain(entry, "silent");
   }
 
-  /** A conn is skipped until it has answered a ping; one that does not is closed under its streams. */
+  /** A conn is skipped until it shows life. One that does not is closed under its streams, or doubted, where it could not be asked. */
   #suspect(entry: Entry<K, C>, life: SignsOfLife): void {
-    if (life.isPinged) return;
-    const answer = this.#ping(entry, life);
-    this.#core.entries.hold(
-      entry,
-      () =>
-        answer.then((isAlive) => {
-          if (!isAlive) throw new Error("the conn shows no sign of life");
-        }),
-      "silent",
-      () => {
-        void answer.then((isAlive) => this.#probed(entry, isAlive));
-        this.#core.available(entry.key);
-      },
-    );
+    if (life.isAsked) return;
+    const { key } = entry;
+    const { entries, capacity, drain } = this.#core;
+    const answer = this.#ask(entry, life);
+    const isAlive = answer.then((alive) => {
+      if (!alive) throw new Error("the conn shows no sign of life");
+    });
+    entries.suspect(entry, isAlive, () => {
+      void answer.then((alive) => this.#judge(entry, alive));
+      const { maxKeyConns } = key.rules;
+      if (capacity.ofKey(key) > maxKeyConns) drain.fit([key], "evicted", "the conn that it was to replace shows life");
+      this.#core.available(key);
+    });
   }
 
   // After a stop of the process (SIGSTOP, a sleeping laptop, a frozen function) the peers may have gone without a word.
@@ -231,36 +236,46 @@ export class Health<K, C extends PoolConn> {
   /** A conn is about to be used. False: it must show life first, or has been closed since it cannot. */
   isTrusted(entry: Entry<K, C>, life: SignsOfLife): boolean {
     if (this.#hasStoodStill()) this.#lookAtClock();
-    if (this.isProven(life)) return true;
+    if (life.provenAtThaw === this.#thaws) return true;
     if (entry.canPing) this.#suspect(entry, life);
     else this.#core.entries.drain(entry, "silent");
     return false;
   }
 
-  /** Whether the conn shows life within a time: an answer, or any byte. Never rejects. */
-  async #ping(entry: Entry<K, C>, life: SignsOfLife): Promise<boolean> {
-    const before = entry.bytesRead;
+  /**
+   * Whether the conn shows life within a time: it answers a ping, or a byte comes. Bytes alone count once: what they are part of
+   * may never come to its end. Never rejects.
+   */
+  async #ask(entry: Entry<K, C>, life: SignsOfLife): Promise<boolean> {
+    const { canPing, bytesRead: before } = entry;
     const controller = new AbortController();
-    life.isPinged = true;
-    life.pingedAt = this.#timers.now();
+    life.isAsked = true;
+    life.askedAt = this.#timers.now();
     let settle = (_isAlive: boolean) => {};
     const over = new Promise<boolean>((resolve) => {
       settle = resolve;
     });
-    const timeout = timer(() => {
+    const hasRead = () => !Object.is(entry.bytesRead, before);
+    const look = timer(() => {
+      if (!canPing && hasRead()) settle(true);
+      else if (this.#timers.now() - life.askedAt < patienceMs) this.#timers.arm(look, lookEveryMs);
       // An event loop that was held up reads what has come in its next turn: that is asked for first.
-      inNextTurn(() => inNextTurn(() => settle(!Object.is(entry.bytesRead, before))));
+      else inNextTurn(() => inNextTurn(() => settle(this.#lastWord(life, canPing, hasRead()))));
     });
-    this.#timers.arm(timeout, pingTimeoutMs);
+    this.#timers.arm(look, canPing ? patienceMs : lookEveryMs);
     const forget = this.#asked(entry, () => {
       if (!entry.isOpen) settle(true); // nobody asks any more; one that drains may run streams that wait
     });
-    const answered = outcome(() => entry.ping(controller.signal)).then((failure) => failure === undefined);
-    const isAlive = await Promise.race([answered, over]);
+    const ping = async () => {
+      const isAnswered = (await outcome(() => entry.ping(controller.signal))) === undefined;
+      if (isAnswered) life.bytesAlone = 0;
+      return isAnswered;
+    };
+    const isAlive = await (canPing ? Promise.race([ping(), over]) : over);
     forget();
-    this.#timers.disarm(timeout);
+    this.#timers.disarm(look);
     controller.abort();
-    life.isPinged = false;
+    life.isAsked = false;
     if (isAlive) {
       life.provenAtThaw = this.#thaws;
       life.quietSince = this.#timers.now();
@@ -268,6 +283,14 @@ export class Health<K, C extends PoolConn> {
     life.bytesSeen = entry.bytesRead;
     life.owesSince = Number.NaN;
     return isAlive;
+  }
+
+  /** The time of a question is over. */
+  #lastWord(life: SignsOfLife, canPing: boolean, hasRead: boolean): boolean {
+    if (!canPing) life.isDoubted = !hasRead;
+    if (!canPing) return true; // its next call will tell
+    life.bytesAlone = hasRead ? life.bytesAlone + 1 : 0;
+    return hasRead && life.bytesAlone <= 1;
   }
 
   /** Remembers what ends a question about a conn that leaves. Returns what forgets it. */
@@ -280,7 +303,7 @@ export class Health<K, C extends PoolConn> {
   }
 
   /** A conn that shows no life is closed under its streams: they would wait for ever. */
-  #probed(entry: Entry<K, C>, isAlive: boolean): void {
+  #judge(entry: Entry<K, C>, isAlive: boolean): void {
     if (!isAlive) this.#core.enter(() => this.#core.entries.destroy(entry, "silent"));
   }
 

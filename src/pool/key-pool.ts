@@ -46,6 +46,8 @@ export class KeyPool<K, C extends PoolConn> {
   open = 0;
   idleCount = 0;
   drainingCount = 0;
+  /** Of the usable ones, those that may be dead: others may be dialed in their place. Written by `Entries`. */
+  suspectCount = 0;
   /** Of the open ones, those that are skipped for now. Written by `Entries`. */
   blockedCount = 0;
   /** Where its idle conns stand in the order of all, if there is one. Written by `Capacity`, like the next two. */

@@ -130,7 +130,7 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
   readonly dial: Dial<K, C>;
   /** Waiters that the conn is expected to serve; infinite while nothing is known of the key. */
   slots: number;
-  /** Wanted for its own sake (`minIdle`, `warm`), not by a waiter. */
+  /** Not for a waiter: for `minIdle` or `warm`, or a replacement. */
   readonly isBackground: boolean;
   /** The conn that goes when this one has come. */
   readonly replaces: Entry<K, C> | undefined;
@@ -213,8 +213,6 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   readonly dials: List<PendingDial<K, C>> = new List();
   /** Of the dials, those for `minIdle` and `warm`. */
   backgroundDials = 0;
-  /** Of the dials, those that replace a conn whose lifetime is over. */
-  replacements = 0;
   /** How long, until the last time below, there have been dials in flight, and how long only conns that were blocked. */
   dialedMs = 0;
   blockedMs = 0;
@@ -329,8 +327,7 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   addDial(dial: PendingDial<K, C>): void {
     this.count(dial.startedAt);
     this.dials.push(dial);
-    if (dial.replaces !== undefined) this.replacements++;
-    else if (dial.isBackground) this.backgroundDials++;
+    if (dial.isBackground && dial.replaces === undefined) this.backgroundDials++;
     if (dial.slots === Number.POSITIVE_INFINITY) this.#unknown++;
     else this.#promised += dial.slots;
   }
@@ -338,8 +335,7 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   removeDial(dial: PendingDial<K, C>, now: number): void {
     this.count(now);
     this.dials.remove(dial);
-    if (dial.replaces !== undefined) this.replacements--;
-    else if (dial.isBackground) this.backgroundDials--;
+    if (dial.isBackground && dial.replaces === undefined) this.backgroundDials--;
     if (dial.slots === Number.POSITIVE_INFINITY) this.#unknown--;
     else this.#promised -= dial.slots;
   }

@@ -1,6 +1,6 @@
 import { AsyncResource } from "node:async_hooks";
 import type { PoolConn } from "../contract.ts";
-import { processAnchor } from "../runtime/clock.ts";
+import { inMicrotask, processAnchor } from "../runtime/clock.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { DelayRule } from "./config.ts";
 import type { Core } from "./core.ts";
@@ -14,8 +14,8 @@ export class WaitQueue<K, C extends PoolConn> {
   /** Waiters of all keys. */
   size = 0;
   #lastSeq = 0;
-  /** The time at which the turn of the event loop began that runs; 0: nobody has asked for it yet. */
-  #turn = 0;
+  /** One reading of the clock for all waiters that come before the next microtask; 0: none has been made. */
+  #sharedNow = 0;
   readonly #timers: Timers;
   readonly #events: Events<K, C>;
   readonly #core: Core<K, C>;
@@ -75,17 +75,17 @@ export class WaitQueue<K, C extends PoolConn> {
     if (index >= 0) return rank - (request.timeoutMs ?? 0); // it has just been armed
     const { served, waiting } = this.#events;
     if (this.#delay !== undefined || served.isActive || waiting.isActive) return this.#timers.now();
-    return this.#turn || this.#newTurn();
+    return this.#sharedNow || this.#readShared();
   }
 
-  #newTurn(): number {
-    void resolved.then(this.#endTurn);
-    this.#turn = Math.floor(this.#timers.now()); // a fraction would be an object for each waiter
-    return this.#turn;
+  #readShared(): number {
+    inMicrotask(this.#dropShared);
+    this.#sharedNow = Math.floor(this.#timers.now()); // a fraction would be an object for each waiter
+    return this.#sharedNow;
   }
 
-  readonly #endTurn = (): void => {
-    this.#turn = 0;
+  readonly #dropShared = (): void => {
+    this.#sharedNow = 0;
   };
 
   serve(waiter: Waiter<K, C>, entry: Entry<K, C>): void {
@@ -196,5 +196,3 @@ export class WaitQueue<K, C extends PoolConn> {
 
 /** How a waiter may end that gets no lease. */
 type Unserved = "timeouts" | "refused" | "aborted" | "failed";
-
-const resolved = Promise.resolve();

@@ -113,3 +113,18 @@ test("a draining conn that dies is dropped, and its leases are released in vain"
   held.release();
   assert.deepEqual([dial.conns[0]?.closes, pool.stats().closed.cleared], [0, 1]);
 });
+
+test("a conn that drains with several streams tells once that it has drained, when the last has ended", async (t) => {
+  const { pool, lease } = pooled(t);
+  const dial = scriptedDial({ maxStreams: 3 });
+  const leases = [await lease("k", dial), await lease("k", dial), await lease("k", dial)];
+  const heard: string[] = [];
+  for (const name of ["drained", "closed"] as const) pool.on(name, () => heard.push(name));
+  pool.clear();
+  for (const one of leases) {
+    assert.deepEqual(heard, []);
+    one.release();
+    await settle();
+  }
+  assert.deepEqual(heard, ["drained", "closed"]);
+});

@@ -146,6 +146,19 @@ test("a conn whose replacement does not come goes a second after its lifetime", 
   assert.deepEqual([old?.closes, dial.count], [1, 2]);
 });
 
+test("a replacement that comes when the old conn has gone already is kept", async (t) => {
+  const dial = scriptedDial({}, { manual: true });
+  const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, lifetimeJitter: 0 });
+  const lease = pool.acquire("k");
+  dial.pending[0]?.arrive();
+  (await lease).release();
+  await clock.advance(11_000);
+  assert.deepEqual([pool.stats().open, pool.stats().dialing, pool.stats().closed.retired], [0, 1, 1]);
+  dial.pending[1]?.arrive();
+  await settle();
+  assert.deepEqual([pool.stats().idle, pool.stats().abandoned], [1, 0]);
+});
+
 test("a conn goes without a replacement where the limits leave no room for two", async (t) => {
   for (const limits of [{ minIdle: 1, maxKeyConns: 1 }, { minIdle: 1, maxConns: 1 }, { maxConns: 1 }]) {
     const dial = scriptedDial();

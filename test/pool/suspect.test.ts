@@ -17,15 +17,18 @@ class Living extends ScriptedConn {
   }
 }
 
-function livingPool(t: Parameters<typeof pooled>[0], options: { maxStreams?: number; clock?: FakeClock } = {}) {
+function livingPool(
+  t: Parameters<typeof pooled>[0],
+  options: { maxStreams?: number; maxKeyConns?: number; clock?: FakeClock } = {},
+) {
   const conns: Living[] = [];
   const dial = () => {
     const conn = new Living({ maxStreams: options.maxStreams ?? 10 });
     conns.push(conn);
     return conn;
   };
-  const { clock } = options;
-  return { ...pooled<Living>(t, { dial, ...(clock === undefined ? {} : { clock }) }), conns };
+  const { maxStreams: _, ...others } = options;
+  return { ...pooled<Living>(t, { dial, ...others }), conns };
 }
 
 test("a call given up unanswered, with no byte from the conn meanwhile, makes it suspect: others are dialed, and it is pinged", async (t) => {
@@ -53,6 +56,33 @@ test("a suspect conn that does not answer its ping in time is closed as silent, 
   await clock.advance(1);
   assert.deepEqual([conns[0]?.closes, pool.stats().closed.silent, pool.stats().streams], [1, 1, 0]);
   hanging.release();
+});
+
+test("a suspect conn takes no place under maxKeyConns; when it shows life, what is one too many goes", async (t) => {
+  const { pool, clock, conns } = livingPool(t, { maxKeyConns: 1 });
+  const lease = await pool.acquire("k");
+  await clock.advance(1000);
+  lease.release({ unanswered: true });
+  (await pool.acquire("k")).release();
+  assert.deepEqual([conns.length, pool.stats().open], [2, 2]);
+  conns[0]?.pings[0]?.resolve();
+  await settle();
+  assert.deepEqual([pool.stats().open, pool.stats().closed.evicted, conns[0]?.closes], [1, 1, 1]);
+});
+
+test("bytes that never come to an answer count as life once, not twice in a row", async (t) => {
+  const { pool, clock, conns } = livingPool(t);
+  for (const isAlive of [true, false]) {
+    const lease = await pool.acquire("k");
+    await clock.advance(1000);
+    lease.release({ unanswered: true });
+    const [conn] = conns;
+    assert.ok(conn !== undefined);
+    conn.bytesRead += 5;
+    await clock.advance(5000);
+    await clock.advance(10_000);
+    assert.deepEqual([conn.closes, pool.stats().closed.silent], isAlive ? [0, 0] : [1, 1]);
+  }
 });
 
 test("a late byte clears a suspect conn, and a ping that fails does not spare it", async (t) => {
@@ -105,6 +135,33 @@ test("a conn whose `ping` cannot be read counts as one that cannot be asked", as
   await settle();
   assert.equal(pool.stats().open, 1);
   (await pool.acquire("k")).release({ unanswered: true });
+  assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 1]);
+});
+
+test("a conn that counts bytes and cannot be asked is skipped for 5 s, or until one comes, and closed at its next such call", async (t) => {
+  const conns: { bytesRead: number }[] = [];
+  const dial = () => {
+    const conn = Object.assign(new ScriptedConn(), { bytesRead: 0 });
+    conns.push(conn);
+    return conn;
+  };
+  const { pool, clock } = pooled(t, { dial, maxKeyConns: 1 });
+  const giveUp = async () => {
+    const lease = await pool.acquire("k");
+    await clock.advance(1000);
+    lease.release({ unanswered: true });
+  };
+  await giveUp();
+  assert.equal(pool.stats().blocked, 1);
+  const [conn] = conns;
+  assert.ok(conn !== undefined);
+  conn.bytesRead++;
+  await clock.advance(250);
+  assert.deepEqual([pool.stats().blocked, pool.stats().idle], [0, 1]); // a late byte clears it
+  await giveUp();
+  await clock.advance(5000);
+  assert.deepEqual([pool.stats().blocked, pool.stats().idle, pool.stats().closed.silent], [0, 1, 0]); // a slow peer keeps it
+  await giveUp();
   assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 1]);
 });
 

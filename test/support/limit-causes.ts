@@ -81,16 +81,14 @@ export const limitCauses: readonly Cause[] = [
     says: /: reset/,
   },
   {
-    name: "maxKeyConns with a suspect conn",
+    name: "a suspect conn at maxKeyConns",
     options: { maxKeyConns: 1 },
     stage: async (w) => {
       const lease = await w.lease("k", new Silent({ maxStreams: 9 }));
       await w.clock.advance(1000);
       lease.release({ unanswered: true });
     },
-    decision: "wait",
-    by: "maxKeyConns",
-    ways: ["`maxKeyConns` 2 would dial"],
+    decision: "dial", // in its place
     says: /: suspect/,
   },
   {

@@ -68,6 +68,8 @@ export class SimConn implements Conn {
   leaving = false;
   /** The peer does not answer. */
   silent = false;
+  /** The burst in which the pool last asked it for a sign of life; negative: never. */
+  pingedIn = -1;
   dead = false;
   /** The pool has it, as far as the world can tell. */
   given = false;

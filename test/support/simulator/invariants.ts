@@ -37,8 +37,7 @@ export const invariants: readonly Invariant[] = [
       const { rules } = world;
       const total = world.open().length + world.dialing().length - world.taking;
       if (total > rules.total("maxConns")) world.violate(`a dial of ${key} makes ${total} conns`);
-      // A conn that shows no life drains, and is then closed under its streams.
-      const sure = world.open(key).filter((conn) => !world.mayDrain(conn) && !conn.silent).length;
+      const sure = world.open(key).filter((conn) => !world.mayDrain(conn)).length;
       const dialing = world.dialing(key).length;
       const inKey = sure + dialing - world.taking;
       const known = world.strict || !world.plan.validates; // what misbehaves in a validation drains
@@ -174,7 +173,9 @@ export const invariants: readonly Invariant[] = [
       }
       for (const [key, { waiting, dialing }] of look) {
         const wanting = waiting.filter(({ dials }) => dials).length;
-        const ages = world.configuredAt > 0 || world.open(key).some((conn) => world.lifetimeOver(conn, 0.85));
+        // A replacement is kept though the old conn has gone for its age meanwhile.
+        const aged = world.conns.some((conn) => conn.key === key && world.lifetimeOver(conn, 0.85));
+        const ages = world.configuredAt > 0 || aged;
         const rotates = world.plan.ownDial && ages;
         const own = world.keepsIdle || world.warmed.has(key) || rotates;
         if (!own && dialing > wanting) world.violate(`${dialing} dials of ${key} for ${wanting} callers`);

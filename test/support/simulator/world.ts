@@ -211,7 +211,9 @@ export class World implements ConnOwner {
 
   /** The pool may be draining it, or about to. */
   mayDrain(conn: SimConn): boolean {
-    return this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85);
+    // Others may be dialed in the place of a conn that is asked for a sign of life, and it may go when they have come.
+    const isAsked = conn.pingedIn === this.burst || (conn.silent && conn.pingedIn >= 0);
+    return isAsked || this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85);
   }
 
   /** A conn that is blocked for dialTimeoutMs is closed for that. */
@@ -469,6 +471,7 @@ export class World implements ConnOwner {
   }
 
   pinged(conn: SimConn): PromiseLike<unknown> {
+    conn.pingedIn = this.burst;
     try {
       this.mischief.callback();
     } catch (error) {
