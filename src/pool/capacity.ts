@@ -127,7 +127,7 @@ export class Capacity<K, C extends PoolConn> {
   }
 
   /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line from now on. */
-  mayDial(key: KeyPool<K, C>): boolean {
+  claimDial(key: KeyPool<K, C>): boolean {
     this.#dialLine.delete(key); // it has its turn
     switch (this.objection(key, key.rules, this.#core.keys.rules)) {
       case undefined:
@@ -196,7 +196,7 @@ export class Capacity<K, C extends PoolConn> {
    * Whether `entry`, where a stream has just ended, must make way for another key. A busy key would keep its conns for
    * ever: after so many streams it gives one up, and goes behind.
    */
-  mustYield(entry: Entry<K, C>): boolean {
+  yieldsPlace(entry: Entry<K, C>): boolean {
     if (this.#line.size === 0) return false;
     const { key } = entry;
     const { first, second } = this.#line;
@@ -275,7 +275,7 @@ export class Capacity<K, C extends PoolConn> {
   }
 
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
-  settle(entry: Entry<K, C>): void {
+  becameIdle(entry: Entry<K, C>): void {
     const { key } = entry;
     if (!key.isBounded || !entry.isIdle) return;
     key.idleQueue?.touch(entry);

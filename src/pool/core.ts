@@ -70,8 +70,8 @@ export class Core<K, C extends PoolConn> {
     const isDue = this.health.validates
       ? (entry: Entry<K, C>, rules?: KeyRules) => this.health.isDue(entry, rules)
       : undefined;
-    const isTrusted = (entry: Entry<K, C>, life: SignsOfLife) => this.health.isTrusted(entry, life);
-    this.selector = new Selector(config.selection, isDue, isTrusted, this.timers, this.entries);
+    const trustOrAsk = (entry: Entry<K, C>, life: SignsOfLife) => this.health.trustOrAsk(entry, life);
+    this.selector = new Selector(config.selection, isDue, trustOrAsk, this.timers, this.entries);
     this.idleOrder = new IdleOrder(this.timers, (entry) => this.enter(() => this.#expired(entry)));
     this.lifetimes = new Lifetimes(this.timers, this);
     this.dialer = new Dialer(config.prime, this.timers, this.events, this);
@@ -129,17 +129,17 @@ export class Core<K, C extends PoolConn> {
   }
 
   #serve(key: KeyPool<K, C>): void {
-    const result = this.dispatcher.serve(key);
+    const result = this.dispatcher.dispatch(key);
     if (result === "steady") return;
     if (result === "again") this.#toServe.add(key);
-    if (!key.isResting) this.#settle(key);
+    if (!key.isResting) this.#letRest(key);
     if (key.isEmpty && !this.minIdle.needs(key)) this.#emptied(key);
-    const next = this.capacity.next ?? this.minIdle.next;
+    const next = this.#nextForPlace;
     if (next !== undefined) this.#toServe.add(next);
   }
 
   /** Lets go of what is not pending any more. */
-  #settle(key: KeyPool<K, C>): void {
+  #letRest(key: KeyPool<K, C>): void {
     const { pending, rules } = key;
     // Without `backoff` a failure is remembered only as long as the pool itself would dial again.
     if (pending.backoff !== undefined && rules.backoff === undefined) {
@@ -156,9 +156,13 @@ export class Core<K, C extends PoolConn> {
     this.keys.forget(key);
   }
 
-  /** Gives a place that has become free to the key that stands first in line for one. */
+  /** The key that a place which is free goes to: who waits comes before what is kept ready. */
+  get #nextForPlace(): KeyPool<K, C> | undefined {
+    return this.capacity.next ?? this.minIdle.next;
+  }
+
   placeFreed(): void {
-    const next = this.capacity.next ?? this.minIdle.next;
+    const next = this.#nextForPlace;
     if (next !== undefined) this.serve(next);
   }
 
@@ -185,7 +189,7 @@ export class Core<K, C extends PoolConn> {
 
   /** A caller that does not wait has got nothing. */
   noneFree(key: KeyPool<K, C>): void {
-    const counters = key.isAlive ? key.counters : this.keys.gone; // to ask its last conn may have closed it
+    const counters = key.isAlive ? key.counters : this.keys.forgotten; // to ask its last conn may have closed it
     counters.misses++;
     counters.empty++;
     this.available(key); // slots gained silently go to those who wait
@@ -248,17 +252,17 @@ export class Core<K, C extends PoolConn> {
     if (key.hasHooks) this.hooks.releasing(entry);
     if (!this.entries.release(entry, since)) return;
     if (key.hasHooks) this.hooks.released(entry);
-    if (this.queue.size === 0) this.capacity.settle(entry);
+    if (this.queue.size === 0) this.capacity.becameIdle(entry);
     else this.releaseWithWaiters(entry);
   }
 
   private releaseWithWaiters(entry: Entry<K, C>): void {
-    if (this.capacity.mustYield(entry)) {
+    if (this.capacity.yieldsPlace(entry)) {
       this.entries.drain(entry, "evicted");
       return;
     }
     this.available(entry.key);
-    this.capacity.settle(entry);
+    this.capacity.becameIdle(entry);
     this.placeFreed();
   }
 
@@ -308,7 +312,7 @@ export class Core<K, C extends PoolConn> {
 
   #admitted(entry: Entry<K, C>, key: KeyPool<K, C>): void {
     this.serve(key);
-    this.capacity.settle(entry);
+    this.capacity.becameIdle(entry);
     this.placeFreed();
   }
 
@@ -341,27 +345,27 @@ export class Core<K, C extends PoolConn> {
     if (isBack && isShared) this.hooks.released(entry);
     else if (isBack && entry.isIdle) entry.holdProcess(false);
     this.serve(key);
-    if (isBack) this.capacity.settle(entry);
+    if (isBack) this.capacity.becameIdle(entry);
     this.placeFreed();
   }
 
   #expired(entry: Entry<K, C>): void {
     if (!entry.isIdle) return;
-    if (entry.peerStreams > 0 || this.minIdle.keeps(entry)) entry.key.idleQueue?.touch(entry);
+    if (entry.peerStreams > 0 || this.minIdle.keepOutstayed(entry)) entry.key.idleQueue?.touch(entry);
     else this.entries.drain(entry, "expired");
   }
 
   /** The lifetime of a conn is over. One that was ever used goes when its replacement has come: nobody waits for a rotation. */
   outlived(entry: Entry<K, C>): void {
     if (!entry.isReady) return;
-    if (this.minIdle.replaces(entry) || this.#replaces(entry)) {
+    if (this.minIdle.beginReplacing(entry) || this.#beginReplacing(entry)) {
       this.lifetimes.extend(entry, replacementMs);
       this.serve(entry.key);
     } else this.entries.drain(entry, "retired");
   }
 
   /** Dials a replacement, unless that has been done, nobody used the conn, or a limit is against it. */
-  #replaces(entry: Entry<K, C>): boolean {
+  #beginReplacing(entry: Entry<K, C>): boolean {
     const { key, extras } = entry;
     const { dial } = this;
     if (dial === undefined || entry.uses === 0 || extras.isOutlived || !this.capacity.mayPrepare(key)) return false;

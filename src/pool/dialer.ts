@@ -40,7 +40,7 @@ export class Dialer<K, C extends PoolConn> {
   ): boolean {
     const { capacity } = this.#core;
     const announced = attempt(() => dial.maxStreams);
-    const mayStill = key.isAlive && (isBackground ? capacity.mayPrepare(key) : capacity.mayDial(key));
+    const mayStill = key.isAlive && (isBackground ? capacity.mayPrepare(key) : capacity.claimDial(key));
     if (!mayStill) return false;
     const slots = key.expectedSlots(announced);
     const pending = key.ownPending();
@@ -70,7 +70,7 @@ export class Dialer<K, C extends PoolConn> {
       await Promise.race([this.#prime(conn, { signal }), abandoned]);
       return conn;
     } catch (error) {
-      discard(conn);
+      closeBrought(conn);
       throw error;
     }
   }
@@ -109,7 +109,7 @@ export class Dialer<K, C extends PoolConn> {
     try {
       isHeld = this.#core.entries.find(conn)?.isOpen ?? false;
       if (!dial.isInFlight) {
-        if (!isHeld) discard(conn); // one that the pool holds runs the streams of others
+        if (!isHeld) closeBrought(conn); // one that the pool holds runs the streams of others
         return;
       }
       checkConn("what the dial function returned", conn);
@@ -119,7 +119,7 @@ export class Dialer<K, C extends PoolConn> {
       }
       entry = this.#core.entries.enlist(conn, dial.key, generation);
     } catch (error) {
-      if (!isHeld) discard(conn);
+      if (!isHeld) closeBrought(conn);
       this.#failed(dial, error);
       return;
     }
@@ -133,7 +133,7 @@ export class Dialer<K, C extends PoolConn> {
     if (!dial.isInFlight) {
       if (!entry.isTaken) return;
       this.#core.entries.drop(entry);
-      discard(conn);
+      closeBrought(conn);
     } else if (!entry.isTaken) {
       this.#failed(dial, new Error("the conn was closed as soon as it was dialed"));
     } else if (isDraining) {
@@ -149,7 +149,7 @@ export class Dialer<K, C extends PoolConn> {
 
   #failed(dial: PendingDial<K, C>, cause: unknown): void {
     if (!dial.isInFlight) return;
-    const { why, final } = explain(cause);
+    const { why, final } = reasonIn(cause);
     this.#fail(dial, new DialError(`the dial of ${dial.key.name} failed: ${why}`, { cause, final }), why);
   }
 
@@ -175,7 +175,7 @@ export class Dialer<K, C extends PoolConn> {
 }
 
 /** What an error says. It is the caller's: to read it may throw. */
-function explain(cause: unknown): { why: string; final: boolean } {
+function reasonIn(cause: unknown): { why: string; final: boolean } {
   try {
     const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
     return { why: cause instanceof Error ? reasonOf(cause) : show(cause), final };
@@ -191,7 +191,7 @@ function reasonOf(cause: Error): string {
 }
 
 /** Closes what a dial brought and nobody can use, conn or not, as well as it can be closed. */
-function discard(brought: { closed?: unknown; close?: unknown; destroy?: unknown }): void {
+function closeBrought(brought: { closed?: unknown; close?: unknown; destroy?: unknown }): void {
   if ((typeof brought !== "object" && typeof brought !== "function") || brought === null) return;
   void outcome(() => brought.closed); // heard, should it reject
   void outcome(() => {

@@ -21,10 +21,10 @@ export class Dispatcher<K, C extends PoolConn> {
   }
 
   /** `"steady"`: nothing else follows from it. `"again"`: the key must be served once more. */
-  serve(key: KeyPool<K, C>): "steady" | "served" | "again" {
+  dispatch(key: KeyPool<K, C>): "steady" | "served" | "again" {
     this.#handOut(key);
     if (this.isSteady(key)) return "steady"; // what follows would find nothing to do
-    if (this.#core.health.validates) this.#core.health.serve(key);
+    if (this.#core.health.validates) this.#core.health.validateFor(key);
     this.#judgeArrival(key);
     this.#judgeNewcomers(key);
     if (key.isResting) {
@@ -50,7 +50,7 @@ export class Dispatcher<K, C extends PoolConn> {
     const { head, size } = key.pending.waiters;
     if (head === undefined || head.request.filter !== undefined || size >= key.rules.maxWaiters) return false;
     if (dial === undefined || !this.isSteady(key)) return false;
-    return filter === undefined || !this.isTried(key, filter);
+    return filter === undefined || !this.isKnownToFail(key, filter);
   }
 
   /** A waiter has joined. Returns whether its key must be served. */
@@ -70,7 +70,7 @@ export class Dispatcher<K, C extends PoolConn> {
     const { pending } = key;
     const { selector, queue } = this.#core;
     if (pending.isBatching) return; // I/O has its turn first
-    const isReversed = queue.isOverloaded(key);
+    const isReversed = queue.shedOverload(key);
     const { waiters } = pending;
     if (waiters.head === undefined || !(selector.hasFree(key) || selector.reread(key))) return;
     let left = batch;
@@ -82,7 +82,7 @@ export class Dispatcher<K, C extends PoolConn> {
       if (!waiter.isWaiting) {
         waiter = isReversed ? waiters.tail : waiters.head; // a callback removed it
       } else if (entry !== undefined) {
-        queue.serve(waiter, entry); // it resolves a promise: who waits for that runs when the next line has counted the slot
+        queue.grant(waiter, entry); // it resolves a promise: who waits for that runs when the next line has counted the slot
         this.#core.lease(entry);
         waiter = next;
         if (--left === 0) {
@@ -122,12 +122,13 @@ export class Dispatcher<K, C extends PoolConn> {
   #judgeNewcomers(key: KeyPool<K, C>): void {
     for (let waiter = key.pending.waiters.tail; waiter?.isNew; waiter = waiter.prev) {
       const { filter, dial } = waiter.request;
-      if (filter !== undefined && dial !== undefined && this.isTried(key, filter)) this.#core.queue.markTried(waiter);
+      if (filter !== undefined && dial !== undefined && this.isKnownToFail(key, filter))
+        this.#core.queue.markTried(waiter);
     }
   }
 
   /** A conn that was dialed for the same filter and does not pass it speaks for all that would be dialed. */
-  isTried(key: KeyPool<K, C>, filter: Filter<C>): boolean {
+  isKnownToFail(key: KeyPool<K, C>, filter: Filter<C>): boolean {
     for (let entry = key.oldest; entry !== undefined; entry = entry.younger) {
       if (!entry.isReady || entry.someExtras?.failedFilter !== filter) continue;
       return !this.#core.selector.passes(entry, filter); // and no further: it may have changed what is walked here
@@ -144,7 +145,7 @@ export class Dispatcher<K, C extends PoolConn> {
       pending.wanting > pending.promised() &&
       this.pauseFor(key, pending.waiters.tail?.seq ?? 0) === undefined
     ) {
-      if (!this.#core.capacity.mayDial(key)) return; // it says itself where the key stands in line
+      if (!this.#core.capacity.claimDial(key)) return; // it says itself where the key stands in line
       last = pending.nextToDial(last);
       this.#core.capacity.leaveLine(key);
       const dial = last?.waiter.request.dial;

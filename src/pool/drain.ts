@@ -36,7 +36,7 @@ export class Drain<K, C extends PoolConn> {
     for (const key of keys) this.#core.ruled(key);
     for (const entry of all) {
       selector.place(entry);
-      lifetimes.limit(entry);
+      lifetimes.rearm(entry);
       if (entry.isIdle && entry.tick < 0) entry.key.idleQueue?.touch(entry);
     }
     this.fit(keys, "configured", "limits were lowered");

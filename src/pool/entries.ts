@@ -99,7 +99,7 @@ export class Entries<K, C extends PoolConn> {
     key.enter(entry);
     this.core.selector.place(entry);
     key.learn(this.core.selector.slotsOf(entry));
-    this.core.lifetimes.limit(entry);
+    this.core.lifetimes.rearm(entry);
     this.core.hooks.entered(entry);
     entry.holdProcess(false);
   }
@@ -213,7 +213,7 @@ export class Entries<K, C extends PoolConn> {
     extras.blockedAtUses = uses;
     this.hold(
       entry,
-      () => this.core.health.limit(entry, settled),
+      () => this.core.health.withinDialTimeout(entry, settled),
       "blocked",
       () => this.core.available(entry.key),
     );
@@ -315,7 +315,7 @@ export class Entries<K, C extends PoolConn> {
     this.drop(entry);
     entry.key.leave(entry);
     entry.key.idleQueue?.forget(entry);
-    this.core.lifetimes.limit(entry);
+    this.core.lifetimes.rearm(entry);
     return true;
   }
 

@@ -251,7 +251,7 @@ export class Lifetimes<K, C extends PoolConn> {
   }
 
   /** How long `entry` has to live as one of `key`'s, jitter taken off; infinite: for ever. */
-  left(entry: Entry<K, C>, { rules }: KeyPool<K, C>): number {
+  remainingMs(entry: Entry<K, C>, { rules }: KeyPool<K, C>): number {
     const lifeMs = entry.maxLifetimeMs ?? rules.maxLifetimeMs;
     const cutAt = entry.someExtras?.cutAt ?? Number.POSITIVE_INFINITY;
     const isLimited = lifeMs > 0 && lifeMs < Number.POSITIVE_INFINITY;
@@ -267,12 +267,12 @@ export class Lifetimes<K, C extends PoolConn> {
   /** Its lifetime ends in `ms`, if it would not end sooner. */
   shorten(entry: Entry<K, C>, ms: number): void {
     entry.extras.cutAt = this.#timers.now() + ms;
-    this.limit(entry);
+    this.rearm(entry);
   }
 
   /** Its time runs, by the rules of its key; or no more, if it has left. */
-  limit(entry: Entry<K, C>): void {
-    const left = entry.isOpen ? this.left(entry, entry.key) : Number.POSITIVE_INFINITY;
+  rearm(entry: Entry<K, C>): void {
+    const left = entry.isOpen ? this.remainingMs(entry, entry.key) : Number.POSITIVE_INFINITY;
     const known = entry.someExtras?.lifetime;
     if (left < Number.POSITIVE_INFINITY && entry.isOpen)
       this.extend(entry, left); // to ask may have closed it

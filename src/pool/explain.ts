@@ -125,7 +125,7 @@ export class Explainer<K, C extends PoolConn> {
     if (seen.some(isDue) && pending.validating <= waiting)
       return met("wait", "a conn is validated before it is used again", "validate");
 
-    const isTried = filter !== undefined && dispatcher.isTried(key, filter);
+    const isTried = filter !== undefined && dispatcher.isKnownToFail(key, filter);
     const wantsDial = dial !== undefined && !isTried;
     const wanting = pending.wanting + (wantsDial ? 1 : 0);
     let promised = pending.promised();

@@ -71,7 +71,7 @@ export class Health<K, C extends PoolConn> {
   }
 
   /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
-  serve(key: KeyPool<K, C>): void {
+  validateFor(key: KeyPool<K, C>): void {
     if (this.#validate === undefined) return;
     for (
       let waiter = key.pending.waiters.head;
@@ -234,7 +234,7 @@ export class Health<K, C extends PoolConn> {
   }
 
   /** A conn is about to be used. False: it must show life first, or has been closed since it cannot. */
-  isTrusted(entry: Entry<K, C>, life: SignsOfLife): boolean {
+  trustOrAsk(entry: Entry<K, C>, life: SignsOfLife): boolean {
     if (this.#hasStoodStill()) this.#lookAtClock();
     if (life.provenAtThaw === this.#thaws) return true;
     if (entry.canPing) this.#suspect(entry, life);
@@ -322,13 +322,13 @@ export class Health<K, C extends PoolConn> {
   ): void {
     const limited = () => {
       const answer = ask();
-      return isThenable(answer) ? this.limit(entry, answer, controller) : answer;
+      return isThenable(answer) ? this.withinDialTimeout(entry, answer, controller) : answer;
     };
     this.#core.entries.hold(entry, limited, reason, done);
   }
 
   /** What `answer` brings, or a rejection where that takes longer than `dialTimeoutMs`, or the conn leaves. */
-  limit(entry: Entry<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
+  withinDialTimeout(entry: Entry<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
     const { dialTimeoutMs } = entry.key.rules;
     let stop = () => {};
     const over = new Promise<never>((_, reject) => {

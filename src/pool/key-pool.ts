@@ -41,7 +41,7 @@ export class KeyPool<K, C extends PoolConn> {
   #oldest: Entry<K, C> | undefined = undefined;
   #youngest: Entry<K, C> | undefined = undefined;
   /** Where `nextInTurn` has come to. */
-  private turn: Entry<K, C> | undefined = undefined;
+  private cursor: Entry<K, C> | undefined = undefined;
   /** Conns that are open, draining ones included; idle, blocked ones included; draining. Written by `Entries`. */
   open = 0;
   idleCount = 0;
@@ -144,7 +144,7 @@ export class KeyPool<K, C extends PoolConn> {
   leave(entry: Entry<K, C>): void {
     entry.list?.remove(entry);
     const { older, younger } = entry;
-    if (this.turn === entry) this.turn = younger;
+    if (this.cursor === entry) this.cursor = younger;
     if (older === undefined) this.#oldest = younger;
     else older.younger = younger;
     if (younger === undefined) this.#youngest = older;
@@ -159,8 +159,8 @@ export class KeyPool<K, C extends PoolConn> {
 
   /** The open conns, one at each call, over and over. */
   nextInTurn(): Entry<K, C> | undefined {
-    const entry = this.turn ?? this.#oldest;
-    this.turn = entry?.younger;
+    const entry = this.cursor ?? this.#oldest;
+    this.cursor = entry?.younger;
     return entry;
   }
 

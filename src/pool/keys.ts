@@ -13,7 +13,7 @@ export class KeyTable<K, C extends PoolConn> {
   rules: Rules;
   #objectKeys = 0;
   /** What the keys counted that are gone. */
-  readonly gone: Counters = new Counters();
+  readonly forgotten: Counters = new Counters();
   readonly #config: Config<K, C>;
   readonly #timers: Timers;
   readonly #core: Core<K, C>;
@@ -87,7 +87,7 @@ export class KeyTable<K, C extends PoolConn> {
     this.#keys.delete(key.hash);
     this.#limits.delete(key.hash);
     key.isAlive = false;
-    key.addTo(this.gone);
+    key.addTo(this.forgotten);
   }
 
   /** Who holds the record of a key finds out that the pool is closed. */

@@ -57,7 +57,7 @@ export class MinIdle<K, C extends PoolConn> {
   }
 
   /** Whether an idle conn whose time is over stays, since its key was used within that time. */
-  keeps(entry: Entry<K, C>): boolean {
+  keepOutstayed(entry: Entry<K, C>): boolean {
     const { key } = entry;
     const kept = this.#kept.get(key);
     if (kept === undefined || key.idleCount - kept.outlived.size > key.rules.minIdle) return false;
@@ -66,7 +66,7 @@ export class MinIdle<K, C extends PoolConn> {
   }
 
   /** The end of a conn's lifetime. True: it may stay until its replacement has come. */
-  replaces(entry: Entry<K, C>): boolean {
+  beginReplacing(entry: Entry<K, C>): boolean {
     const { key } = entry;
     const kept = this.#kept.get(key);
     if (kept === undefined || kept.outlived.has(entry) || !entry.isIdle || !this.#core.capacity.mayPrepare(key))

@@ -232,7 +232,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const { keys, timers, selector } = this.#core;
     const now = timers.now();
     const limits = limitsOf(keys.rules);
-    if (key === undefined) return statsOf(keys, keys.gone, limits, now - this.#started);
+    if (key === undefined) return statsOf(keys, keys.forgotten, limits, now - this.#started);
     const found = keys.find(keys.hash(key));
     if (found === undefined) return statsOf([], undefined, limits, 0, []);
     const conns = found.entries().map((entry) => selector.info(entry));

@@ -23,7 +23,7 @@ type IsDue<K, C extends PoolConn> = (entry: Entry<K, C>, rules?: KeyRules) => bo
 export class Selector<K, C extends PoolConn> {
   readonly selection: Selection<C>;
   /** Whether a conn that can show life need not do so before it is used. */
-  readonly #isTrusted: (entry: Entry<K, C>, life: SignsOfLife) => boolean;
+  readonly #trustOrAsk: (entry: Entry<K, C>, life: SignsOfLife) => boolean;
   /** Whether a conn must be validated before it is used. Absent: none ever must. */
   readonly #isDue: IsDue<K, C> | undefined;
   /** The conn to use is the first, or the last, of its list, always. */
@@ -37,13 +37,13 @@ export class Selector<K, C extends PoolConn> {
   constructor(
     selection: Selection<C>,
     isDue: IsDue<K, C> | undefined,
-    isTrusted: (entry: Entry<K, C>, life: SignsOfLife) => boolean,
+    trustOrAsk: (entry: Entry<K, C>, life: SignsOfLife) => boolean,
     timers: Timers,
     entries: Entries<K, C>,
   ) {
     this.selection = selection;
     this.#isDue = isDue;
-    this.#isTrusted = isTrusted;
+    this.#trustOrAsk = trustOrAsk;
     this.takesFirst = selection === "oldest" && isDue === undefined;
     this.takesLast = selection === "newest" && isDue === undefined;
     this.#timers = timers;
@@ -53,7 +53,7 @@ export class Selector<K, C extends PoolConn> {
   /** The conn to use next; the caller leases it before anything else happens. */
   pick(key: KeyPool<K, C>, filter: Filter<C> | undefined): Entry<K, C> | undefined {
     const entry = filter === undefined ? this.first(key) : undefined;
-    return entry !== undefined && this.isFree(entry) ? entry : this.pickElse(key, filter);
+    return entry !== undefined && this.confirm(entry) ? entry : this.pickElse(key, filter);
   }
 
   /** The conn to ask first, where that is simply the first or the last of its list. */
@@ -69,7 +69,7 @@ export class Selector<K, C extends PoolConn> {
       if (this.#isDue?.(entry)) {
         entry.list?.remove(entry);
         this.#shared(key).due.push(entry);
-      } else if (this.isFree(entry)) return entry;
+      } else if (this.confirm(entry)) return entry;
     }
     return undefined;
   }
@@ -78,7 +78,7 @@ export class Selector<K, C extends PoolConn> {
   pickIdle(key: KeyPool<K, C>): Entry<K, C> | undefined {
     this.#restoreDue(key);
     for (let entry = key.idle.head; entry !== undefined; entry = key.idle.head) {
-      if (this.isFree(entry) && entry.isIdle) return entry;
+      if (this.confirm(entry) && entry.isIdle) return entry;
     }
     return undefined;
   }
@@ -88,7 +88,7 @@ export class Selector<K, C extends PoolConn> {
     if (this.#isDue === undefined) return undefined;
     if (filter !== undefined) return this.#search(key, filter, true);
     for (let entry = key.shared?.due.head; entry !== undefined; entry = key.shared?.due.head)
-      if (this.isFree(entry)) return entry;
+      if (this.confirm(entry)) return entry;
     return undefined;
   }
 
@@ -282,7 +282,7 @@ export class Selector<K, C extends PoolConn> {
     for (const entry of this.#inOrder(key)) {
       if (entry.list === undefined || (this.#isDue?.(entry) ?? false) !== mustBeDue || !this.passes(entry, filter))
         continue;
-      if (entry.list === undefined || entry.key !== key || !this.isFree(entry)) continue;
+      if (entry.list === undefined || entry.key !== key || !this.confirm(entry)) continue;
       if (select === undefined) return entry;
       fit.push(entry);
     }
@@ -290,7 +290,7 @@ export class Selector<K, C extends PoolConn> {
   }
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
-  private isFree(entry: Entry<K, C>): boolean {
+  private confirm(entry: Entry<K, C>): boolean {
     const { list } = entry;
     const { saysDraining } = entry;
     if (saysDraining !== false) return this.#refuse(entry, saysDraining ? "goaway" : "blocked");
@@ -304,7 +304,7 @@ export class Selector<K, C extends PoolConn> {
     return this.#skip(entry, until, list);
   }
 
-  /** Why a caller with that filter does not get the conn. It asks what `isFree` and a search ask, and changes nothing. */
+  /** Why a caller with that filter does not get the conn. It asks what `confirm` and a search ask, and changes nothing. */
   notFree(entry: Entry<K, C>, filter: Filter<C> | undefined, rules: KeyRules): NotFree | undefined {
     if (entry.isDraining) return "draining";
     if (entry.isHeld) return holds[entry.someExtras?.heldFor ?? "blocked"] ?? "blocked";
@@ -327,7 +327,7 @@ export class Selector<K, C extends PoolConn> {
 
   private askUnblocked(entry: Entry<K, C>): PromiseLike<unknown> | undefined {
     const { life } = entry;
-    if (life !== undefined && entry.streams === 0 && !this.#isTrusted(entry, life)) return undefined; // it is held, or closed
+    if (life !== undefined && entry.streams === 0 && !this.#trustOrAsk(entry, life)) return undefined; // it is held, or closed
     try {
       return entry.askUnblocked();
     } catch {

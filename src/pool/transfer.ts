@@ -83,7 +83,7 @@ export class Transfer<K, C extends PoolConn> {
   #objection(entry: Entry<K, C>, key: KeyPool<K, C>): CloseReason | undefined {
     if (entry.generation < Math.max(this.#staleBelow, this.#cleared.get(key.hash) ?? 0)) return "cleared";
     if (entry.saysDraining) return "goaway";
-    return this.#core.lifetimes.left(entry, key) <= 0 ? "retired" : undefined;
+    return this.#core.lifetimes.remainingMs(entry, key) <= 0 ? "retired" : undefined;
   }
 
   take(key: KeyPool<K, C>): C | undefined {

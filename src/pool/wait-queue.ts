@@ -88,7 +88,7 @@ export class WaitQueue<K, C extends PoolConn> {
     this.#sharedNow = 0;
   };
 
-  serve(waiter: Waiter<K, C>, entry: Entry<K, C>): void {
+  grant(waiter: Waiter<K, C>, entry: Entry<K, C>): void {
     if (this.#delay !== undefined) this.#servedAfter(waiter, this.#delay);
     this.#leave(waiter);
     waiter.key.counters.served++;
@@ -102,7 +102,7 @@ export class WaitQueue<K, C extends PoolConn> {
   }
 
   /** Whether the newest waiters are served first. Refuses those then that have waited too long. */
-  isOverloaded(key: KeyPool<K, C>): boolean {
+  shedOverload(key: KeyPool<K, C>): boolean {
     const { pending } = key;
     if (this.#delay === undefined || pending.waiters.size === 0) return false;
     const { targetMs, intervalMs } = this.#delay;
