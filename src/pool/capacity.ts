@@ -55,7 +55,7 @@ export class Capacity<K, C extends PoolConn> {
     return this.ofAllAndClosing < this.#core.keys.rules.maxConns;
   }
 
-  /** Whether the limits allow a conn that is there already. One that is being closed does not count: no other is dialed for it. */
+  /** Whether the limits allow a conn that is there already. Sockets that are still closing do not count: a put opens none. */
   hasRoomForPut(key: KeyPool<K, C>): boolean {
     return this.keyHasRoom(key) && this.#ofAll < this.#core.keys.rules.maxConns;
   }

@@ -104,7 +104,7 @@ export class Dispatcher<K, C extends PoolConn> {
     });
   }
 
-  /** Waiters that the last dial was for, that nothing in flight will serve, and that cannot use its conn start no other. */
+  /** A waiter that the last dial was for, and that cannot use its conn, is marked as tried: a second dial would bring the same. */
   #judgeArrival({ pending }: KeyPool<K, C>): void {
     const { arrived } = pending;
     if (arrived === undefined) return;

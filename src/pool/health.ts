@@ -143,7 +143,7 @@ export class Health<K, C extends PoolConn> {
   /**
    * A call has ended that the peer owed an answer to. Where no byte has come meanwhile either, the conn is suspect: it is
    * skipped until it shows life, and closed if it does not. A peer that is only slow answers the ping. A conn that cannot be
-   * asked is skipped as long, and closed at its second such call in a row.
+   * asked is skipped as long, and closed if it is suspect again before a byte has come.
    */
   unanswered(entry: Entry<K, C>): void {
     const { life, bytesRead } = entry;
@@ -157,8 +157,7 @@ export class Health<K, C extends PoolConn> {
     if (!isSilent) life.isDoubted = false;
     if (!isSilent) life.owesSince = now;
     if (!isSilent || now - life.owesSince < leastSilenceMs) return;
-    if (life.isDoubted) this.#core.entries.drain(entry, "silent");
-    else if (now - life.askedAt >= pingEveryMs || !entry.canPing) this.#suspect(entry, life);
+    if (now - life.askedAt >= pingEveryMs || !entry.canPing) this.#suspect(entry, life);
   }
 
   /** Of a conn of which nothing is known but that its calls end unanswered. */
@@ -169,7 +168,7 @@ export class Health<K, C extends PoolConn> {
     if (unansweredAtUses !== undefined && uses - unansweredAtUses <= 1) this.#core.entries.drain(entry, "silent");
   }
 
-  /** A conn is skipped until it shows life. One that does not is closed under its streams, or doubted, where it could not be asked. */
+  /** A conn is skipped until it shows life. One that does not is closed under its streams; one that could not be asked, at the second time. */
   #suspect(entry: Entry<K, C>, life: SignsOfLife): void {
     if (life.isAsked) return;
     const { key } = entry;
@@ -287,8 +286,11 @@ export class Health<K, C extends PoolConn> {
 
   /** The time of a question is over. */
   #lastWord(life: SignsOfLife, canPing: boolean, hasRead: boolean): boolean {
-    if (!canPing) life.isDoubted = !hasRead;
-    if (!canPing) return true; // its next call will tell
+    if (!canPing) {
+      const isFirst = !life.isDoubted; // its next call will tell
+      life.isDoubted = !hasRead;
+      return hasRead || isFirst;
+    }
     life.bytesAlone = hasRead ? life.bytesAlone + 1 : 0;
     return hasRead && life.bytesAlone <= 1;
   }

@@ -112,7 +112,7 @@ export class MinIdle<K, C extends PoolConn> {
     }
   }
 
-  /** A conn has become idle: its place will come to nobody who warms another key. */
+  /** A conn has become idle. Who warms another key cannot hope for its place any more: `warm` evicts none. */
   becameIdle(): void {
     for (const [key, warming] of this.#warming) {
       for (const warm of warming) if (this.#heldBack.has(key) && this.#lacking(key, warm) <= 0) warm.resolve();

@@ -39,7 +39,7 @@ export class Waiter<K, C extends PoolConn> implements Linked<Waiter<K, C>>, Time
   readonly request: Request<K, C>;
   /** Orders the waiters of all keys. */
   readonly seq: number;
-  /** When it came, and how much of its key's time had been dialing, and being blocked, then: whole milliseconds but where events ask. */
+  /** When it came, and `dialedMs` and `blockedMs` of its key at that time: what has been added since is its own share. */
   since = 0;
   dialedBefore = 0;
   blockedBefore = 0;
@@ -213,7 +213,7 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   readonly dials: List<PendingDial<K, C>> = new List();
   /** Of the dials, those for `minIdle` and `warm`. */
   backgroundDials = 0;
-  /** How long, until the last time below, there have been dials in flight, and how long only conns that were blocked. */
+  /** Milliseconds with a dial in flight, and with none but with a blocked conn, up to `countedAt`. */
   dialedMs = 0;
   blockedMs = 0;
   private countedAt = 0;

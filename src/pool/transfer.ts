@@ -102,7 +102,7 @@ export class Transfer<K, C extends PoolConn> {
     }
     this.#cleared.delete(hash);
     this.#cleared.set(hash, generation);
-    // Forgetting a key may only make conns stale that are not: others are dialed in their place.
+    // To forget a key errs to the safe side: conns that are not stale are closed, and others dialed in their place.
     for (const [oldest, cleared] of this.#cleared) {
       if (this.#cleared.size <= memory) break;
       this.#cleared.delete(oldest);
