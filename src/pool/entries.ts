@@ -125,9 +125,14 @@ export class Entries<K, C extends PoolConn> {
     this.core.selector.begun(entry);
   }
 
+  /** Somebody wants to hear how long streams ran. */
+  get isTimed(): boolean {
+    return this.onRelease.isActive;
+  }
+
   /** When a stream that begins now began, where somebody wants to hear how long it ran. */
   clock(): number | undefined {
-    return this.onRelease.isActive ? this.#timers.now() : undefined;
+    return this.isTimed ? this.#timers.now() : undefined;
   }
 
   /** Uncounts a stream that has ended. True: the conn can be handed out again, and then the caps are to be kept. */

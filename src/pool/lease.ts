@@ -10,13 +10,16 @@ export class PoolLease<K, C extends PoolConn> implements Lease<C> {
   readonly conn: C;
   #entry: Entry<K, C> | undefined;
   readonly #core: Core<K, C>;
-  readonly #since: number | undefined;
 
   constructor(entry: Entry<K, C>, core: Core<K, C>) {
     this.conn = entry.conn;
     this.#entry = entry;
     this.#core = core;
-    this.#since = core.entries.clock();
+  }
+
+  /** When it was taken, where that is known. */
+  protected get since(): number | undefined {
+    return undefined;
   }
 
   release(outcome?: { readonly unanswered?: boolean | undefined }): void {
@@ -24,7 +27,7 @@ export class PoolLease<K, C extends PoolConn> implements Lease<C> {
     if (entry === undefined) return;
     this.#entry = undefined;
     if (outcome?.unanswered) this.#core.unanswered(entry);
-    this.#core.release(entry, this.#since);
+    this.#core.release(entry, this.since);
   }
 
   discard(error?: unknown): void {
@@ -39,8 +42,22 @@ export class PoolLease<K, C extends PoolConn> implements Lease<C> {
   }
 }
 
+/** One whose time somebody wants to know. */
+export class TimedLease<K, C extends PoolConn> extends PoolLease<K, C> {
+  readonly #since: number | undefined;
+
+  constructor(entry: Entry<K, C>, core: Core<K, C>) {
+    super(entry, core);
+    this.#since = core.entries.clock();
+  }
+
+  protected override get since(): number | undefined {
+    return this.#since;
+  }
+}
+
 /** One that is missed if it does not come back. */
-export class WatchedLease<K, C extends PoolConn> extends PoolLease<K, C> {
+export class WatchedLease<K, C extends PoolConn> extends TimedLease<K, C> {
   readonly #leaks: LeakDetector<K, C>;
   readonly #ticket: LeaseTicket<K, C>;
 

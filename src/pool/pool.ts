@@ -29,7 +29,7 @@ import type { Entry } from "./entry.ts";
 import type { Listener, PoolEventName, PoolEvents } from "./events.ts";
 import { Handle, type HandlePool } from "./handle.ts";
 import type { KeyPool } from "./key-pool.ts";
-import { LeakDetector, PoolLease, WatchedLease } from "./lease.ts";
+import { LeakDetector, PoolLease, TimedLease, WatchedLease } from "./lease.ts";
 import type { Request } from "./pending.ts";
 import { type PoolStats, statsOf } from "./stats.ts";
 
@@ -305,11 +305,11 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   }
 
   /** One for all waiters: a closure each would cost them a tenth of their time. */
-  readonly #give = (entry: Entry<K, C>): Lease<C> => new PoolLease(entry, this.#core);
+  readonly #give = (entry: Entry<K, C>): Lease<C> => this.#grant(entry, undefined);
 
   #grant(entry: Entry<K, C>, where: string | undefined): Lease<C> {
-    if (this.#leaks === undefined) return new PoolLease(entry, this.#core);
-    return new WatchedLease(entry, this.#core, this.#leaks, where ?? "");
+    if (this.#leaks !== undefined) return new WatchedLease(entry, this.#core, this.#leaks, where ?? "");
+    return this.#core.entries.isTimed ? new TimedLease(entry, this.#core) : new PoolLease(entry, this.#core);
   }
 
   #keyPool(key: K, hash: unknown): KeyPool<K, C> {
