@@ -9,10 +9,12 @@ import type { Timers } from "../runtime/timers.ts";
 import type { Entry } from "./entry.ts";
 
 interface EventBase<K> {
+  /** As it was given to the pool. */
   readonly key: K;
 }
 
 interface ConnEvent<K, C> extends EventBase<K> {
+  /** What the dial function returned, or `put` was given. */
   readonly conn: C;
 }
 
@@ -26,7 +28,9 @@ interface CallerEvent {
 }
 
 interface EndEvent<K, C> extends ConnEvent<K, C> {
+  /** Why it left, first of all. */
   readonly reason: CloseReason;
+  /** Milliseconds since it was dialed or put in. */
   readonly ageMs: number;
   /** Streams that it carried. */
   readonly uses: number;
@@ -52,14 +56,17 @@ export interface PoolEvents<K, C> {
   readonly served: ConnEvent<K, C> & CallerEvent & { readonly ms: number };
   /** It got none in time, which it had waited for `ms`. */
   readonly timedOut: EventBase<K> & CallerEvent & { readonly error: WaitTimeoutError; readonly ms: number };
-  /** It may not wait: `maxWaiters` others do, or a backoff runs. */
+  /** It may not wait: `maxWaiters` others do, a backoff runs, or `queue: "codel"` serves newer ones. */
   readonly refused: EventBase<K> & CallerEvent & { readonly error: unknown; readonly ms: number };
   /** Its signal aborted; `error` is the signal's reason. */
   readonly aborted: EventBase<K> & CallerEvent & { readonly error: unknown; readonly ms: number };
   /** It failed otherwise: its dial did, nothing can dial, no conn passes its filter, or the pool was closed. */
   readonly failed: EventBase<K> & CallerEvent & { readonly error: unknown; readonly ms: number };
+  /** A conn leaves for a cap, or makes way for another. */
   readonly evicted: EndEvent<K, C>;
+  /** A conn leaves that was idle for `expirationMs`. */
   readonly expired: EndEvent<K, C>;
+  /** A conn leaves whose lifetime or uses are spent. */
   readonly retired: EndEvent<K, C>;
   /** The last stream of a draining conn has ended. */
   readonly drained: EndEvent<K, C>;
@@ -67,14 +74,17 @@ export interface PoolEvents<K, C> {
   readonly closed: EndEvent<K, C> & { readonly error?: unknown };
   /** `key` is undefined where all keys were cleared. */
   readonly cleared: EventBase<K | undefined>;
-  /** With `leakAfterMs`: a lease was not given back in time, or never can be, since nothing refers to it any more. */
+  /** With `leakAfterMs`: a lease was not given back in time, or never can be (`collected`), since nothing refers to it any more. `stack`: who took it. */
   readonly leaked: ConnEvent<K, C> & { readonly ms: number; readonly collected: boolean; readonly stack: string };
 }
 
 export type PoolEventName = keyof PoolEvents<unknown, unknown>;
 
 /** An event as listeners get it: with the name of its pool. */
-export type Named<E> = E & { readonly pool: string };
+export type Named<E> = E & {
+  /** The pool's `name`. */
+  readonly pool: string;
+};
 
 /** Called with each event of one name. */
 export type Listener<E> = Listening<E>["hear"];

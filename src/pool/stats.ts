@@ -42,7 +42,7 @@ export interface PoolStats {
   readonly served: number;
   /** Requests that got no lease in time. */
   readonly timeouts: number;
-  /** Requests refused at once: `maxWaiters` others waited, or a backoff ran. */
+  /** Requests refused: `maxWaiters` others waited, a backoff ran, or newer ones were served first (`queue: "codel"`). */
   readonly refused: number;
   /** Requests whose signal aborted while they waited. */
   readonly aborted: number;
