@@ -327,8 +327,8 @@ export class Entries<K, C extends PoolConn> {
   #change(entry: Entry<K, C>, transition: () => void): void {
     this.#count(entry, -1);
     transition();
-    if (!entry.isReady && entry.isHeld) {
-      this.#setHolds(entry, 0);
+    if (!entry.isReady) {
+      if (entry.isHeld) this.#setHolds(entry, 0);
       this.#setSuspect(entry, false);
     }
     this.#count(entry, 1);

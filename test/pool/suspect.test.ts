@@ -70,6 +70,20 @@ test("a suspect conn takes no place under maxKeyConns; when it shows life, what 
   assert.deepEqual([pool.stats().open, pool.stats().closed.evicted, conns[0]?.closes], [1, 1, 1]);
 });
 
+test("a suspect conn that is closed under its streams leaves no more than one place under maxKeyConns", async (t) => {
+  const { pool, clock, conns } = livingPool(t, { maxKeyConns: 1, maxStreams: 2 });
+  const [given, kept] = [await pool.acquire("k"), await pool.acquire("k")];
+  await clock.advance(1000);
+  given.release({ unanswered: true });
+  const others = [await pool.acquire("k"), await pool.acquire("k")];
+  const last = outcome(pool.acquire("k"));
+  await clock.advance(5000);
+  assert.deepEqual([conns.length, conns[0]?.closes, last.state], [2, 1, "pending"]);
+  for (const lease of [kept, ...others]) lease.release();
+  await settle();
+  last.value?.release();
+});
+
 test("bytes that never come to an answer count as life once, not twice in a row", async (t) => {
   const { pool, clock, conns } = livingPool(t);
   for (const isAlive of [true, false]) {

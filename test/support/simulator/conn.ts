@@ -68,6 +68,8 @@ export class SimConn implements Conn {
   leaving = false;
   /** The peer does not answer. */
   silent = false;
+  /** It has been silent: a ping that it did not answer then may end it later. */
+  wasSilent = false;
   /** The burst in which the pool last asked it for a sign of life; negative: never. */
   pingedIn = -1;
   dead = false;

@@ -52,8 +52,10 @@ export const invariants: readonly Invariant[] = [
       for (const [key, one] of look) {
         const idle = idleIn(world, one);
         if (idle > rules.of(key, "keyCapacity")) world.violate(`${idle} idle conns of ${key}`);
+        // Of those that took the place of a conn which showed life again, one drains.
+        const mayDrain = one.open.some(({ pingedIn }) => pingedIn >= 0);
         const sure = one.sure + one.dialing;
-        if (sure > rules.of(key, "maxKeyConns")) world.violate(`${sure} conns of ${key}`);
+        if (!mayDrain && sure > rules.of(key, "maxKeyConns")) world.violate(`${sure} conns of ${key}`);
       }
       const idle = idleIn(world, look.all);
       if (idle > rules.total("capacity")) world.violate(`${idle} idle conns`);
@@ -112,7 +114,7 @@ export const invariants: readonly Invariant[] = [
       "Nothing is cut. A conn that works is not closed under its streams before the grace of close() is over, nor without a cause.",
     close(world, conn) {
       const inGrace = world.machine.now() < world.graceEnds;
-      if (conn.given && conn.running > 0 && inGrace && !conn.discarded && !conn.silent)
+      if (conn.given && conn.running > 0 && inGrace && !conn.discarded && !conn.silent && !conn.wasSilent)
         world.violate(`${conn.name} is closed under ${conn.running} streams`);
       if (conn.given && !conn.dead && !mayClose(world, conn)) world.violate(`${conn.name} is closed without a cause`);
     },
@@ -306,6 +308,7 @@ function mayClose(world: World, conn: SimConn): boolean {
     conn.discarded ||
     conn.doubtful ||
     conn.silent ||
+    conn.wasSilent ||
     conn.askPending;
   const byRule = world.keepsIdle || world.mayDrain(conn) || plan.validates || plan.resets || !world.strict;
   const expired = machine.now() - conn.idleSince >= rules.of(key, "expirationMs");

@@ -85,6 +85,7 @@ function liftHopeless(world: World): void {
 function repair(world: World, conn: SimConn): void {
   world.blockedTooLong(conn);
   conn.endBlock();
+  conn.wasSilent ||= conn.silent;
   conn.silent = false;
   if (conn.slots === 0) conn.slots = 1;
   conn.mostSlots = Math.max(conn.mostSlots, conn.slots ?? 1);
