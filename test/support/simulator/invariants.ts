@@ -52,10 +52,8 @@ export const invariants: readonly Invariant[] = [
       for (const [key, one] of look) {
         const idle = idleIn(world, one);
         if (idle > rules.of(key, "keyCapacity")) world.violate(`${idle} idle conns of ${key}`);
-        // Of those that took the place of a conn which showed life again, one drains.
-        const mayDrain = one.open.some(({ pingedIn }) => pingedIn >= 0);
         const sure = one.sure + one.dialing;
-        if (!mayDrain && sure > rules.of(key, "maxKeyConns")) world.violate(`${sure} conns of ${key}`);
+        if (sure > rules.of(key, "maxKeyConns")) world.violate(`${sure} conns of ${key}`);
       }
       const idle = idleIn(world, look.all);
       if (idle > rules.total("capacity")) world.violate(`${idle} idle conns`);

@@ -68,6 +68,8 @@ export class World implements ConnOwner {
   /** Counts the groups of commands between which everything settles. */
   burst = 0;
   configuredAt = 0;
+  /** When a conn of each key was last asked for a sign of life. */
+  readonly pingedAt = new Map<string, number>();
   /** The limits are being changed. What a callback does before the pool knows the new ones is not judged by those. */
   configures = false;
   /** A conn is on its way to the caller of `take`, who does not see it yet. */
@@ -212,8 +214,15 @@ export class World implements ConnOwner {
   /** The pool may be draining it, or about to. */
   mayDrain(conn: SimConn): boolean {
     // Others may be dialed in the place of a conn that is asked for a sign of life, and it may go when they have come.
+    const pingedAt = this.pingedAt.get(conn.key) ?? Number.NEGATIVE_INFINITY;
     const isAsked = conn.pingedIn === this.burst || (conn.silent && conn.pingedIn >= 0);
-    return isAsked || this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85);
+    return (
+      isAsked ||
+      this.machine.now() - pingedAt <= 10_000 ||
+      this.blockedTooLong(conn) ||
+      conn.doubtful ||
+      this.lifetimeOver(conn, 0.85)
+    );
   }
 
   /** A conn that is blocked for dialTimeoutMs is closed for that. */
@@ -472,6 +481,7 @@ export class World implements ConnOwner {
 
   pinged(conn: SimConn): PromiseLike<unknown> {
     conn.pingedIn = this.burst;
+    this.pingedAt.set(conn.key, this.machine.now());
     try {
       this.mischief.callback();
     } catch (error) {
