@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import type { ServerHttp2Stream } from "node:http2";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import { describe, test } from "node:test";
-import { credentials, status } from "@grpc/grpc-js";
+import { credentials, Metadata, status } from "@grpc/grpc-js";
 import { dialGrpcHttp2, type GrpcHttp2Conn } from "../../src/grpc/index.ts";
 import { echoService } from "../support/echo-service.ts";
 import { rejection } from "../support/outcome.ts";
@@ -142,5 +142,26 @@ test("trailers come without what the transport reads itself, bytes decoded and r
   assert.deepEqual(metadata.get("x-b-bin"), [Buffer.of(1, 2), Buffer.of(255)]);
   assert.equal(metadata.get("x-c").join(), "1, 2");
   assert.deepEqual(metadata.get("grpc-status"), []);
+  await conn.close();
+});
+
+test("a stream that the peer cancels once the deadline is over has exceeded it, whichever is heard of first", async (t) => {
+  await using raw = await startRaw((stream) => {
+    const look = (): unknown => (Date.now() > deadline ? stream.close(constants.NGHTTP2_CANCEL) : setImmediate(look));
+    look();
+  });
+  const conn = await open(raw.address);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const deadline = Date.now() + 20;
+  const call = conn.createCall(unary.path, deadline, null, null, undefined);
+  const ended = new Promise<number>((resolve) => {
+    call.start(new Metadata(), {
+      onReceiveMetadata() {},
+      onReceiveMessage() {},
+      onReceiveStatus: ({ code }) => resolve(code),
+    });
+  });
+  assert.equal(await ended, status.DEADLINE_EXCEEDED);
+  t.mock.timers.reset();
   await conn.close();
 });

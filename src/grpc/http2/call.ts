@@ -254,11 +254,13 @@ export class Http2Call implements GrpcCall, FrameSink, StreamOwner {
       this.#end(this.#status);
       return;
     }
-    if (rstCode === constants.NGHTTP2_REFUSED_STREAM) {
-      if (this.#repeatable) {
-        void this.#again();
-        return;
-      }
+    if (rstCode === constants.NGHTTP2_REFUSED_STREAM && this.#repeatable) {
+      void this.#again();
+      return;
+    }
+    if (rstCode === constants.NGHTTP2_CANCEL && this.#deadline <= Date.now()) {
+      this.#exceed(); // the peer's clock was faster
+      return;
     }
     const lost = rstCode !== constants.NGHTTP2_REFUSED_STREAM && this.#host.lost;
     this.#abort(lost ? statusOf(status.UNAVAILABLE, error?.message ?? "Connection dropped") : statusOfReset(rstCode));
