@@ -94,14 +94,15 @@ export async function startGrpcJs(): Promise<TestingServer> {
       if (response_status?.code) done({ ...response_status, details: response_status.message, metadata: trailer });
       else done(null, { payload: { body: Buffer.alloc(response_size) } }, trailer);
     },
-    StreamingOutputCall: async (call: ServerWritableStream<Message, Message>) => {
-      await respond(call, call.request);
-      call.end();
+    StreamingOutputCall: (call: ServerWritableStream<Message, Message>) => {
+      void respond(call, call.request).then(() => call.end());
     },
-    StreamingInputCall: async (call: ServerReadableStream<Message, Message>, done: sendUnaryData<Message>) => {
+    StreamingInputCall: (call: ServerReadableStream<Message, Message>, done: sendUnaryData<Message>) => {
       let sum = 0;
-      for await (const { payload } of call) sum += payload?.body.length ?? 0;
-      done(null, { aggregated_payload_size: sum });
+      call.on("data", ({ payload }: Message) => {
+        sum += payload?.body.length ?? 0;
+      });
+      call.on("end", () => done(null, { aggregated_payload_size: sum }));
     },
     FullDuplexCall: (call: ServerDuplexStream<Message, Message>) => {
       const trailer = echoMetadata(call);
@@ -111,7 +112,7 @@ export async function startGrpcJs(): Promise<TestingServer> {
         if (status?.code) call.emit("error", { code: status.code, details: status.message });
         else before = before.then(() => respond(call, request));
       });
-      call.on("end", () => before.then(() => call.end(trailer)));
+      call.on("end", () => void before.then(() => call.end(trailer)));
     },
   });
   const bind = async (credentials: ServerCredentials): Promise<string> => {
