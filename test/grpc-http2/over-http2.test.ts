@@ -13,6 +13,7 @@ const files = [
   "invoke",
   "limit",
   "peers",
+  "proxy",
   "refusals",
   "resend",
   "scaling",

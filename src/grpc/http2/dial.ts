@@ -17,6 +17,7 @@ import type { GrpcDialOptions } from "../dial.ts";
 import { GrpcError } from "../status.ts";
 import { GrpcHttp2Conn } from "./conn.ts";
 import { readOptions, type TransportOptions } from "./options.ts";
+import { proxyFor, tunnel } from "./proxy.ts";
 import { parseTarget, type Target } from "./target.ts";
 
 type SecureConnector = ReturnType<ChannelCredentials["_createSecureConnector"]>;
@@ -28,8 +29,9 @@ const none = grpcCredentials.createEmpty();
  * limit as it is and follows, GOAWAY's code, and pings. The keys and the credentials are those of `dialGrpc`.
  *
  * It takes the channel options that grpc-js' connections have (names, keep-alive, message sizes, compression, the
- * flow-control window, which is 1 MiB for a stream and 16 MiB for all together unless `grpc-node.flow_control_window`
- * says otherwise). What only grpc-js' channel does (retries and load balancing by service config, xDS, channelz) is refused.
+ * flow-control window, which is 4 MiB for a stream and 16 MiB for all together unless `grpc-node.flow_control_window`
+ * says otherwise), and goes through the proxy that the environment names (`grpc_proxy`, `https_proxy`, `http_proxy`, but for
+ * `no_grpc_proxy` or `no_proxy`), unless `grpc.enable_http_proxy` is 0. What only grpc-js' channel does (retries and load balancing by service config, xDS, channelz) is refused.
  *
  * What a peer can send is bounded by Node (header blocks: 128 fields, a few CONTINUATION frames) and by the options above. A header
  * block without end makes Node itself abort the process when it collects the session; these conns keep it from that.
@@ -119,9 +121,14 @@ async function connect(target: Target, connector: SecureConnector, options: Conn
 /** Node connects, the credentials secure, and HTTP/2 begins on what they made of the socket. */
 function openSession(address: Address, connector: SecureConnector, options: ConnectOptions): Promise<Http2Conn> {
   const { key, signal, timeoutMs, authority, maxStreams, options: transport } = options;
-  const tcp = connectSocket(address, {});
+  const proxy = transport.proxies ? proxyFor(address, process.env) : undefined;
+  const tcp = connectSocket(
+    proxy === undefined ? address : { host: proxy.hostname, port: Number(proxy.port || 80) },
+    {},
+  );
   return raceDial(tcp, { key, signal, timeoutMs }, ({ done, failed }) => {
     const secure = async (): Promise<Http2Conn> => {
+      if (proxy !== undefined && "host" in address) await tunnel(tcp, proxy, address.host, address.port);
       await connector.waitForReady();
       const { socket, secure } = await connector.connect(tcp);
       const conn = await openHttp2(socket, {

@@ -1,6 +1,7 @@
 import type { ChannelOptions } from "@grpc/grpc-js";
 import { show } from "../../argument.ts";
 import { PoolRangeError, PoolTypeError } from "../../errors.ts";
+import { windowBytes } from "../dial.ts";
 import { connectionScaling } from "../peers.ts";
 import { type Encoding, encodings } from "./compression.ts";
 import type { KeepaliveOptions } from "./keepalive.ts";
@@ -14,6 +15,8 @@ export interface TransportOptions extends KeepaliveOptions {
   readonly maxSendBytes: number;
   readonly maxReceiveBytes: number;
   readonly encoding: Encoding;
+  /** Whether the environment may name a proxy. */
+  readonly proxies: boolean;
   /** Bytes that a peer may send on one stream, and on all together, before they are read. */
   readonly streamWindow: number;
   readonly sessionWindow: number;
@@ -47,6 +50,7 @@ const known = {
   "grpc.max_send_message_length": "number",
   "grpc.max_receive_message_length": "number",
   "grpc.default_compression_algorithm": "number",
+  "grpc.enable_http_proxy": "number",
   "grpc-node.flow_control_window": "number",
   "grpc-node.max_session_memory": "number",
 } as const;
@@ -85,8 +89,9 @@ export function readOptions(options: ChannelOptions): TransportOptions {
     maxSendBytes: number("grpc.max_send_message_length", -1),
     maxReceiveBytes: number("grpc.max_receive_message_length", 4 << 20),
     encoding,
+    proxies: number("grpc.enable_http_proxy", 1) !== 0,
     // Node opens the session's window as bytes come, and a stream's as they are read: only the latter bounds memory.
-    streamWindow: window ?? 1 << 20,
+    streamWindow: window ?? windowBytes,
     sessionWindow: window ?? 16 << 20,
     maxSessionMemory: number("grpc-node.max_session_memory", Number.MAX_SAFE_INTEGER),
     keepaliveMs: number("grpc.keepalive_time_ms", -1),
@@ -104,8 +109,7 @@ function check(name: string, value: unknown): void {
     return;
   }
   if (name === "grpc.service_config") checkServiceConfig(value);
-  else if (!(value === 0 && (name === "grpc.enable_channelz" || name === "grpc.enable_http_proxy")))
-    refuse(`\`${name}\``);
+  else if (!(value === 0 && name === "grpc.enable_channelz")) refuse(`\`${name}\``);
 }
 
 /** Of a service config, nothing but `connectionScaling` is about conns: see the function of that name. */

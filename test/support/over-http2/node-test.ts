@@ -1,6 +1,6 @@
 import nodeTest from "node:test";
 
-export { after, before, describe } from "node:test";
+export { after, afterEach, before, describe } from "node:test";
 
 /** Tests of what is grpc-js' own, by name: why they are not for `dialGrpcHttp2`. */
 export const ofGrpcJs: Readonly<Record<string, string>> = {
