@@ -155,16 +155,10 @@ export class Http2Conn implements PoolConn {
     if (this.draining) throw new ConnClosedError(this.#life.draining ? this.#life.reason : "died", false);
     const stream = this.session.request(headers, options);
     this.#life.streamBegan();
-    this.#holdProcess();
-    destroyAfterReset(stream);
-    // A session that Node destroys fails its streams before it says so itself.
-    stream.once(errorMonitor, () => this.session.destroyed && this.#lost());
-    stream.once("close", () => {
-      if (this.session.destroyed) this.#lost();
-      this.#life.streamEnded();
-      this.#holdProcess();
-      if (onEnd !== undefined) setImmediate(onEnd);
-    });
+    if (this.#life.streams === 1) this.#holdProcess();
+    stream.close = closeAndDestroy;
+    stream.on(errorMonitor, this.#streamFailed).on("close", this.#streamClosed);
+    if (onEnd !== undefined) stream.on("close", () => setImmediate(onEnd));
     return stream;
   }
 
@@ -203,6 +197,17 @@ export class Http2Conn implements PoolConn {
 
   readonly #lost = (): void => this.#life.markClosed("died");
 
+  /** A session that Node destroys fails its streams before it says so itself. */
+  readonly #streamFailed = (): void => {
+    if (this.session.destroyed) this.#lost();
+  };
+
+  readonly #streamClosed = (): void => {
+    this.#streamFailed();
+    this.#life.streamEnded();
+    if (this.#life.streams === 0) this.#holdProcess();
+  };
+
   #readLimit(): void {
     const limit = this.session.remoteSettings.maxConcurrentStreams ?? unlimited;
     const usual = this.#mostStreams === Number.POSITIVE_INFINITY ? usualMaxStreams : this.#mostStreams;
@@ -218,16 +223,17 @@ export class Http2Conn implements PoolConn {
 }
 
 /**
- * Destroys a stream a turn of the event loop after it was reset. A reset that happens inside Node's own HTTP/2 code is put
+ * A stream's `close`, which destroys it a turn of the event loop after it was reset. A reset that happens inside Node's own HTTP/2 code is put
  * off there, and can be forgotten: the stream is closed then, and its `close` event never comes. Destroying it sends what
  * was put off.
  *
  * @see https://github.com/nodejs/node/blob/v20.20.0/src/node_http2.cc (`Http2Stream::SubmitRstStream`, `Destroy`)
  */
-function destroyAfterReset(stream: ClientHttp2Stream): void {
-  const close = stream.close.bind(stream);
-  stream.close = (code = constants.NGHTTP2_NO_ERROR, callback) => {
-    close(code, callback);
-    if (code !== constants.NGHTTP2_NO_ERROR) setImmediate(() => stream.destroy());
-  };
+function closeAndDestroy(
+  this: ClientHttp2Stream,
+  code: number = constants.NGHTTP2_NO_ERROR,
+  callback?: () => void,
+): void {
+  Object.getPrototypeOf(this).close.call(this, code, callback);
+  if (code !== constants.NGHTTP2_NO_ERROR) setImmediate(() => this.destroy());
 }
