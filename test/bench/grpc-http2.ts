@@ -5,7 +5,8 @@ import { Pool } from "../../src/pool/pool.ts";
 import { GoGrpcPeer, goService, noGo } from "../interop/grpcpeer.ts";
 import { insecure, ownConnection } from "./answerer.ts";
 import { Duel, type Fighter, type Plan, type Ratio } from "./duel.ts";
-import { atLeast, type Line, type Pace, type Section, type Target } from "./row.ts";
+import { heapUsed } from "./memory.ts";
+import { atLeast, atMost, type Line, type Pace, type Section, type Target } from "./row.ts";
 
 /** grpc-js at its best: what is not needed is off, and a window that stops nothing. */
 const tuning: ChannelOptions = {
@@ -158,6 +159,37 @@ async function* streams(address: string, pace: Pace): AsyncGenerator<Line, void,
   }
 }
 
+/** Calls that wait for their answer at once, and how long they wait. */
+const held = { calls: 1_000, delayMs: 1_500 };
+
+/** A call that the server holds. */
+function waiting(client: Client, done: Done): ClientUnaryCall {
+  const { path, requestSerialize, responseDeserialize } = goService.unary;
+  return client.makeUnaryRequest(path, requestSerialize, responseDeserialize, { id: "", delayMs: held.delayMs }, done);
+}
+
+/** Heap of a call that waits for its answer, garbage not counted. */
+async function heapOf(fighter: Fighter): Promise<number> {
+  const begin = () =>
+    Promise.all(Array.from({ length: held.calls }, () => new Promise<unknown>((done) => fighter.call(done))));
+  await begin();
+  const before = await heapUsed();
+  const running = begin();
+  await new Promise((resolve) => setTimeout(resolve, held.delayMs / 3));
+  const bytes = (await heapUsed()) - before;
+  await running;
+  await fighter.close();
+  return bytes / held.calls;
+}
+
+async function* memory(address: string): AsyncGenerator<Line, void, undefined> {
+  const base = await heapOf(plain(address, waiting));
+  yield { name: "a call that waits, of 1,000: grpc-js' channel", value: base, unit: "bytes", ratio: 1 };
+  const bytes = await heapOf(generated(address, waiting));
+  const ratio = bytes / base;
+  yield { name: `  ${named.generated}`, value: bytes, unit: "bytes", ratio, target: atMost(1, ratio) };
+}
+
 async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   if (noGo) {
     yield { name: "gRPC on node:http2", skipped: "there is no `go` here to be the server" };
@@ -168,6 +200,7 @@ async function* run(pace: Pace): AsyncGenerator<Line, void, undefined> {
   yield* unaries(address, 16, pace);
   yield* unaries(address, 10 << 10, pace);
   yield* streams(address, pace);
+  yield* memory(address);
 }
 
 export const grpcHttp2: Section = {
