@@ -70,8 +70,6 @@ export class SimConn implements Conn {
   silent = false;
   /** It has been silent: a ping that it did not answer then may end it later. */
   wasSilent = false;
-  /** The burst in which the pool last asked it for a sign of life; negative: never. */
-  pingedIn = -1;
   dead = false;
   /** The pool has it, as far as the world can tell. */
   given = false;

@@ -213,16 +213,10 @@ export class World implements ConnOwner {
 
   /** The pool may be draining it, or about to. */
   mayDrain(conn: SimConn): boolean {
-    // Others may be dialed in the place of a conn that is asked for a sign of life, and it may go when they have come.
-    const pingedAt = this.pingedAt.get(conn.key) ?? Number.NEGATIVE_INFINITY;
-    const isAsked = conn.pingedIn === this.burst || (conn.silent && conn.pingedIn >= 0);
-    return (
-      isAsked ||
-      this.machine.now() - pingedAt <= 10_000 ||
-      this.blockedTooLong(conn) ||
-      conn.doubtful ||
-      this.lifetimeOver(conn, 0.85)
-    );
+    // Others may be dialed in the place of a conn that is asked for a sign of life, and one goes if it shows some.
+    const askedAt = this.pingedAt.get(conn.key) ?? Number.NEGATIVE_INFINITY;
+    const wasAsked = this.machine.now() - askedAt <= 10_000;
+    return wasAsked || this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85);
   }
 
   /** A conn that is blocked for dialTimeoutMs is closed for that. */
@@ -480,7 +474,6 @@ export class World implements ConnOwner {
   }
 
   pinged(conn: SimConn): PromiseLike<unknown> {
-    conn.pingedIn = this.burst;
     this.pingedAt.set(conn.key, this.machine.now());
     try {
       this.mischief.callback();
