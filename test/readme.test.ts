@@ -89,7 +89,7 @@ describe("the programs of the documents", () => {
     servers = await startGreeters();
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
-    cpSync(`${root}test/support/gen`, `${folder}gen`, { recursive: true });
+    cpSync(`${root}examples/gen`, `${folder}gen`, { recursive: true });
     for (const { file, text } of programs) {
       let program = text; // as pasted, but for the ports: these are free on every machine
       for (const [address, real] of servers.addresses) program = program.replaceAll(address, real);
