@@ -26,7 +26,7 @@ const callers = Array.from({ length: 4 }, async () => {
   while (going) answers.push(await call());
 });
 while (pool.stats().idle + pool.stats().leased < 4) await sleep(1);
-console.log(`calls run as ${[...new Set(answers)]}`);
+console.log(`calls run as ${[...new Set(answers)].join()}`);
 
 identity = { ...other, ca };
 pool.clear(address, { withinMs: 200 }); // in earnest: minutes

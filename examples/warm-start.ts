@@ -19,9 +19,10 @@ const pool = new Pool({
 });
 
 let ready = false;
-const web = createServer(async (request, response) => {
+const web = createServer((request, response) => {
   if (request.url === "/ready") return void response.writeHead(ready ? 200 : 503).end();
-  response.end((await pool.get(address).invoke(GreeterService.sayHello, { name: "Ada" })).message);
+  const call = pool.get(address).invoke(GreeterService.sayHello, { name: "Ada" }, { timeoutMs: 5_000 });
+  call.then(({ message }) => response.end(message)).catch(() => response.writeHead(503).end());
 }).listen(0, "127.0.0.1");
 await once(web, "listening");
 const get = (path: string) => fetch(`http://127.0.0.1:${(web.address() as AddressInfo).port}${path}`);

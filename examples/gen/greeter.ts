@@ -1,4 +1,5 @@
-// What ts-proto makes of greeter.proto with `outputServices=grpc-js,outputServices=default`, in short, for the programs of the documents.
+// What ts-proto makes of greeter.proto, in short, with `outputServices=grpc-js,outputServices=default`: for the examples and
+// the programs of the documents.
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type ChannelCredentials,
