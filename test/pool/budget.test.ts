@@ -88,9 +88,12 @@ test("unknown names in the options of a call are refused, with the name that was
     maxKeyConn: "maxKeyConns",
     maxConnections: "maxConns",
     minIdleConns: "minIdle",
+    connections: "maxKeyConns",
+    max: "maxKeyConns",
+    idleTimeoutMillis: "expirationMs",
   }))
     assert.throws(() => new Pool(JSON.parse(`{ "${meant}": 5 }`)), new RegExp(`did you mean \`${told}\``));
-  assert.throws(() => new Pool(JSON.parse('{ "connections": 5 }')), /in the pool's options; known are/);
+  assert.throws(() => new Pool(JSON.parse('{ "retries": 5 }')), /in the pool's options; known are/);
 });
 
 test("a Metadata of grpc-js given to a handle says what to do", async (t) => {
@@ -99,4 +102,15 @@ test("a Metadata of grpc-js given to a handle says what to do", async (t) => {
   const options = { metadata: metadata as unknown as Record<string, string> };
   const error = await rejection(call(pool.get("k"), options));
   assert.match(error.message, /give metadata.getMap\(\)/);
+  const inPlaceOfOptions = await rejection(call(pool.get("k"), metadata as unknown as CallOptions));
+  assert.match(inPlaceOfOptions.message, /give \{ metadata: metadata.getMap\(\) \}/);
+});
+
+test("Headers, a Map and a list are no metadata: nothing of them would be sent", async (t) => {
+  const { pool } = pooled<Conn>(t, { dial: scriptedDial(answered) });
+  for (const metadata of [new Headers({ a: "b" }), new Map([["a", "b"]]), [["a", "b"]], "a=b"]) {
+    const options = { metadata: metadata as unknown as Record<string, string> };
+    const error = await rejection(call(pool.get("k"), options));
+    assert.match(error.message, /expected `metadata` to be a plain object \(Object.fromEntries makes one\), got /);
+  }
 });
