@@ -4,21 +4,31 @@ import type { TLSSocket } from "node:tls";
 import { Pool } from "rpc-conn-pool";
 import { DrpcServer, dialDrpc } from "rpc-conn-pool/drpc";
 import { ca, localhost, other } from "./gen/certs.ts";
-import { GreeterService } from "./gen/greeter.ts";
+
+const encode = (text: string) => Buffer.from(text);
+const decode = (bytes: Buffer) => bytes.toString();
+const who = {
+  amI: {
+    path: "/example.Who/AmI",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: encode,
+    requestDeserialize: decode,
+    responseSerialize: encode,
+    responseDeserialize: decode,
+  },
+} as const;
 
 // A server that tells each caller whose certificate came with the connection.
-const server = new DrpcServer().add(GreeterService, {
-  sayHello: async (_, { duplex }) => {
-    await sleep(2);
-    return { message: String((duplex as TLSSocket).getPeerCertificate().subject.CN) };
-  },
+const server = new DrpcServer().add(who, {
+  amI: async (_, { duplex }) => sleep(2, String((duplex as TLSSocket).getPeerCertificate().subject.CN)),
 });
 const tls = { ...localhost, ca, requestCert: true, rejectUnauthorized: true };
 const address = await server.listen({ host: "127.0.0.1", tls });
 
 let identity = { ...localhost, ca }; // of this client; the next one comes from a file, or a vault
 const pool = new Pool({ dial: dialDrpc({ tls: () => identity }), maxKeyConns: 8 });
-const call = async () => (await pool.get(address).invoke(GreeterService.sayHello, { name: "Ada" })).message;
+const call = () => pool.get(address).invoke(who.amI, "");
 
 const answers: string[] = [];
 let going = true;

@@ -5,24 +5,36 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Pool } from "rpc-conn-pool";
 import { DrpcServer, dialDrpc } from "rpc-conn-pool/drpc";
-import { GreeterService } from "./gen/greeter.ts";
+
+const encode = (text: string) => Buffer.from(text);
+const decode = (bytes: Buffer) => bytes.toString();
+const greeter = {
+  sayHello: {
+    path: "/example.Greeter/SayHello",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: encode,
+    requestDeserialize: decode,
+    responseSerialize: encode,
+    responseDeserialize: decode,
+  },
+} as const;
 
 let calls = 0;
-const sayHello = ({ name }: { name: string }) => ({ message: `hello, ${name}, call ${++calls}` });
-const backend = new DrpcServer().add(GreeterService, { sayHello });
+const backend = new DrpcServer().add(greeter, { sayHello: (name) => `hello, ${name}, call ${++calls}` });
 const address = await backend.listen({ host: "127.0.0.1" });
 
 const pool = new Pool({
   dial: dialDrpc(),
-  prime: (conn, { signal }) => conn.invoke(GreeterService.sayHello, { name: "nobody" }, { signal }), // no caller meets cold caches
+  prime: (conn, { signal }) => conn.invoke(greeter.sayHello, "nobody", { signal }), // no caller meets cold caches
   minIdle: 2, // and it stays so while the key is in use
 });
 
 let ready = false;
 const web = createServer((request, response) => {
   if (request.url === "/ready") return void response.writeHead(ready ? 200 : 503).end();
-  const call = pool.get(address).invoke(GreeterService.sayHello, { name: "Ada" }, { timeoutMs: 5_000 });
-  call.then(({ message }) => response.end(message)).catch(() => response.writeHead(503).end());
+  const call = pool.get(address).invoke(greeter.sayHello, "Ada", { timeoutMs: 5_000 });
+  call.then((answer) => response.end(answer)).catch(() => response.writeHead(503).end());
 }).listen(0, "127.0.0.1");
 await once(web, "listening");
 const get = (path: string) => fetch(`http://127.0.0.1:${(web.address() as AddressInfo).port}${path}`);

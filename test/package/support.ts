@@ -35,7 +35,9 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
         "@rollup/plugin-commonjs",
         "@rollup/plugin-node-resolve",
         "fastify@5.12.8",
-        ...["common", "core", "microservices"].map((name) => `@nestjs/${name}@12.5.1`),
+        "@nestjs/common@12.5.1",
+        "@nestjs/core@12.5.1",
+        "@nestjs/microservices@12.1.1",
         "@grpc/proto-loader@0.8.1",
         "reflect-metadata@0.2.2",
         "rxjs@7.8.2",
@@ -80,6 +82,7 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
       { name: "nodenext, CommonJS", file: "types.cts", options: "--module nodenext" },
       { name: "node16, CommonJS", file: "types.cts", options: "--module node16" },
       { name: "bundler", file: "types.mts", options: "--module esnext --moduleResolution bundler" },
+      { name: "es2020 and its library", file: "types.cts", options: "--module nodenext --target es2020 --lib es2020" },
       {
         name: "node10",
         file: "types.ts",
@@ -138,6 +141,18 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
     });
   }
 
+  test("its examples, copied out of the installed package", limit, async () => {
+    cpSync(home.path("rpc-conn-pool", "examples"), `${home.folder}/copied`, { recursive: true });
+    home.write("copied/package.json", JSON.stringify({ type: "module" }));
+    const node = await runtime("node", "24"); // it takes types out by itself
+    const needsMore = /from "(?!node:|\.\/gen\/certs|rpc-conn-pool)/;
+    const programs = readdirSync(`${home.folder}/copied`).filter((name) => name.endsWith(".ts"));
+    for (const name of programs) {
+      const program = readFileSync(`${home.folder}/copied/${name}`, "utf8");
+      if (!needsMore.test(program)) assert.equal(await home.run(node, `copied/${name}`), printed(program), name);
+    }
+  });
+
   for (const name of readdirSync(`${examples}packages`)) {
     const file = `examples/packages/${name}`;
     test(file, limit, async () => {
@@ -146,7 +161,7 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
       home.write("examples/package.json", JSON.stringify({ type: "module" }));
       for (const version of ["5.9.3", "7.0.2"])
         assert.deepEqual(await home.complaints(`typescript-${version}`, "--module nodenext", file), []);
-      const node = await runtime("node", "24"); // it takes types out by itself
+      const node = await runtime("node", "24");
       assert.equal(await home.run(node, file), printed(readFileSync(`${examples}packages/${name}`, "utf8")));
     });
   }
