@@ -23,7 +23,7 @@ const bytes = { requestSerialize: (data: Uint8Array) => data, responseDeserializ
 const client = new GreeterClientImpl({
   request: (service, method, data) => conn.invoke({ path: `/${service}/${method}`, ...bytes }, data),
 });
-console.log((await client.SayHello({ name: "ts-proto's client" })).message);
+console.log((await client.sayHello({ name: "ts-proto's client" })).message);
 
 // protobuf-es, protoc-gen-es with target=ts,import_extension=ts
 function esRpc<I extends DescMessage, O extends DescMessage>({

@@ -60,7 +60,7 @@ export class GreeterClientImpl {
   constructor(rpc: Rpc) {
     this.rpc = rpc;
   }
-  async SayHello(request: HelloRequest): Promise<HelloReply> {
+  async sayHello(request: HelloRequest): Promise<HelloReply> {
     const data = toBinary(HelloRequestSchema, create(HelloRequestSchema, request));
     return fromBinary(HelloReplySchema, await this.rpc.request("demo.Greeter", "SayHello", data));
   }
