@@ -132,7 +132,7 @@ export function checkSignal(name: string, value: unknown): void {
 /** Whether `value` is an object of options, with no name outside `allowed`. */
 export function checkOptions(what: string, value: unknown, allowed: readonly string[]): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) refuse(what, "an object of options", value);
-  refuseGrpcMetadata(what, value, "give { metadata: metadata.getMap() }");
+  refuseGrpcMetadata(what, value);
   for (const name of Object.keys(value)) {
     if (!allowed.includes(name)) {
       const like = nearest(name, allowed);
@@ -165,37 +165,21 @@ export function checkCallOptions(options: CallOptions): void {
   // Headers, a Map or a list has no properties that are metadata: nothing of it would be sent, and nothing would say so.
   if (typeof metadata !== "object" || metadata === null || Symbol.iterator in metadata)
     refuse("metadata", "a plain object (Object.fromEntries makes one)", metadata);
-  refuseGrpcMetadata("`metadata`", metadata, "give metadata.getMap(), or the plain object");
+  refuseGrpcMetadata("`metadata`", metadata);
 }
 
-function refuseGrpcMetadata(what: string, value: object, remedy: string): void {
-  if (!("getMap" in value) || typeof value.getMap !== "function") return;
-  throw new PoolTypeError(`expected ${what} to be a plain object, got a Metadata of grpc-js: ${remedy}`);
+function refuseGrpcMetadata(what: string, value: object): void {
+  if ("getMap" in value && typeof value.getMap === "function")
+    throw new PoolTypeError(
+      `expected ${what} to be a plain object, got a Metadata of grpc-js: give { metadata: metadata.getMap() }`,
+    );
 }
 
 /** Names that begin with the same letters, so many, mean the same: `maxConnections` and `maxConns`. */
 const sharedLetters = 7;
 
-/** What other pools call an option of this one: generic-pool, tarn, undici, grpc-gcp. */
-const elsewhere: ReadonlyMap<string, string> = new Map([
-  ["max", "maxKeyConns"],
-  ["min", "minIdle"],
-  ["maxSize", "maxKeyConns"],
-  ["connections", "maxKeyConns"],
-  ["pipelining", "maxStreams"],
-  ["maxConcurrentStreamsLowWatermark", "maxStreams"],
-  ["idleTimeoutMillis", "expirationMs"],
-  ["keepAliveTimeout", "expirationMs"],
-  ["acquireTimeoutMillis", "waitTimeoutMs"],
-  ["createTimeoutMillis", "dialTimeoutMs"],
-  ["testOnBorrow", "validate"],
-  ["create", "dial"],
-]);
-
 /** The name of `allowed` that `name` was probably meant to be; none, where none is like it. */
 function nearest(name: string, allowed: readonly string[]): string | undefined {
-  const translated = elsewhere.get(name);
-  if (translated !== undefined && allowed.includes(translated)) return translated;
   const [best] = allowed
     .map((candidate) => ({ candidate, edits: editsBetween(name.toLowerCase(), candidate.toLowerCase()) }))
     .sort((a, b) => a.edits - b.edits);
