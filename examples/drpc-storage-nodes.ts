@@ -2,7 +2,7 @@
 import { createHash, X509Certificate } from "node:crypto";
 import { Pool } from "rpc-conn-pool";
 import { DrpcServer, dialDrpc } from "rpc-conn-pool/drpc";
-import { localhost, other, stranger } from "../test/support/certs.ts";
+import { localhost, other, stranger } from "./gen/certs.ts";
 
 const storage = {
   download: {

@@ -22,28 +22,17 @@ const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
 
 const pool = new Pool<string, SocketConn>({ dial: dialSocket(), maxKeyConns: 4, expirationMs: 60_000 });
 
-/** Runs a command; a socket whose answer did not come, or said more than it should, is not used again. */
-function redis(command: string): Promise<string> {
-  return pool.use(
-    address,
-    async (conn) => {
-      const { socket } = conn;
-      const signal = AbortSignal.timeout(2000);
-      try {
-        socket.write(`${command}\r\n`);
-        const [answer] = await once(socket, "data", { signal });
-        socket.pause();
-        const [, kind, text] = /^([+:-]|\$\d+\r\n)(.*)\r\n$/s.exec(String(answer)) ?? [];
-        if (kind === undefined || text === undefined) throw new Error(`not Redis: ${answer}`);
-        return kind === "-" ? `refused: ${text}` : text;
-      } catch (error) {
-        await conn.close();
-        throw error;
-      }
-    },
-    { timeoutMs: 2000 },
-  );
+async function command({ socket }: SocketConn, line: string): Promise<string> {
+  socket.write(`${line}\r\n`);
+  const [answer] = await once(socket, "data", { signal: AbortSignal.timeout(2000) });
+  const [, kind, text] = /^([+:-]|\$\d+\r\n)(.*)\r\n$/s.exec(String(answer)) ?? [];
+  if (kind === undefined || text === undefined) throw new Error(`not Redis: ${answer}`);
+  return kind === "-" ? `refused: ${text}` : text;
 }
+
+/** Runs a command; a socket whose answer did not come, or said more than it should, is not used again. */
+const redis = (line: string) =>
+  pool.use(address, (conn) => command(conn, line), { timeoutMs: 2000, discardOnError: true });
 
 console.log(await redis("SET greeting hello"), await redis("GET greeting"), await redis("FLY"));
 await Promise.all(Array.from({ length: 100 }, () => redis("INCR hits")));

@@ -132,6 +132,7 @@ export function checkSignal(name: string, value: unknown): void {
 /** Whether `value` is an object of options, with no name outside `allowed`. */
 export function checkOptions(what: string, value: unknown, allowed: readonly string[]): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) refuse(what, "an object of options", value);
+  refuseGrpcMetadata(what, value);
   for (const name of Object.keys(value)) {
     if (!allowed.includes(name)) {
       const like = nearest(name, allowed);
@@ -160,11 +161,18 @@ export function checkCallOptions(options: CallOptions): void {
   if (typeof options !== "object" || options === null) refuse("a call's options", "an object of options", options);
   for (const name in options) if (!callOptions.has(name)) checkOptions("a call's options", options, callOptionNames);
   const { metadata } = options;
-  if (typeof metadata === "object" && typeof metadata?.["getMap"] === "function") {
+  if (metadata === undefined) return;
+  // Headers, a Map or a list has no properties that are metadata: nothing of it would be sent, and nothing would say so.
+  if (typeof metadata !== "object" || metadata === null || Symbol.iterator in metadata)
+    refuse("metadata", "a plain object (Object.fromEntries makes one)", metadata);
+  refuseGrpcMetadata("`metadata`", metadata);
+}
+
+function refuseGrpcMetadata(what: string, value: object): void {
+  if ("getMap" in value && typeof value.getMap === "function")
     throw new PoolTypeError(
-      "expected `metadata` to be a plain object, got a Metadata of grpc-js: give metadata.getMap(), or the plain object",
+      `expected ${what} to be a plain object, got a Metadata of grpc-js: give { metadata: metadata.getMap() }`,
     );
-  }
 }
 
 /** Names that begin with the same letters, so many, mean the same: `maxConnections` and `maxConns`. */

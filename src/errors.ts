@@ -23,7 +23,8 @@ export function isPoolError(error: unknown): error is PoolError {
 }
 
 /** What an error of the pool tells beside its message. */
-export interface PoolErrorOptions extends ErrorOptions {
+export interface PoolErrorOptions {
+  readonly cause?: unknown;
   /** Where the time of the call went. */
   readonly budget?: Budget | undefined;
   /** What held it back. */
@@ -83,7 +84,7 @@ export class ConnClosedError extends PoolError {
   /** Whether the request can have reached the peer. False: it is safe to send it again. */
   readonly sent: boolean;
 
-  constructor(reason: CloseReason | "handle", sent: boolean, message?: string, options?: ErrorOptions) {
+  constructor(reason: CloseReason | "handle", sent: boolean, message?: string, options?: { cause?: unknown }) {
     super(
       "ERR_POOL_CONN_CLOSED",
       message ??

@@ -1,3 +1,21 @@
+/**
+ * A client-side cache of connections, keyed by peer.
+ *
+ * @example
+ * ```ts
+ * import { once } from "node:events";
+ * import { dialSocket, Pool } from "rpc-conn-pool";
+ *
+ * await using pool = new Pool({ dial: dialSocket(), maxKeyConns: 4, waitTimeoutMs: 2_000 });
+ * const [answer] = await pool.use("localhost:6379", async ({ socket }) => {
+ *   socket.write("PING\r\n");
+ *   return await once(socket, "data");
+ * });
+ * console.log(String(answer).trim()); // +PONG
+ * ```
+ *
+ * @module
+ */
 export type * from "./contract.ts";
 export * from "./errors.ts";
 export type * from "./explanation.ts";

@@ -46,7 +46,12 @@ function programsOf(path: string, document: string): Program[] {
   });
 }
 
-const programs = [...documents].flatMap(([path, document]) => programsOf(path, document));
+/** The comments of the entry points, without their asterisks. */
+const entryPoints = readdirSync(`${root}src`, { recursive: true, encoding: "utf8" })
+  .filter((path) => /^(\w+[\\/])?index\.ts$/.test(path))
+  .map((path) => [`src/${path}`, readFileSync(`${root}src/${path}`, "utf8").replaceAll(/^ \* ?/gm, "")] as const);
+
+const programs = [...documents, ...entryPoints].flatMap(([path, document]) => programsOf(path, document));
 
 /** The rows of the table under a heading, as cells. */
 function table(document: string, heading: string): string[][] {
@@ -89,7 +94,7 @@ describe("the programs of the documents", () => {
     servers = await startGreeters();
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
-    cpSync(`${root}test/support/gen`, `${folder}gen`, { recursive: true });
+    cpSync(`${root}examples/gen`, `${folder}gen`, { recursive: true });
     for (const { file, text } of programs) {
       let program = text; // as pasted, but for the ports: these are free on every machine
       for (const [address, real] of servers.addresses) program = program.replaceAll(address, real);
@@ -216,6 +221,14 @@ describe("the guide beside the examples", () => {
     const linked = [...guide.matchAll(/^\| \[[^\]]*\]\(([\w-]+\.ts)\)/gm)].map(([, name]) => name ?? "");
     assert.deepEqual(linked.sort(), examples.sort());
   });
+});
+
+describe("every entry point", () => {
+  for (const [path, comment] of entryPoints)
+    test(`${path} begins with what it is for, and an example`, () => {
+      assert.match(comment, /^\/\*\*\n\w.*\n\n@example\n```ts\n/);
+      assert.equal(programsOf(path, comment).length, 1);
+    });
 });
 
 describe("every document", () => {

@@ -22,7 +22,7 @@ export class DrpcError extends Error {
   /** A number where that is exact (up to `Number.MAX_SAFE_INTEGER`), a bigint only above. 0: none. */
   readonly code: Uint64;
 
-  constructor(message: string, code: Uint64 = DrpcCode.none, options?: ErrorOptions) {
+  constructor(message: string, code: Uint64 = DrpcCode.none, options?: { cause?: unknown }) {
     super(message, options);
     this.code = typeof code === "bigint" && code <= Number.MAX_SAFE_INTEGER ? Number(code) : code;
   }

@@ -46,9 +46,10 @@ export const windowBytes: number = 1 << 20;
  * speed of 1 MiB for large messages over 20 ms), less saves memory where many streams lag. `grpc.enable_channelz: 0` makes
  * calls 1.0 to 1.05 times as fast, and hides the conns from channelz; it is left to you.
  *
- * Throws a `PoolTypeError` or `PoolRangeError` for wrong arguments. The dial rejects with a `PoolTypeError` or
- * `PoolRangeError` for a key that is no target; its `final` is true, so that no pool dials that key again by itself.
+ * For a key that is no target the dial rejects with a `PoolTypeError` or `PoolRangeError`; its `final` is true, so that no pool
+ * dials that key again by itself.
  *
+ * @throws PoolTypeError or PoolRangeError for wrong arguments, at once.
  * @see https://github.com/grpc/grpc/blob/master/doc/naming.md
  */
 export function dialGrpc(

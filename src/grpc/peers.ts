@@ -59,7 +59,9 @@ export const grpcBackoff: Backoff = { baseMs: 1_000, maxMs: 120_000 };
  * `connectionScaling` of a peer's service config asks for goes before the pool's own limits. Peers that are down
  * are dialed at gRPC's pace; a `backoff` behind it sets another.
  *
- * `grpcPeers({ dial: dialGrpcHttp2 })` makes conns without grpc-js' channels. Throws (`ERR_POOL_ARGUMENT`) for wrong options.
+ * `grpcPeers({ dial: dialGrpcHttp2 })` makes conns without grpc-js' channels.
+ *
+ * @throws PoolTypeError or PoolRangeError for wrong options, at once.
  */
 export function grpcPeers(options?: GrpcPeersOptions): GrpcPeers;
 export function grpcPeers<C extends ChannelConn>(
@@ -197,8 +199,7 @@ export interface ConnectionScaling {
  * `expirationMs` with `selection: "newest"`, which keeps to few conns, so that the others go idle and expire
  * (`"oldest"` takes idle conns in turn, which keeps them all).
  *
- * Throws a `PoolTypeError` or `PoolRangeError` for a service config that is wrong.
- *
+ * @throws PoolTypeError or PoolRangeError for a service config that is wrong.
  * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
  */
 export function connectionScaling(channelOptions: ChannelOptions): ConnectionScaling {

@@ -1,5 +1,5 @@
 import { Channel, type ChannelCredentials, connectivityState, credentials, status } from "@grpc/grpc-js";
-import { checkBoolean, checkOptions } from "../argument.ts";
+import { checkBoolean, checkOptions, show } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { isPoolError, PoolTypeError } from "../errors.ts";
 import type { Pool } from "../pool/pool.ts";
@@ -56,7 +56,7 @@ export function pooledChannel<K, C extends ChannelConn>(
   options: PooledChannelOptions = {},
 ): Channel {
   checkPool(pool);
-  if (key === undefined) throw new PoolTypeError("Expected a key, got undefined");
+  if (key === undefined) throw new PoolTypeError("expected a key, got undefined");
   const { retryUnsent } = checkChannelOptions(options);
   const target = typeof key === "string" ? key : "pool";
   return newChannel(() => new PooledChannel(pool, key, target, retryUnsent, () => {}));
@@ -65,7 +65,7 @@ export function pooledChannel<K, C extends ChannelConn>(
 /** Throws for what cannot lease conns; a pool of another copy of this package can. */
 export function checkPool(pool: unknown): void {
   if (typeof pool === "object" && pool !== null && "acquire" in pool) return;
-  throw new PoolTypeError("Expected a pool to take conns from");
+  throw new PoolTypeError(`expected a pool to take conns from, got ${show(pool)}`);
 }
 
 /** The options, checked and complete. */

@@ -11,7 +11,7 @@ export class GrpcError extends Error implements ServiceError {
   readonly details: string;
   readonly metadata: Metadata;
 
-  constructor(code: status, details: string, metadata: Metadata = new Metadata(), options?: ErrorOptions) {
+  constructor(code: status, details: string, metadata: Metadata = new Metadata(), options?: { cause?: unknown }) {
     super(`${code} ${status[code]}: ${details}`, options);
     this.code = code;
     this.details = details;

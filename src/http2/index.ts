@@ -1,5 +1,18 @@
 /**
- * HTTP/2 sessions as a pool holds them, without any RPC protocol: `new Pool({ dial: dialHttp2() })`.
+ * HTTP/2 sessions as a pool holds them, without any RPC protocol.
+ *
+ * @example
+ * ```ts
+ * import { Pool } from "rpc-conn-pool";
+ * import { dialHttp2 } from "rpc-conn-pool/http2";
+ *
+ * await using pool = new Pool({ dial: dialHttp2(), maxKeyConns: 4 });
+ * const status = await pool.use("http://localhost:50051", async (session) => {
+ *   const request = session.request({ ":path": "/" });
+ *   return new Promise((resolve) => request.once("response", (headers) => resolve(headers[":status"])));
+ * });
+ * console.log(status); // 415
+ * ```
  *
  * @module
  */

@@ -138,7 +138,9 @@ export interface DialSocketOptions {
  * Makes a dial function for plain or TLS sockets, with keys of the form `host:port`, `[v6]:port` and `unix:path`. The
  * addresses of a name are tried in turn, with a head start of 250 ms each. The pool's `dialTimeoutMs` is over all of
  * DNS, TCP and TLS. Other keys fail with a `DialError` that is `final`; errors of Node come unchanged. The conns are
- * what `socketConn` makes. Throws (`ERR_POOL_ARGUMENT`) for wrong options.
+ * what `socketConn` makes.
+ *
+ * @throws PoolTypeError or PoolRangeError for wrong options, at once.
  */
 export function dialSocket(options: DialSocketOptions = {}): Dial<string, SocketConn> {
   checkOptions("dialSocket's options", options, ["tls", "tags", "lookup"]);

@@ -21,7 +21,9 @@ export interface Http2DialOptions extends Http2ConnOptions {
  * A dial function for HTTP/2 peers: the keys are origins, `http://host:port` or `https://host:port`, or `unix:path` for
  * HTTP/2 without TLS over a Unix socket. TLS offers `h2` by ALPN; an IP address is never sent as the server's name. It
  * resolves when the peer's settings have come, and rejects with what the socket or the session failed with. For another
- * key it rejects with an error that is `final`. Throws (`ERR_POOL_ARGUMENT`) for wrong options.
+ * key it rejects with an error that is `final`.
+ *
+ * @throws PoolTypeError or PoolRangeError for wrong options, at once.
  */
 export function dialHttp2(options: Http2DialOptions = {}): Dial<string, Http2Conn> {
   checkOptions("dialHttp2's options", options, ["tls", "session", "maxStreams", "tags", "lookup"]);

@@ -23,7 +23,9 @@ export interface Http2Peers {
  * What makes a pool one of `Http2Peer`s: `new Pool({ ...http2Peers(), maxKeyConns: 10 })`. Peers share conns where origin
  * and TLS options are the same. TLS options are the same when they are one object, or when each of them is: texts, bytes,
  * numbers and lists by what they contain, everything else by being one object. No key shows a certificate: a digest stands
- * for the options. Throws (`ERR_POOL_ARGUMENT`) for wrong options.
+ * for the options.
+ *
+ * @throws PoolTypeError or PoolRangeError for wrong options, at once.
  */
 export function http2Peers(options: Http2DialOptions = {}): Http2Peers {
   const shared = dialHttp2(options);

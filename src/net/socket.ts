@@ -34,7 +34,8 @@ export interface SocketConnOptions {
  * the process, the peer's end is noticed at once, and bytes that nobody asked for close it: they would be taken for
  * the answer to the next request. `validate` and `reset` may talk to the peer: what comes after they have written is theirs.
  * Errors of the socket close it and are not thrown; a lease sees them on the socket. `close` destroys it.
- * Throws (`ERR_POOL_ARGUMENT`) for what is no socket, or one that is closed already.
+ *
+ * @throws PoolTypeError for what is no socket, or one that is closed already, and for wrong options.
  */
 export function socketConn<S extends Socket>(socket: S, options: SocketConnOptions = {}): SocketConn<S> {
   if (typeof socket !== "object" || socket === null || typeof socket.destroy !== "function") {

@@ -48,7 +48,7 @@ const watched = new WeakSet<object>();
  * `rpc.client.connection.pool.name` (so give each pool its own), and spans for dials and waits. It uses the pool's public
  * events and `stats()`, which is read when metrics are collected.
  *
- * Throws (`ERR_POOL_ARGUMENT`) on wrong options, and for a pool that is watched already.
+ * @throws PoolTypeError for wrong options, and for a pool that is watched already.
  */
 export function instrument<K, C extends PoolConn>(
   pool: Pool<K, C>,

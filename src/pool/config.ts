@@ -203,7 +203,7 @@ export interface Config<K, C extends PoolConn>
   readonly rules: Rules;
 }
 
-/** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
+/** @throws PoolTypeError or PoolRangeError for a wrong value or an unknown name. */
 export function configOf<K, C extends PoolConn>(options: PoolOptions<K, C>): Config<K, C> {
   checkOptions("the pool's options", options, [...limitNames, ...otherNames]);
   const { dial, hashKey, limits, validate, reset, prime, ...others } = options;

@@ -177,7 +177,8 @@ export class Dialer<K, C extends PoolConn> {
 /** What an error says. It is the caller's: to read it may throw. */
 function reasonIn(cause: unknown): { why: string; final: boolean } {
   try {
-    const final = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
+    const saysSo = typeof cause === "object" && cause !== null && "final" in cause && cause.final === true;
+    const final = saysSo || cause instanceof PoolTypeError; // the dial function is wrong, say: it returned no conn
     return { why: cause instanceof Error ? reasonOf(cause) : show(cause), final };
   } catch {
     return { why: "its error cannot be read", final: false };

@@ -51,7 +51,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   readonly #started: number;
   readonly #leaks: LeakDetector<K, C> | undefined;
 
-  /** Throws (`ERR_POOL_ARGUMENT`) on a wrong value or an unknown name. */
+  /** @throws PoolTypeError or PoolRangeError for a wrong value or an unknown name. */
   constructor(options: PoolOptions<K, C> = {}) {
     const config = configOf(options);
     const { dial, name, leakAfterMs } = config;
@@ -69,6 +69,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * A lazy conn for `key`: nothing is dialed before its first RPC. Handles of one key share its conns. Calls
    * reject with `PoolClosedError`, `DialError`, `WaitTimeoutError`, `QueueFullError`, `NoConnError`, `NoMatchError`,
    * `signal.reason`, or what the conn's own RPC rejects with. For pools whose conns are `Conn`s; others `acquire`.
+   *
+   * @throws PoolTypeError for wrong options, and for what is no key.
    */
   get(this: Pool<K, Conn>, key: K, dial?: Dial<K, C>, options?: GetOptions<C>): Conn;
   get(this: Pool<K, Conn>, key: K, options?: GetOptions<C>): Conn;
@@ -100,7 +102,11 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     }
   }
 
-  /** A lease if a conn has room at this moment. It never dials and never waits. Throws once the pool is closed. */
+  /**
+   * A lease if a conn has room at this moment. It never dials and never waits.
+   *
+   * @throws PoolClosedError once the pool is closed; PoolTypeError for wrong options.
+   */
   tryAcquire(key: K, options?: { filter?: Filter<C> | undefined }): Lease<C> | undefined {
     if (options !== undefined) {
       checkOptions("tryAcquire's options", options, ["filter"]);
@@ -142,8 +148,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   /**
    * Adopts a conn that the pool did not dial, or gives back what `take` took out. Waiters get it first, then the
    * cache. At an open limit an idle conn is evicted for it; where there is none, and where the conn is draining, it
-   * is closed. Returns whether the pool holds it. Throws (`ERR_POOL_ARGUMENT`) for what is no conn, and for a conn that
-   * it holds already.
+   * is closed. Returns whether the pool holds it.
+   *
+   * @throws PoolTypeError for what is no conn, and for a conn that it holds already.
    */
   put(key: K, conn: C, options: PutOptions = {}): boolean {
     checkConn("what is put", conn);
@@ -179,8 +186,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /**
    * Every conn dialed so far drains, of one key or of all, and backoffs end; waiters stay and are dialed for again. For
-   * use after an outage or a failover. With `withinMs` they make way one by one: for a rotation of credentials. Throws
-   * (`ERR_POOL_ARGUMENT`) for `clear(undefined)`, which is no key.
+   * use after an outage or a failover. With `withinMs` they make way one by one: for a rotation of credentials.
+   *
+   * @throws PoolTypeError for `clear(undefined)`, which is no key; PoolTypeError or PoolRangeError for wrong options.
    */
   clear(...args: [key?: K, options?: ClearOptions]): void {
     const [key, options = {}] = args;
@@ -203,7 +211,9 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /**
    * New limits while the pool runs, for all keys or for one; what is omitted keeps its value. Idle conns over the
-   * new limits are closed, those in use drain. Throws (`ERR_POOL_ARGUMENT`) before anything has changed.
+   * new limits are closed, those in use drain.
+   *
+   * @throws PoolTypeError or PoolRangeError for a wrong value or an unknown name, before anything has changed.
    */
   configure(limits: Partial<Limits>, key?: K): void {
     checkOptions("configure's limits", limits, limitNames);

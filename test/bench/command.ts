@@ -6,7 +6,8 @@ export interface Command {
   /** Sections to run; with `race`: one, and its contenders. */
   readonly names: readonly string[];
   readonly pace: Pace;
-  readonly json: boolean;
+  /** `text`: as it comes; the others when all is measured. */
+  readonly output: "text" | "json" | "page";
   /** For the processes that the bench starts. `lines`: one section, a line of JSON for each of its lines. */
   readonly mode: "all" | "lines" | "race";
 }
@@ -15,6 +16,7 @@ const flags = {
   short: { type: "boolean" },
   long: { type: "boolean" },
   json: { type: "boolean" },
+  page: { type: "boolean" },
   lines: { type: "boolean" },
   race: { type: "boolean" },
 } as const;
@@ -29,11 +31,12 @@ export function commandOf(args: readonly string[], sections: readonly string[]):
     const mode = values.race ? "race" : values.lines ? "lines" : "all";
     const unknown = (mode === "race" ? positionals.slice(0, 1) : positionals).filter((one) => !sections.includes(one));
     if (unknown.length > 0) throw new Error(`There is no section ${unknown.join(", ")}.`);
-    return { names: positionals, pace: values.short ? short : long, json: values.json ?? false, mode };
+    const output = values.page ? "page" : values.json ? "json" : "text";
+    return { names: positionals, pace: values.short ? short : long, output, mode };
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new UsageError(
-      `${why}\nUsage: npm run --silent bench -- [--short] [--json] [section ...]\nSections: ${sections.join(", ")}`,
+      `${why}\nUsage: npm run --silent bench -- [--short] [--json | --page] [section ...]\nSections: ${sections.join(", ")}`,
     );
   }
 }

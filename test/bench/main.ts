@@ -1,4 +1,4 @@
-import { commandOf, UsageError } from "./command.ts";
+import { type Command, commandOf, UsageError } from "./command.ts";
 import { drpc } from "./drpc.ts";
 import { child } from "./fresh.ts";
 import { grpc } from "./grpc.ts";
@@ -8,6 +8,7 @@ import { invoke } from "./invoke.ts";
 import { keys } from "./keys.ts";
 import { lease } from "./lease.ts";
 import { offSection } from "./off.ts";
+import { page, type SectionResult } from "./page.ts";
 import { race } from "./race.ts";
 import type { Line, Pace, Section } from "./row.ts";
 import { stream } from "./stream.ts";
@@ -42,10 +43,10 @@ async function runLines(names: readonly string[], pace: Pace): Promise<void> {
 }
 
 /** Each section has a process of its own, so that what V8 learns in one spoils no other. */
-async function runAll(names: readonly string[], pace: Pace, json: boolean): Promise<void> {
-  const say = json ? () => {} : console.log;
+async function runAll(names: readonly string[], pace: Pace, output: Command["output"]): Promise<void> {
+  const say = output === "text" ? console.log : () => {};
   const header = headerOf(pace);
-  const results: { name: string; title: string; lines: Line[] }[] = [];
+  const results: SectionResult[] = [];
   say(formatHeader(header));
   for (const { name, title, flags } of sections) {
     if (names.length > 0 && !names.includes(name)) continue;
@@ -65,17 +66,19 @@ async function runAll(names: readonly string[], pace: Pace, json: boolean): Prom
   }
   const { met, of } = countMet(results.flatMap(({ lines }) => lines));
   say(`\n${met} of ${of} targets met`);
-  if (json) console.log(JSON.stringify({ ...header, sections: results, targets: { met, of } }, undefined, 2));
+  if (output === "page") console.log(page(header, results));
+  if (output === "json")
+    console.log(JSON.stringify({ ...header, sections: results, targets: { met, of } }, undefined, 2));
 }
 
 try {
-  const { names, pace, json, mode } = commandOf(
+  const { names, pace, output, mode } = commandOf(
     process.argv.slice(2),
     sections.map(({ name }) => name),
   );
   if (mode === "race") await runRace(names, pace);
   else if (mode === "lines") await runLines(names, pace);
-  else await runAll(names, pace, json);
+  else await runAll(names, pace, output);
 } catch (error) {
   console.error(error instanceof UsageError ? error.message : error);
   process.exitCode = 1;

@@ -6,7 +6,14 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { CodeGeneratorRequestSchema, CodeGeneratorResponseSchema } from "@bufbuild/protobuf/wkt";
+import {
+  CodeGeneratorRequestSchema,
+  CodeGeneratorResponseSchema,
+  type FileDescriptorProto,
+} from "@bufbuild/protobuf/wkt";
+import { GreeterService } from "../../examples/gen/greeter.ts";
+import { Greeter } from "../../examples/gen/greeter_pb.ts";
+import { DrpcServer } from "../../src/drpc/index.ts";
 import { echoDescriptor, ProtobufEcho } from "../support/echo-descriptor.ts";
 import { startEcho } from "../support/echo-service.ts";
 
@@ -58,11 +65,29 @@ export async function run(address: string): Promise<string[]> {
 }
 `;
 
-/** What ts-proto makes of the echo service: it speaks to a protobuf compiler, which this is for the moment. */
-function generate(parameter: string): string {
+/** The same over DRPC, with what the flags of examples/drpc-clients.ts generate. */
+const drpcProgram = `
+import { Pool } from "rpc-conn-pool";
+import { dialDrpc } from "rpc-conn-pool/drpc";
+import { GreeterClientImpl, GreeterService } from "./greeter.js";
+
+export async function run(address: string): Promise<string[]> {
+  await using pool = new Pool<string>({ dial: dialDrpc() });
+  const conn = pool.get(address);
+  const bytes = { requestSerialize: (data: Uint8Array) => data, responseDeserialize: (data: Uint8Array) => data };
+  const client = new GreeterClientImpl({
+    request: (service, method, data) => conn.invoke({ path: \`/\${service}/\${method}\`, ...bytes }, data),
+  });
+  const replies = [await conn.invoke(GreeterService.sayHello, { name: "Ada" }), await client.sayHello({ name: "Bob" })];
+  return replies.map(({ message }) => message);
+}
+`;
+
+/** What ts-proto makes of a file: it speaks to a protobuf compiler, which this is for the moment. */
+function generate(descriptor: FileDescriptorProto, parameter: string): string {
   const request = create(CodeGeneratorRequestSchema, {
-    fileToGenerate: [echoDescriptor.name],
-    protoFile: [echoDescriptor],
+    fileToGenerate: [descriptor.name],
+    protoFile: [descriptor],
     parameter,
   });
   const plugin = resolve("ts-proto/protoc-gen-ts_proto");
@@ -72,23 +97,42 @@ function generate(parameter: string): string {
   assert.equal(String(stderr), "");
   const { error, file } = fromBinary(CodeGeneratorResponseSchema, stdout);
   assert.equal(error, "");
-  const content = file.find(({ name }) => name === "echo.ts")?.content;
+  const content = file.find(({ name }) => name === descriptor.name.replace(".proto", ".ts"))?.content;
   assert(content !== undefined, "ts-proto generated nothing");
   return content;
 }
 
-test("what ts-proto generates runs through the pool, with one line changed", { timeout: 60_000 }, async () => {
+/** Runs a program beside what has been generated for it. */
+async function runWith(generated: { name: string; text: string }, text: string, address: string): Promise<string[]> {
   const folder = mkdtempSync(join(build, "ts-proto-"));
   try {
-    writeFileSync(join(folder, "echo.ts"), generate("outputServices=grpc-js,esModuleInterop=true,importSuffix=.js"));
-    writeFileSync(join(folder, "main.ts"), program);
+    writeFileSync(join(folder, generated.name), generated.text);
+    writeFileSync(join(folder, "main.ts"), text);
     writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["main.ts"] }));
     const compiled = spawnSync(process.execPath, [join(build, "../node_modules/typescript/bin/tsc"), "-p", folder]);
     assert.equal(String(compiled.stdout), "");
-    const { run } = await import(pathToFileURL(join(folder, "main.js")).href);
-    await using echo = await startEcho(undefined, {}, ProtobufEcho.service);
-    assert.deepEqual(await run(echo.address), ["one", "a b c", "n0n1n2", "abc", "1"]);
+    const { run } = (await import(pathToFileURL(join(folder, "main.js")).href)) as {
+      run: (address: string) => Promise<string[]>;
+    };
+    return await run(address);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+test("what ts-proto generates runs through the pool, with one line changed", { timeout: 60_000 }, async () => {
+  const text = generate(echoDescriptor, "outputServices=grpc-js,esModuleInterop=true,importSuffix=.js");
+  await using echo = await startEcho(undefined, {}, ProtobufEcho.service);
+  const said = await runWith({ name: "echo.ts", text }, program, echo.address);
+  assert.deepEqual(said, ["one", "a b c", "n0n1n2", "abc", "1"]);
+});
+
+test("what it generates runs over DRPC, its definitions and its own clients", { timeout: 60_000 }, async () => {
+  const flags = "outputServices=grpc-js,outputServices=default,esModuleInterop=true,importSuffix=.js";
+  await using server = new DrpcServer().add(GreeterService, {
+    sayHello: ({ name }) => ({ message: `hello, ${name}` }),
+  });
+  const address = await server.listen({ host: "127.0.0.1" });
+  const text = generate(Greeter.file.proto, flags);
+  assert.deepEqual(await runWith({ name: "greeter.ts", text }, drpcProgram, address), ["hello, Ada", "hello, Bob"]);
 });

@@ -3,12 +3,17 @@
  * run it with `npm run test:support`. It needs the registry.
  */
 import assert from "node:assert/strict";
+import { cpSync, readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { printed } from "../support/printed.ts";
 import { Installation, runtime } from "./install.ts";
 import { commonJs, esModule, jestTest, oneCopy, typeScript, types, vitestTest } from "./programs.ts";
 
 const nodes = ["20.19.0", "20", "22.12.0", "22", "24", "26"] as const;
 const typeScripts = ["5.4.5", "5.7.3", "5.9.3", "6.0.3", "7.0.2"] as const;
+
+const examples = fileURLToPath(new URL("../../../examples/", import.meta.url));
 
 const limit = { timeout: 300_000 };
 const passed = "passed\n";
@@ -29,6 +34,18 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
         "rollup@4.68.7",
         "@rollup/plugin-commonjs",
         "@rollup/plugin-node-resolve",
+        "fastify@5.12.8",
+        "@nestjs/common@12.5.1",
+        "@nestjs/core@12.5.1",
+        "@nestjs/microservices@12.1.1",
+        "@grpc/proto-loader@0.8.1",
+        "reflect-metadata@0.2.2",
+        "rxjs@7.8.2",
+        "libp2p@3.3.11",
+        "@libp2p/tcp@11.0.28",
+        "@chainsafe/libp2p-noise@17.0.0",
+        "@chainsafe/libp2p-yamux@8.0.1",
+        "starpc@0.49.3",
       ]);
       home.write("program.mjs", esModule);
       home.write("program.cjs", commonJs);
@@ -65,6 +82,7 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
       { name: "nodenext, CommonJS", file: "types.cts", options: "--module nodenext" },
       { name: "node16, CommonJS", file: "types.cts", options: "--module node16" },
       { name: "bundler", file: "types.mts", options: "--module esnext --moduleResolution bundler" },
+      { name: "es2020 and its library", file: "types.cts", options: "--module nodenext --target es2020 --lib es2020" },
       {
         name: "node10",
         file: "types.ts",
@@ -120,6 +138,31 @@ describe("what the package runs with", { timeout: 2_400_000 }, () => {
       const options = `--file ${bundle} --format es --failAfterWarnings -p node-resolve={preferBuiltins:true} -p commonjs`;
       await home.run(process.execPath, home.path("rollup", "dist", "bin", "rollup"), file, ...options.split(" "));
       assert.equal(await home.run(process.execPath, bundle), passed);
+    });
+  }
+
+  test("its examples, copied out of the installed package", limit, async () => {
+    cpSync(home.path("rpc-conn-pool", "examples"), `${home.folder}/copied`, { recursive: true });
+    home.write("copied/package.json", JSON.stringify({ type: "module" }));
+    const node = await runtime("node", "24"); // it takes types out by itself
+    const needsMore = /from "(?!node:|\.\/gen\/certs|rpc-conn-pool)/;
+    const programs = readdirSync(`${home.folder}/copied`).filter((name) => name.endsWith(".ts"));
+    for (const name of programs) {
+      const program = readFileSync(`${home.folder}/copied/${name}`, "utf8");
+      if (!needsMore.test(program)) assert.equal(await home.run(node, `copied/${name}`), printed(program), name);
+    }
+  });
+
+  for (const name of readdirSync(`${examples}packages`)) {
+    const file = `examples/packages/${name}`;
+    test(file, limit, async () => {
+      cpSync(`${examples}packages`, `${home.folder}/examples/packages`, { recursive: true });
+      cpSync(`${examples}gen/greeter.proto`, `${home.folder}/examples/gen/greeter.proto`);
+      home.write("examples/package.json", JSON.stringify({ type: "module" }));
+      for (const version of ["5.9.3", "7.0.2"])
+        assert.deepEqual(await home.complaints(`typescript-${version}`, "--module nodenext", file), []);
+      const node = await runtime("node", "24");
+      assert.equal(await home.run(node, file), printed(readFileSync(`${examples}packages/${name}`, "utf8")));
     });
   }
 });

@@ -98,5 +98,16 @@ test("a Metadata of grpc-js given to a handle says what to do", async (t) => {
   const metadata = { getMap: () => ({}) };
   const options = { metadata: metadata as unknown as Record<string, string> };
   const error = await rejection(call(pool.get("k"), options));
-  assert.match(error.message, /give metadata.getMap\(\)/);
+  assert.match(error.message, /give \{ metadata: metadata.getMap\(\) \}/);
+  const inPlaceOfOptions = await rejection(call(pool.get("k"), metadata as unknown as CallOptions));
+  assert.match(inPlaceOfOptions.message, /give \{ metadata: metadata.getMap\(\) \}/);
+});
+
+test("Headers, a Map and a list are no metadata: nothing of them would be sent", async (t) => {
+  const { pool } = pooled<Conn>(t, { dial: scriptedDial(answered) });
+  for (const metadata of [new Headers({ a: "b" }), new Map([["a", "b"]]), [["a", "b"]], "a=b"]) {
+    const options = { metadata: metadata as unknown as Record<string, string> };
+    const error = await rejection(call(pool.get("k"), options));
+    assert.match(error.message, /expected `metadata` to be a plain object \(Object.fromEntries makes one\), got /);
+  }
 });

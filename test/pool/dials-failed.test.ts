@@ -72,6 +72,14 @@ test("those with waitForReady stay for the next dial, until their time is up; th
   assert.equal(patient.state, "resolved");
 });
 
+test("a dial function that brings no conn is wrong: nobody waits for its next dial", async (t) => {
+  const { pool } = pooled(t, {});
+  const dial = () => undefined as never;
+  const error = await rejection(pool.acquire("k", { dial, waitForReady: true }));
+  assert.match(error.message, /to be a conn, got undefined; .*: correct what it is dialed with/);
+  assert.equal(pool.stats().waiting, 0);
+});
+
 test("an error with `final: true` ends the wait of all whom the dial was to serve, waitForReady or not", async (t) => {
   for (const backoff of [undefined, { baseMs: 1000, maxMs: 1000 }]) {
     const { pool, clock } = pooled(t, { backoff });

@@ -2,8 +2,8 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { type GreeterServer, GreeterService } from "../../examples/gen/greeter.ts";
 import { DrpcServer } from "../../src/drpc/index.ts";
-import { type GreeterServer, GreeterService } from "./gen/greeter.ts";
 
 /** The peers that the programs of the documents talk to. */
 export interface GreeterServers extends AsyncDisposable {

@@ -37,8 +37,9 @@ const none = grpcCredentials.createEmpty();
  * block without end makes Node itself abort the process when it collects the session; these conns keep it from that.
  *
  * It resolves when the peer's settings have come, and rejects with a `GrpcError` that names the cause, or with the
- * signal's reason. Throws a `PoolTypeError` or `PoolRangeError` for wrong arguments; for a key that is no target the dial
- * rejects with one that is `final`.
+ * signal's reason; for a key that is no target, with a `PoolTypeError` or `PoolRangeError` that is `final`.
+ *
+ * @throws PoolTypeError or PoolRangeError for wrong arguments, at once.
  */
 export function dialGrpcHttp2(
   credentials: ChannelCredentials,

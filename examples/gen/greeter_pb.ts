@@ -1,8 +1,4 @@
-// What protoc-gen-es makes of greeter.proto, for the programs of the documents:
-//
-//   service Greeter { rpc SayHello(HelloRequest) returns (HelloReply); }
-//   message HelloRequest { string name = 1; }
-//   message HelloReply { string message = 1; }
+// What protoc-gen-es makes of greeter.proto, for the examples and the programs of the documents.
 import type { Message } from "@bufbuild/protobuf";
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
