@@ -70,10 +70,10 @@ describe("dialing a gRPC peer", () => {
     await conn.close();
   });
 
-  test("lets the peer send 4 MiB of a stream ahead, unless the channel options say otherwise", async () => {
+  test("lets the peer send 1 MiB of a stream ahead, unless the channel options say otherwise", async () => {
     await using raw = await startRaw(() => {});
     for (const [options, expected] of [
-      [{}, 4 << 20],
+      [{}, 1 << 20],
       [{ "grpc-node.flow_control_window": 1 << 17 }, 1 << 17],
     ] as const) {
       const conn = await dialGrpc(insecure, options)(raw.address, { signal: never });
