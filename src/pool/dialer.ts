@@ -205,6 +205,10 @@ function closeBrought(brought: { closed?: unknown; close?: unknown; destroy?: un
 /** How the pool paces what it dials again by itself, where `backoff` does not say. */
 const usualPace: BackoffRule = { baseMs: 50, maxMs: 1_000, maxAttempts: Number.POSITIVE_INFINITY };
 
+function paceOf<K, C extends PoolConn>({ rules }: KeyPool<K, C>): BackoffRule {
+  return rules.backoff ?? usualPace;
+}
+
 /** What is remembered of a key whose last dial failed. */
 export interface KeyBackoff {
   /** Failed dials in a row; those that failed together are one. */
@@ -240,15 +244,15 @@ export class Backoffs<K, C extends PoolConn> {
   failed(key: KeyPool<K, C>, dial: PendingDial<K, C>, error: DialError): boolean {
     const pending = key.ownPending();
     const before = pending.backoff;
-    const rule = key.rules.backoff ?? usualPace;
+    const pace = paceOf(key);
     const isNewFailure = before === undefined || dial.failuresBefore >= before.failures;
     const failures = (before?.failures ?? 0) + (isNewFailure ? 1 : 0);
     const pause = before?.pause ?? timer(() => this.#pauseOver(key));
     const memory = before?.memory ?? timer(() => this.#forget(key));
     pending.backoff = { failures, error, failedAtSeq: this.#core.queue.lastSeq, pause, memory };
-    if (isNewFailure || !isArmed(pause)) this.#timers.arm(pause, pauseMs(rule, failures));
+    if (isNewFailure || !isArmed(pause)) this.#timers.arm(pause, pauseMs(pace, failures));
     this.#timers.disarm(memory);
-    return failures >= rule.maxAttempts;
+    return failures >= pace.maxAttempts;
   }
 
   /** Nothing is held back any more. The caller serves the key. */
@@ -282,7 +286,7 @@ export class Backoffs<K, C extends PoolConn> {
    */
   #pauseOver(key: KeyPool<K, C>): void {
     const { backoff } = key.pending;
-    if (backoff !== undefined) this.#timers.arm(backoff.memory, (key.rules.backoff ?? usualPace).maxMs);
+    if (backoff !== undefined) this.#timers.arm(backoff.memory, paceOf(key).maxMs);
     this.#core.enterAndServe(key);
   }
 
@@ -290,7 +294,7 @@ export class Backoffs<K, C extends PoolConn> {
     const { backoff, dials } = key.pending;
     if (backoff === undefined) return;
     if (dials.size > 0) {
-      this.#timers.arm(backoff.memory, (key.rules.backoff ?? usualPace).maxMs); // it may fail yet
+      this.#timers.arm(backoff.memory, paceOf(key).maxMs); // it may fail yet
       return;
     }
     key.pending.backoff = undefined;
