@@ -4,15 +4,15 @@ import { createFileRegistry, type DescService, type JsonObject, type Message } f
 import { type CallOptions, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { dialHttp2, type Http2Conn, pooledSession } from "../../src/connect/index.ts";
-import type { PoolOptions } from "../../src/options.ts";
-import { Pool } from "../../src/pool/pool.ts";
 import { until } from "../support/clock.ts";
 import { echoDescriptors } from "../support/echo-descriptor.ts";
 import {
   dataAfterEnd,
+  type FacingOptions,
   garbage,
   goawayInMidBurst,
   type Hostility,
+  hostilePool,
   leavesAfter,
   negative,
   noStreams,
@@ -21,7 +21,6 @@ import {
   resetsAll,
   shrinks,
 } from "../support/hostile-cases.ts";
-import { HostileHttp2, type Manners } from "../support/hostile-http2.ts";
 import { nothingUnheard } from "../support/outcome.ts";
 
 nothingUnheard();
@@ -35,17 +34,8 @@ interface EchoClient {
 }
 
 /** A Connect client over a pool, and the hostile server that it calls. */
-async function face(
-  t: TestContext,
-  hostility: Hostility,
-  { manners, ...options }: PoolOptions<string, Http2Conn> & { manners?: Manners } = {},
-) {
-  const server = await HostileHttp2.start(hostility, manners);
-  const pool = new Pool({ dial: dialHttp2(), ...options });
-  t.after(async () => {
-    await pool.close({ graceMs: 0 });
-    await server[Symbol.asyncDispose]();
-  });
+async function face(t: TestContext, hostility: Hostility, options: FacingOptions<Http2Conn> = {}) {
+  const { server, pool, free } = await hostilePool(t, hostility, { dial: dialHttp2(), ...options });
   const service: DescService | undefined = createFileRegistry(echoDescriptors).getService("test.Echo");
   assert.ok(service);
   const sessionManager = pooledSession(pool, server.url);
@@ -61,7 +51,6 @@ async function face(
       },
     );
   const calls = (count: number) => Promise.all(Array.from({ length: count }, () => call()));
-  const free = () => until(() => pool.stats().streams === 0 && pool.stats().waiting === 0, "all slots are free");
   return { server, pool, call, calls, free };
 }
 

@@ -3,14 +3,14 @@ import { describe, type TestContext, test } from "node:test";
 import { credentials, logVerbosity, setLogVerbosity, status } from "@grpc/grpc-js";
 import type { Conn, Rpc } from "../../src/contract.ts";
 import { dialGrpc, GrpcError } from "../../src/grpc/index.ts";
-import type { PoolOptions } from "../../src/options.ts";
-import { Pool } from "../../src/pool/pool.ts";
 import { until } from "../support/clock.ts";
 import {
   dataAfterEnd,
+  type FacingOptions,
   garbage,
   goawayInMidBurst,
   type Hostility,
+  hostilePool,
   leavesAfter,
   negative,
   noStreams,
@@ -19,7 +19,6 @@ import {
   resetsAll,
   shrinks,
 } from "../support/hostile-cases.ts";
-import { HostileHttp2, type Manners } from "../support/hostile-http2.ts";
 import { nothingUnheard } from "../support/outcome.ts";
 
 nothingUnheard();
@@ -32,16 +31,10 @@ const text: Rpc<string, string> = {
 };
 
 /** A pool of grpc-js channels, and the hostile server that it calls. */
-async function face(
-  t: TestContext,
-  hostility: Hostility,
-  { manners, ...options }: PoolOptions<string, Conn> & { manners?: Manners } = {},
-) {
-  const server = await HostileHttp2.start(hostility, manners);
-  const pool = new Pool<string>({ dial: dialGrpc(credentials.createInsecure()), ...options });
-  t.after(async () => {
-    await pool.close({ graceMs: 0 });
-    await server[Symbol.asyncDispose]();
+async function face(t: TestContext, hostility: Hostility, options: FacingOptions<Conn> = {}) {
+  const { server, pool, free } = await hostilePool(t, hostility, {
+    dial: dialGrpc(credentials.createInsecure()),
+    ...options,
   });
   const handle = pool.get(server.address);
   /** The status that a call ends with. Each ends in time, whatever the server does. */
@@ -55,7 +48,6 @@ async function face(
       },
     );
   const calls = (count: number) => Promise.all(Array.from({ length: count }, () => call()));
-  const free = () => until(() => pool.stats().streams === 0 && pool.stats().waiting === 0, "all slots are free");
   return { server, pool, call, calls, free };
 }
 

@@ -1,7 +1,39 @@
-import { ErrorCode, FrameType, grpcMessage, type HostileConn, type Manners, responseHeaders } from "./hostile-http2.ts";
+import type { TestContext } from "node:test";
+import type { PoolConn } from "../../src/contract.ts";
+import type { PoolOptions } from "../../src/options.ts";
+import { Pool } from "../../src/pool/pool.ts";
+import { until } from "./clock.ts";
+import {
+  ErrorCode,
+  FrameType,
+  grpcMessage,
+  type HostileConn,
+  HostileHttp2,
+  type Manners,
+  responseHeaders,
+} from "./hostile-http2.ts";
 
 /** What a hostile server does to each of its connections; `index` counts them from 0. */
 export type Hostility = (conn: HostileConn, index: number) => void;
+
+/** Options of the pool, and the manners of the server that it faces. */
+export type FacingOptions<C extends PoolConn> = PoolOptions<string, C> & { readonly manners?: Manners };
+
+/** A hostile server, and a pool that calls it; both are closed when the test ends. */
+export async function hostilePool<C extends PoolConn>(
+  t: TestContext,
+  hostility: Hostility,
+  { manners, ...options }: FacingOptions<C>,
+) {
+  const server = await HostileHttp2.start(hostility, manners);
+  const pool = new Pool<string, C>(options);
+  t.after(async () => {
+    await pool.close({ graceMs: 0 });
+    await server[Symbol.asyncDispose]();
+  });
+  const free = () => until(() => pool.stats().streams === 0 && pool.stats().waiting === 0, "all slots are free");
+  return { server, pool, free };
+}
 
 /** Answers each call properly. */
 export const wellBehaved: Hostility = (conn) => {
