@@ -314,6 +314,11 @@ export class Pending<K, C extends PoolConn> implements Ranked {
     return undefined;
   }
 
+  /** Time that passes now is a dial's, or a blocked conn's. */
+  get isCounting(): boolean {
+    return this.dials.head !== undefined || (this.key !== undefined && this.key.blockedCount > 0);
+  }
+
   /** Brings the times up to date: before a dial or a blocked conn comes or goes, and before they are read. */
   count(now: number): void {
     const at = Math.floor(now); // fractions would be objects, three for each waiter

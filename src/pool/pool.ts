@@ -108,15 +108,12 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
    * @throws PoolClosedError once the pool is closed; PoolTypeError for wrong options.
    */
   tryAcquire(key: K, options?: { filter?: Filter<C> | undefined }): Lease<C> | undefined {
-    if (options !== undefined) {
-      checkOptions("tryAcquire's options", options, ["filter"]);
-      checkFunction("filter", options.filter);
-    }
+    const filter = options === undefined ? undefined : filterOf(options);
     const core = this.#core;
     if (core.drain.isClosed) throw new PoolClosedError();
     const found = core.keys.find(core.keys.hash(key));
     if (found === undefined) return undefined;
-    const entry = core.tryLease(found, options?.filter);
+    const entry = core.tryLease(found, filter);
     if (entry !== undefined) return this.#grant(entry, this.#leaks && LeakDetector.where());
     core.noneFree(found);
     return undefined;
@@ -337,4 +334,10 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     this.#core.serve(found); // `limits` closed the pool: nothing may be left of the key
     return undefined;
   }
+}
+
+function filterOf<C>(options: { readonly filter?: Filter<C> | undefined }): Filter<C> | undefined {
+  checkOptions("tryAcquire's options", options, ["filter"]);
+  checkFunction("filter", options.filter);
+  return options.filter;
 }

@@ -1,6 +1,6 @@
 import { AsyncResource } from "node:async_hooks";
 import type { PoolConn } from "../contract.ts";
-import { inMicrotask, processAnchor } from "../runtime/clock.ts";
+import { processAnchor } from "../runtime/clock.ts";
 import type { Timers } from "../runtime/timers.ts";
 import type { DelayRule } from "./config.ts";
 import type { Core } from "./core.ts";
@@ -14,8 +14,6 @@ export class WaitQueue<K, C extends PoolConn> {
   /** Waiters of all keys. */
   size = 0;
   #lastSeq = 0;
-  /** One reading of the clock for all waiters that come before the next microtask; 0: none has been made. */
-  #sharedNow = 0;
   readonly #timers: Timers;
   readonly #events: Events<K, C>;
   readonly #core: Core<K, C>;
@@ -58,35 +56,20 @@ export class WaitQueue<K, C extends PoolConn> {
     return waiter;
   }
 
-  /** Notes when its wait begins. What it costs to read a clock is paid once for all that come in one turn, where none has a timer. */
+  /** Notes when its wait begins, and what its key has spent on dials and blocked conns by then. */
   #begin(waiter: Waiter<K, C>, pending: Pending<K, C>): void {
-    const now = this.#beginOf(waiter);
+    const { index, rank, request } = waiter;
+    // A waiter with a timer has just been armed; else whole milliseconds, since a fraction would be an object for each.
+    const now = index >= 0 ? rank - (request.timeoutMs ?? 0) : Math.floor(this.#timers.now());
+    waiter.since = now;
     if (this.#delay !== undefined && pending.waiters.size === 0) {
       pending.lastSoonAt = now;
       pending.isOverloaded = false;
     }
-    pending.count(now);
-    waiter.since = now;
+    if (pending.isCounting) pending.count(now);
     waiter.dialedBefore = pending.dialedMs;
     waiter.blockedBefore = pending.blockedMs;
   }
-
-  #beginOf({ index, rank, request }: Waiter<K, C>): number {
-    if (index >= 0) return rank - (request.timeoutMs ?? 0); // it has just been armed
-    const { served, waiting } = this.#events;
-    if (this.#delay !== undefined || served.isActive || waiting.isActive) return this.#timers.now();
-    return this.#sharedNow || this.#readShared();
-  }
-
-  #readShared(): number {
-    inMicrotask(this.#dropShared);
-    this.#sharedNow = Math.floor(this.#timers.now()); // a fraction would be an object for each waiter
-    return this.#sharedNow;
-  }
-
-  readonly #dropShared = (): void => {
-    this.#sharedNow = 0;
-  };
 
   grant(waiter: Waiter<K, C>, entry: Entry<K, C>): void {
     if (this.#delay !== undefined) this.#servedAfter(waiter, this.#delay);
