@@ -97,9 +97,10 @@ export class GoGrpcPeer implements Disposable {
     execFileSync("go", ["build", "-o", this.#binary, "."], { cwd: sources, stdio: "inherit" });
   }
 
-  /** Starts the servers; they end with this process, whatever becomes of that. */
-  async serve(): Promise<GoAddresses> {
-    this.#server = spawn(this.#binary);
+  /** Starts the servers, on at most so many `processors`; they end with this process, whatever becomes of that. */
+  async serve({ processors }: { processors?: number } = {}): Promise<GoAddresses> {
+    const env = processors === undefined ? process.env : { ...process.env, GOMAXPROCS: String(processors) };
+    this.#server = spawn(this.#binary, { env });
     this.#server.stderr.pipe(process.stderr);
     const addresses: GoAddresses = { plain: "", aging: "", cutting: "", narrow: "" };
     for await (const line of createInterface(this.#server.stdout)) {
