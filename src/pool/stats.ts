@@ -81,13 +81,6 @@ export class Counters {
     return this.#closed;
   }
 
-  /** All but the reasons of closed conns. */
-  counts(): Record<(typeof counted)[number], number> {
-    const { hits, misses, dials, dialed, dialErrors, abandoned } = this;
-    const { served, timeouts, refused, aborted, failed, empty } = this;
-    return { hits, misses, dials, dialed, dialErrors, abandoned, served, timeouts, refused, aborted, failed, empty };
-  }
-
   /** Adds what `other` has counted. */
   add(other: Counters): void {
     for (const name of counted) this[name] += other[name];
@@ -167,6 +160,6 @@ export function statsOf<K, C extends PoolConn>(
     now.keys++;
   }
   const closed = Object.freeze(counters.closed);
-  const stats = { ...now, ...counters.counts(), closed, limits: Object.freeze(limits), sinceMs };
+  const stats = { ...now, ...counters, closed, limits: Object.freeze(limits), sinceMs };
   return Object.freeze(conns === undefined ? stats : { ...stats, conns: Object.freeze(conns) });
 }
