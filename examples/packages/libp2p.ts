@@ -31,9 +31,6 @@ class PeerConn implements PoolConn {
   }
   async close(): Promise<void> {
     this.#isClosing = true;
-    // A peer that dialed it in vain may run its first call on it, and closes it then.
-    if (this.connection.direction === "inbound")
-      await Promise.race([this.closed, sleep(1000, undefined, { ref: false })]);
     await this.connection.close().catch((error) => this.connection.abort(error));
   }
   async echo(text: string): Promise<string> {

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import fc from "fast-check";
+import type { Lease } from "../../src/contract.ts";
 import type { PoolOptions } from "../../src/options.ts";
-import { settle } from "../support/clock.ts";
+import { Pool } from "../../src/pool/pool.ts";
+import { FakeClock, settle } from "../support/clock.ts";
 import { manualDial, ScriptedConn } from "../support/conn.ts";
-import { outcome } from "../support/outcome.ts";
+import { type Outcome, outcome } from "../support/outcome.ts";
 import { pooled } from "../support/pool.ts";
 
 /** One end of a connection between two peers; both ends close together. */
@@ -153,4 +156,62 @@ describe("the conn that is not preferred", () => {
     await clock.advance(1000);
     assert.deepEqual([dialed.closes, inbound.closes], [1, 0]);
   });
+});
+
+test("whatever happens, none that is left to its peer is used, closed under the peer's streams, or kept after them", async () => {
+  const op = fc.tuple(
+    fc.constantFrom("acquire", "release", "arrive", "fail", "put", "begin", "end", "die", "clear", "configure", "wait"),
+    fc.nat(9),
+  );
+  const property = fc.asyncProperty(
+    fc.array(op, { minLength: 30, maxLength: 60 }),
+    fc.nat(3),
+    async (ops, maxConns) => {
+      const clock = new FakeClock();
+      const dial = manualDial(2);
+      const pool = new Pool({ clock, dial, maxConns });
+      const conns: (ScriptedConn & { peerStreams: number })[] = [];
+      const left = new Set<ScriptedConn & { peerStreams: number }>();
+      const callers: Outcome<Lease<ScriptedConn>>[] = [];
+      const make = () => {
+        const conn = Object.assign(new ScriptedConn({ maxStreams: 2 }), { peerStreams: 0 });
+        conns.push(conn);
+        return conn;
+      };
+      for (const [name, n] of ops) {
+        const conn = conns[n % Math.max(conns.length, 1)];
+        if (name === "acquire") callers.push(outcome(pool.acquire("peer")));
+        else if (name === "release") callers[n % Math.max(callers.length, 1)]?.value?.release();
+        else if (name === "arrive") dial.pending.shift()?.arrive(make());
+        else if (name === "fail") dial.pending.shift()?.fail(new Error("no"));
+        else if (name === "put") {
+          const inbound = make();
+          const isKept = pool.put("peer", inbound, { prefer: n < 7 ? "dialed" : "this" });
+          if (!isKept && inbound.closes === 0) left.add(inbound);
+        } else if (name === "begin" && conn?.dead === false) conn.peerStreams++;
+        else if (name === "end" && conn !== undefined) conn.peerStreams = 0;
+        else if (name === "die") conn?.die();
+        else if (name === "clear") pool.clear();
+        else if (name === "configure") pool.configure({ maxConns: n % 4 });
+        else if (name === "wait") await clock.advance(n * 300);
+        await settle();
+        for (const one of left) assert.ok(one.closes === 0 || one.peerStreams === 0, "closed under its peer's streams");
+        for (const { value } of callers)
+          assert.ok(
+            [...left].every((one) => one !== value?.conn),
+            "used",
+          );
+        const { open, idle, leased, draining } = pool.stats();
+        assert.equal(open, idle + leased + draining);
+      }
+      for (const conn of conns) conn.peerStreams = 0;
+      await clock.advance(2000);
+      for (const one of left) assert.ok(one.dead, "kept");
+      for (const { value } of callers) value?.release();
+      const closing = outcome(pool.close({ graceMs: 0 }));
+      await clock.advance(5000);
+      assert.deepEqual([closing.state, clock.timers], ["resolved", 0]);
+    },
+  );
+  await fc.assert(property, { numRuns: 200 });
 });
