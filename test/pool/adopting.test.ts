@@ -143,6 +143,19 @@ describe("the conn that is not preferred", () => {
     assert.deepEqual([inbound.closes, closing.state, caller.state], [1, "resolved", "rejected"]);
   });
 
+  test("does not end what minIdle dials for the key", async (t) => {
+    const { pool, dial, caller, inbound } = crossing(t, { minIdle: 1, maxStreams: 1 });
+    dial.pending[0]?.arrive();
+    await settle();
+    assert.deepEqual([caller.state, pool.stats().dialing], ["resolved", 1]);
+    pool.put("peer", inbound, { prefer: "dialed" });
+    await settle();
+    assert.deepEqual([pool.stats().dialing, dial.pending[1]?.signal.aborted], [1, false]);
+    inbound.die();
+    await settle();
+    assert.equal(pool.stats().dialing, 1);
+  });
+
   test("is not closed under the peer's streams where the pool dialed it itself, either", async (t) => {
     const { pool, clock, dial, caller, inbound } = crossing(t);
     const dialed = Object.assign(new ScriptedConn(), { peerStreams: 1 });
