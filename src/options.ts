@@ -217,7 +217,8 @@ export interface PutOptions {
    * abandoned, and conns that the pool dialed for it drain. `"dialed"`: a conn that the pool dials, or has dialed, for the
    * key; the one that is put is not used. Both sides must choose the same conn, by comparing their names, say. The peer may have
    * begun calls on the other one: it drains, and is closed by the peer, or here after a second, but not while its
-   * `peerStreams` says that some run. Default: both stay.
+   * `peerStreams` says that some run. As long as the preferred conn is open, this holds for all that the other side dials.
+   * Default: all stay.
    */
   readonly prefer?: "this" | "dialed" | undefined;
 }
