@@ -6,24 +6,46 @@ import type { IMessageType } from "@protobuf-ts/runtime";
 import type { ServiceInfo } from "@protobuf-ts/runtime-rpc";
 import { Pool, type Rpc } from "rpc-conn-pool";
 import { DrpcServer, dialDrpc } from "rpc-conn-pool/drpc";
-import { GreeterClientImpl, GreeterService } from "./gen/greeter.ts";
-import * as es from "./gen/greeter_pb.ts";
-import * as ts from "./gen/greeter_ts.ts";
+import { rpcOver } from "./adapters/ts-proto.ts";
+import { ChatClientImpl, ChatService } from "./gen/chat.ts";
+import * as es from "./gen/chat_pb.ts";
+import * as ts from "./gen/chat_ts.ts";
 
-const server = new DrpcServer().add(GreeterService, { sayHello: ({ name }) => ({ message: `hello, ${name}` }) });
+const server = new DrpcServer().add(ChatService, {
+  say: ({ text }) => ({ text: `${text}!` }),
+  async collect(lines) {
+    const texts: string[] = [];
+    for await (const { text } of lines) texts.push(text);
+    return { text: texts.join(" and ") };
+  },
+  async *repeat(line) {
+    for (let i = 0; i < 3; i++) yield line;
+  },
+  async *talk(lines) {
+    for await (const { text } of lines) yield { text: `${text}?` };
+  },
+});
 const address = await server.listen({ host: "127.0.0.1" });
 const pool = new Pool<string>({ dial: dialDrpc() });
 const conn = pool.get(address);
+async function* lines(...texts: readonly string[]) {
+  for (const text of texts) yield { text };
+}
+async function print(lines: AsyncIterable<{ readonly text: string }>): Promise<void> {
+  const texts: string[] = [];
+  for await (const { text } of lines) texts.push(text);
+  console.log(texts.join(", "));
+}
 
 // ts-proto, --ts_proto_opt=outputServices=grpc-js: its definitions fit as they are.
-console.log((await conn.invoke(GreeterService.sayHello, { name: "ts-proto" })).message);
+console.log((await conn.invoke(ChatService.say, { text: "ts-proto" })).text);
 
-// ts-proto, --ts_proto_opt=outputServices=default: its clients take an object with `request`.
-const bytes = { requestSerialize: (data: Uint8Array) => data, responseDeserialize: (data: Uint8Array) => data };
-const client = new GreeterClientImpl({
-  request: (service, method, data) => conn.invoke({ path: `/${service}/${method}`, ...bytes }, data),
-});
-console.log((await client.sayHello({ name: "ts-proto's client" })).message);
+// ts-proto, --ts_proto_opt=outputServices=default,useAsyncIterable=true: its own clients
+const client = new ChatClientImpl(rpcOver(conn));
+console.log((await client.say({ text: "ts-proto's client" })).text);
+console.log((await client.collect(lines("one", "two"))).text);
+await print(client.repeat({ text: "again" }));
+await print(client.talk(lines("really", "you")));
 
 // protobuf-es, protoc-gen-es with target=ts,import_extension=ts
 function esRpc<I extends DescMessage, O extends DescMessage>({
@@ -38,7 +60,11 @@ function esRpc<I extends DescMessage, O extends DescMessage>({
     responseDeserialize: (bytes) => fromBinary(output, bytes),
   };
 }
-console.log((await conn.invoke(esRpc(es.Greeter.method.sayHello), { name: "protobuf-es" })).message);
+console.log((await conn.invoke(esRpc(es.Chat.method.say), { text: "protobuf-es" })).text);
+const talk = await conn.newStream(esRpc(es.Chat.method.talk));
+await talk.send({ text: "a stream" });
+await talk.closeSend();
+await print(talk);
 
 // protobuf-ts, --ts_opt=client_none: the types of the messages, which its services do not carry, stand beside the name
 const tsRpc = <I extends object, O extends object>(
@@ -51,12 +77,21 @@ const tsRpc = <I extends object, O extends object>(
   requestSerialize: (message) => input.toBinary(message),
   responseDeserialize: (bytes) => output.fromBinary(bytes),
 });
-const sayHello = tsRpc(ts.Greeter, "SayHello", ts.HelloRequest, ts.HelloReply);
-console.log((await conn.invoke(sayHello, { name: "protobuf-ts" })).message);
+console.log((await conn.invoke(tsRpc(ts.Chat, "Say", ts.Line, ts.Line), { text: "protobuf-ts" })).text);
+const repeat = await conn.newStream(tsRpc(ts.Chat, "Repeat", ts.Line, ts.Line));
+await repeat.closeSend({ text: "and again" });
+await print(repeat);
 
+console.log(`${pool.stats().dials} dial`);
 await Promise.all([pool.close(), server.close()]);
 
-// hello, ts-proto
-// hello, ts-proto's client
-// hello, protobuf-es
-// hello, protobuf-ts
+// ts-proto!
+// ts-proto's client!
+// one and two
+// again, again, again
+// really?, you?
+// protobuf-es!
+// a stream?
+// protobuf-ts!
+// and again, and again, and again
+// 1 dial

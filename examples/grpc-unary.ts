@@ -30,12 +30,13 @@ server.addService(
 const bind = promisify(server.bindAsync.bind(server));
 const port = await bind("127.0.0.1:0", grpc.ServerCredentials.createInsecure());
 
-await using pool = new Pool({ dial: dialGrpc(grpc.credentials.createInsecure()), expirationMs: 60_000 });
+const pool = new Pool({ dial: dialGrpc(grpc.credentials.createInsecure()), expirationMs: 60_000 });
 const greeter = pool.get(`127.0.0.1:${port}`);
 const onTrailer = (trailer: object) => console.log(trailer);
 console.log(await greeter.invoke(greet, "Ada", { timeoutMs: 5_000, metadata: { language: "fr" }, onTrailer }));
 await greeter.invoke(greet, "nobody").catch((error) => console.log(error.code, error.details));
 console.log(`${pool.stats().dials} dial, ${pool.stats().hits} hit`);
+await pool.close();
 server.forceShutdown();
 
 // { 'served-by': 'node 7' }

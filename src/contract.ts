@@ -76,7 +76,7 @@ export interface PoolConn {
    * request after a long quiet time. A rejection, or no answer in time, closes the conn with the reason `silent`.
    */
   readonly ping?: ((options: { signal: AbortSignal }) => PromiseLike<unknown>) | undefined;
-  /** How many streams the peer runs on this conn, now: while it runs some, the conn does not expire. Default 0. */
+  /** Streams that the peer runs on this conn now: while there are some, it does not expire, nor is it closed by `prefer`. Default 0. */
   readonly peerStreams?: number | undefined;
   /** The pool subscribes once, to hear that `maxStreams` or `draining` has changed. */
   readonly onChange?: ((listener: () => void) => void) | undefined;

@@ -215,8 +215,10 @@ export interface PutOptions {
   /**
    * Which conn stays where both sides dial each other at once. `"this"`: the one that is put; the key's dials in flight are
    * abandoned, and conns that the pool dialed for it drain. `"dialed"`: a conn that the pool dials, or has dialed, for the
-   * key; the one that is put is closed. Both sides must choose the same conn, by comparing their names, say. The peer may have begun
-   * a call on the one that is closed: let `close()` of an inbound conn leave it a moment to end that. Default: both stay.
+   * key; the one that is put is not used. Both sides must choose the same conn, by comparing their names, say. The peer may have
+   * begun calls on the other one: it drains, and is closed by the peer, or here after a second, but not while its
+   * `peerStreams` says that some run. As long as the preferred conn is open, this holds for all that the other side dials.
+   * Default: all stay.
    */
   readonly prefer?: "this" | "dialed" | undefined;
 }

@@ -196,7 +196,7 @@ describe("the package", () => {
     for (const path of paths.filter((name) => name.startsWith("dist/")))
       assert.match(path, /\.(js|d\.ts)$|^dist\/cjs\/package\.json$/);
     for (const path of paths.filter((name) => name.startsWith("examples/")))
-      assert.match(path, /\.(ts|md)$|dashboard\/page\.(html|css|js)$|grafana\.json$|greeter\.proto$/);
+      assert.match(path, /\.(ts|md)$|dashboard\/page\.(html|css|js)$|grafana\.json$|\.proto$/);
     assert.ok(paths.includes("examples/abort.ts"));
   });
 });

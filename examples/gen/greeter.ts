@@ -1,4 +1,4 @@
-// What ts-proto makes of greeter.proto, in short, with `outputServices=grpc-js,outputServices=default`: for the examples and
+// What ts-proto makes of greeter.proto, in short, with `outputServices=grpc-js`: for the examples and
 // the programs of the documents.
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
@@ -50,18 +50,3 @@ export const GreeterClient = makeGenericClientConstructor(GreeterService, "demo.
   credentials: ChannelCredentials,
   options?: Partial<ClientOptions>,
 ) => GreeterClient;
-
-interface Rpc {
-  request(service: string, method: string, data: Uint8Array): Promise<Uint8Array>;
-}
-
-export class GreeterClientImpl {
-  private readonly rpc: Rpc;
-  constructor(rpc: Rpc) {
-    this.rpc = rpc;
-  }
-  async sayHello(request: HelloRequest): Promise<HelloReply> {
-    const data = toBinary(HelloRequestSchema, create(HelloRequestSchema, request));
-    return fromBinary(HelloReplySchema, await this.rpc.request("demo.Greeter", "SayHello", data));
-  }
-}

@@ -3,16 +3,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { noise } from "@chainsafe/libp2p-noise";
 import { yamux } from "@chainsafe/libp2p-yamux";
-import type { Connection } from "@libp2p/interface";
+import type { Connection, Stream } from "@libp2p/interface";
 import { tcp } from "@libp2p/tcp";
 import { createLibp2p } from "libp2p";
 import { Pool, type PoolConn, type PoolOptions } from "rpc-conn-pool";
 
 const protocol = "/example/echo/1.0.0";
+const maxStreams = 64; // as many of one protocol as libp2p opens on a connection; it takes fewer unless told otherwise
 
 /** A libp2p connection as a pool holds it. */
 class PeerConn implements PoolConn {
-  readonly maxStreams = 64; // as many of one protocol as libp2p opens
+  readonly maxStreams = maxStreams;
   readonly closed: Promise<unknown>;
   readonly connection: Connection;
   #isClosing = false;
@@ -31,9 +32,6 @@ class PeerConn implements PoolConn {
   }
   async close(): Promise<void> {
     this.#isClosing = true;
-    // A peer that dialed it in vain may run its first call on it, and closes it then.
-    if (this.connection.direction === "inbound")
-      await Promise.race([this.closed, sleep(1000, undefined, { ref: false })]);
     await this.connection.close().catch((error) => this.connection.abort(error));
   }
   async echo(text: string): Promise<string> {
@@ -52,13 +50,15 @@ async function startNode(options: PoolOptions<string, PeerConn> = {}) {
     addresses: { listen },
     transports: [tcp()],
     connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
+    streamMuxers: [yamux({ maxEarlyStreams: maxStreams })], // those that come while the connection is being opened; 10 unless set
     connectionManager: { inboundConnectionThreshold: 1000 }, // per second; 5 unless set
   });
-  await node.handle(protocol, async (stream) => {
+  const echoed = async (stream: Stream) => {
     for await (const chunk of stream) stream.send(chunk);
     await stream.close();
-  });
+  };
+  // The next stream may come before the last one has gone, so some more than the other side opens; 32 unless set.
+  await node.handle(protocol, echoed, { maxInboundStreams: 2 * maxStreams });
   const book = new Map<string, ReturnType<typeof node.getMultiaddrs>>();
   const pool = new Pool<string, PeerConn>({
     dial: async (peer, { signal }) => new PeerConn(await node.dial(book.get(peer) ?? [], { signal, force: true })),
@@ -90,6 +90,7 @@ for (const options of [{}, { maxKeyConns: 1 }]) {
     b.pool.clear();
     while (connections().length > 0) await sleep(2);
   }
+  await Promise.all(Array.from({ length: 100 }, (_, i) => a.echo(b.id, `call ${i}`)));
   console.log(`${rounds} times, with ${JSON.stringify(options)}, both nodes kept the same connection`);
   await Promise.all([a.pool.close(), b.pool.close()]);
   await Promise.all([a.node.stop(), b.node.stop()]);

@@ -55,9 +55,14 @@ export class Capacity<K, C extends PoolConn> {
     return this.ofAllAndClosing < this.#core.keys.rules.maxConns;
   }
 
+  /** Whether `maxConns` allows a conn that is there already. */
+  get hasRoomForAnyPut(): boolean {
+    return this.#ofAll < this.#core.keys.rules.maxConns;
+  }
+
   /** Whether the limits allow a conn that is there already. Sockets that are still closing do not count: a put opens none. */
   hasRoomForPut(key: KeyPool<K, C>): boolean {
-    return this.keyHasRoom(key) && this.#ofAll < this.#core.keys.rules.maxConns;
+    return this.keyHasRoom(key) && this.hasRoomForAnyPut;
   }
 
   /** Whether a conn, in use or not, is one too many for the limits: those that drain are going already. */

@@ -296,6 +296,7 @@ export class Core<K, C extends PoolConn> {
     this.health.stop(entry);
     if (this.entries.open === 0) this.health.rest();
     this.minIdle.left(entry);
+    this.transfer.left(entry);
     this.freed(entry.key);
   }
 

@@ -41,6 +41,8 @@ export interface EntryExtras<C> {
   latency?: Latency;
   /** Ends its lifetime. */
   lifetime?: Timer;
+  /** Looks whether its peer's streams are over: the other of two crossing conns stays. */
+  peerTimer?: Timer;
   /** How much of `lifetimeJitter` is taken off its lifetime. */
   jitter?: number;
   /** When its lifetime ends at the latest, since its key was cleared. */

@@ -145,7 +145,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
   /**
    * Adopts a conn that the pool did not dial, or gives back what `take` took out. Waiters get it first, then the
    * cache. At an open limit an idle conn is evicted for it; where there is none, and where the conn is draining, it
-   * is closed. Returns whether the pool holds it.
+   * is closed. Returns whether it is kept; `prefer` may be against that, too.
    *
    * @throws PoolTypeError for what is no conn, and for a conn that it holds already.
    */

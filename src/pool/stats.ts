@@ -160,6 +160,6 @@ export function statsOf<K, C extends PoolConn>(
     now.keys++;
   }
   const closed = Object.freeze(counters.closed);
-  const stats = { ...now, ...counters, closed, limits: Object.freeze(limits), sinceMs };
-  return Object.freeze(conns === undefined ? stats : { ...stats, conns: Object.freeze(conns) });
+  const stats = Object.assign(now, counters, { closed, limits: Object.freeze(limits), sinceMs });
+  return Object.freeze(conns === undefined ? stats : Object.assign(stats, { conns: Object.freeze(conns) }));
 }

@@ -2,9 +2,13 @@ import type { CloseReason, PoolConn } from "../contract.ts";
 import { PoolTypeError } from "../errors.ts";
 import type { PutOptions } from "../options.ts";
 import { outcome } from "../runtime/guard.ts";
+import { timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
+
+/** How long a conn waits for calls that its peer may have begun before it heard that the other one stays. */
+const crossedMs = 1000;
 
 /** Cleared keys that are remembered, for conns that are out with a caller. */
 const memory = 1000;
@@ -48,7 +52,7 @@ export class Transfer<K, C extends PoolConn> {
       entry ??= entries.enlist(conn, key, this.generation);
       entry.doubt();
       if (prefer === "dialed" && this.#isDialed(key)) {
-        entries.refuse(entry, key, "evicted");
+        this.#leaveToPeer(entry, key);
         return false;
       }
       if (prefer === "this") this.#replaceDialed(key);
@@ -73,10 +77,46 @@ export class Transfer<K, C extends PoolConn> {
     return key.pending.dials.size > 0 || key.entries().some((entry) => entry.isReady && entry.isDialed);
   }
 
+  /** It is not used here. The peer, which dialed it, closes it once it has heard that the other conn stays. */
+  #leaveToPeer(entry: Entry<K, C>, key: KeyPool<K, C>): void {
+    const objection = this.#objection(entry, key);
+    if (!entry.isTaken) return; // it was asked, and has died
+    if (objection !== undefined || !key.isAlive || !this.#core.capacity.hasRoomForAnyPut) {
+      this.#core.entries.refuse(entry, key, objection ?? "evicted");
+      return;
+    }
+    this.#core.entries.add(entry, key, false);
+    this.#holdForPeer(entry);
+    this.#core.entries.drain(entry, "evicted");
+  }
+
   #replaceDialed(key: KeyPool<K, C>): void {
     this.#core.dialer.abandonAll(key, "a conn was put in instead");
     const dialed = key.entries().filter((entry) => entry.isDialed);
+    for (const entry of dialed) if (entry.peerStreams > 0) this.#holdForPeer(entry);
     this.#core.entries.drainAll(dialed, "evicted");
+  }
+
+  /** A stream of the pool's own stands for those of the peer: a conn that drains is closed when they are over, too. */
+  #holdForPeer(entry: Entry<K, C>): void {
+    if (!entry.isReady) return; // to ask may have closed it
+    this.#core.entries.leaseUnseen(entry);
+    entry.extras.peerTimer = timer(() => this.#core.enter(() => this.#look(entry)));
+    this.#core.timers.arm(entry.extras.peerTimer, crossedMs);
+  }
+
+  #look(entry: Entry<K, C>): void {
+    const { peerTimer } = entry.extras;
+    const isOver = entry.peerStreams <= 0;
+    if (peerTimer === undefined || !entry.isOpen) return;
+    if (isOver) this.#core.entries.releaseUnseen(entry);
+    else this.#core.timers.arm(peerTimer, crossedMs);
+  }
+
+  /** A conn has gone. */
+  left(entry: Entry<K, C>): void {
+    const peerTimer = entry.someExtras?.peerTimer;
+    if (peerTimer !== undefined && !entry.isOpen) this.#core.timers.disarm(peerTimer);
   }
 
   /** Why a conn is not wanted (back), whatever place there is. */

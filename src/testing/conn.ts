@@ -156,7 +156,7 @@ export class ScriptedConn implements Conn {
     await this.#script.close?.();
   }
 
-  /** The connection breaks: `closed` settles before the RPCs reject. */
+  /** The connection breaks: `closed` settles before the RPCs reject, and the pool knows a microtask later, as of any conn. */
   die(error: unknown = new ConnClosedError("died", true)): void {
     this.dead = true;
     this.#closed.resolve();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -11,14 +11,15 @@ import {
   CodeGeneratorResponseSchema,
   type FileDescriptorProto,
 } from "@bufbuild/protobuf/wkt";
-import { GreeterService } from "../../examples/gen/greeter.ts";
-import { Greeter } from "../../examples/gen/greeter_pb.ts";
+import { ChatService } from "../../examples/gen/chat.ts";
+import { Chat } from "../../examples/gen/chat_pb.ts";
 import { DrpcServer } from "../../src/drpc/index.ts";
 import { echoDescriptor, ProtobufEcho } from "../support/echo-descriptor.ts";
 import { startEcho } from "../support/echo-service.ts";
 
 /** Where compiled tests run: what lies under it finds this package, by its name, and the others. */
 const build = fileURLToPath(new URL("../../", import.meta.url));
+const adapter = join(build, "../examples/adapters/ts-proto.ts");
 const { resolve } = createRequire(import.meta.url);
 
 const compilerOptions = {
@@ -65,21 +66,51 @@ export async function run(address: string): Promise<string[]> {
 }
 `;
 
-/** The same over DRPC, with what the flags of examples/drpc-clients.ts generate. */
+/** The same over DRPC, with what the flags of examples/drpc-clients.ts generate, and the adapter of the examples. */
 const drpcProgram = `
 import { Pool } from "rpc-conn-pool";
 import { dialDrpc } from "rpc-conn-pool/drpc";
-import { GreeterClientImpl, GreeterService } from "./greeter.js";
+import { ChatClientImpl, ChatService, type Line } from "./chat.js";
+import { rpcOver } from "./adapter.js";
+
+let returned = 0;
+async function* lines(...texts: readonly (string | Error)[]): AsyncGenerator<Line> {
+  try {
+    for (const text of texts) {
+      if (text instanceof Error) throw text;
+      yield { text };
+    }
+  } finally {
+    returned++;
+  }
+}
+async function textsOf(lines: AsyncIterable<Line>): Promise<string> {
+  const texts: string[] = [];
+  for await (const { text } of lines) texts.push(text);
+  return texts.join();
+}
 
 export async function run(address: string): Promise<string[]> {
-  await using pool = new Pool<string>({ dial: dialDrpc() });
+  await using pool = new Pool<string>({ dial: dialDrpc(), maxKeyConns: 1 });
   const conn = pool.get(address);
-  const bytes = { requestSerialize: (data: Uint8Array) => data, responseDeserialize: (data: Uint8Array) => data };
-  const client = new GreeterClientImpl({
-    request: (service, method, data) => conn.invoke({ path: \`/\${service}/\${method}\`, ...bytes }, data),
-  });
-  const replies = [await conn.invoke(GreeterService.sayHello, { name: "Ada" }), await client.sayHello({ name: "Bob" })];
-  return replies.map(({ message }) => message);
+  const client = new ChatClientImpl(rpcOver(conn, { timeoutMs: 10_000 }));
+  const said = [
+    (await conn.invoke(ChatService.say, { text: "a" })).text,
+    (await client.say({ text: "b" })).text,
+    (await client.collect(lines("c", "d"))).text,
+    await textsOf(client.repeat({ text: "e" })),
+    await textsOf(client.talk(lines("f", "g"))),
+    // The server has enough of it, and does not wait for the rest.
+    await textsOf(client.talk(lines("enough", "h"))),
+    await client.collect(lines("i", new Error("the source"))).then(String, String),
+    await textsOf(client.talk(lines("fail", "j"))).catch(String),
+  ];
+  for await (const { text } of client.talk(lines(...Array.from({ length: 1_000 }, () => "k")))) {
+    said.push(text);
+    break;
+  }
+  said.push((await client.say({ text: "l" })).text, String(returned));
+  return said;
 }
 `;
 
@@ -103,10 +134,10 @@ function generate(descriptor: FileDescriptorProto, parameter: string): string {
 }
 
 /** Runs a program beside what has been generated for it. */
-async function runWith(generated: { name: string; text: string }, text: string, address: string): Promise<string[]> {
+async function runWith(generated: Readonly<Record<string, string>>, text: string, address: string): Promise<string[]> {
   const folder = mkdtempSync(join(build, "ts-proto-"));
   try {
-    writeFileSync(join(folder, generated.name), generated.text);
+    for (const [name, content] of Object.entries(generated)) writeFileSync(join(folder, name), content);
     writeFileSync(join(folder, "main.ts"), text);
     writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["main.ts"] }));
     const compiled = spawnSync(process.execPath, [join(build, "../node_modules/typescript/bin/tsc"), "-p", folder]);
@@ -123,16 +154,46 @@ async function runWith(generated: { name: string; text: string }, text: string, 
 test("what ts-proto generates runs through the pool, with one line changed", { timeout: 60_000 }, async () => {
   const text = generate(echoDescriptor, "outputServices=grpc-js,esModuleInterop=true,importSuffix=.js");
   await using echo = await startEcho(undefined, {}, ProtobufEcho.service);
-  const said = await runWith({ name: "echo.ts", text }, program, echo.address);
+  const said = await runWith({ "echo.ts": text }, program, echo.address);
   assert.deepEqual(said, ["one", "a b c", "n0n1n2", "abc", "1"]);
 });
 
-test("what it generates runs over DRPC, its definitions and its own clients", { timeout: 60_000 }, async () => {
-  const flags = "outputServices=grpc-js,outputServices=default,esModuleInterop=true,importSuffix=.js";
-  await using server = new DrpcServer().add(GreeterService, {
-    sayHello: ({ name }) => ({ message: `hello, ${name}` }),
+test("what it generates runs over DRPC, its definitions and its own clients, streams too", {
+  timeout: 60_000,
+}, async () => {
+  const flags =
+    "outputServices=grpc-js,outputServices=default,useAsyncIterable=true,esModuleInterop=true,importSuffix=.js";
+  await using server = new DrpcServer().add(ChatService, {
+    say: ({ text }) => ({ text: `${text}!` }),
+    async collect(lines) {
+      const texts: string[] = [];
+      for await (const { text } of lines) texts.push(text);
+      return { text: texts.join(" ") };
+    },
+    async *repeat(line) {
+      for (let i = 0; i < 3; i++) yield line;
+    },
+    async *talk(lines) {
+      for await (const { text } of lines) {
+        if (text === "fail") throw new Error("the server");
+        yield { text: `${text}?` };
+        if (text === "enough") return;
+      }
+    },
   });
   const address = await server.listen({ host: "127.0.0.1" });
-  const text = generate(Greeter.file.proto, flags);
-  assert.deepEqual(await runWith({ name: "greeter.ts", text }, drpcProgram, address), ["hello, Ada", "hello, Bob"]);
+  const files = { "chat.ts": generate(Chat.file.proto, flags), "adapter.ts": readFileSync(adapter, "utf8") };
+  assert.deepEqual(await runWith(files, drpcProgram, address), [
+    "a!",
+    "b!",
+    "c d",
+    "e,e,e",
+    "f?,g?",
+    "enough?",
+    "Error: the source",
+    "DrpcError: the server",
+    "k?",
+    "l!",
+    "6",
+  ]);
 });

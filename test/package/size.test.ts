@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -7,7 +8,7 @@ import { build } from "esbuild";
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** What each entry point may add to a program, all of its names used, in thousands of bytes: minified and compressed. */
-const most = { "": 41, "/connect": 8, "/drpc": 16, "/grpc": 22, "/http2": 8, "/otel": 5, "/resolve": 8, "/testing": 5 };
+const most = { "": 41, "/connect": 7, "/drpc": 15, "/grpc": 20, "/http2": 6, "/otel": 5, "/resolve": 7, "/testing": 3 };
 
 for (const [entry, limit] of Object.entries(most)) {
   test(`rpc-conn-pool${entry} adds at most ${limit} kB to a program, compressed`, async (t) => {
@@ -26,3 +27,10 @@ for (const [entry, limit] of Object.entries(most)) {
     assert.ok(bytes <= limit * 1_000, `${bytes} bytes`);
   });
 }
+
+test("the guide says how much each adds", () => {
+  const guide = readFileSync(`${root}examples/README.md`, "utf8");
+  const [core, ...others] = Object.entries(most);
+  const said = [`the core ${core?.[1]} kB`, ...others.map(([entry, limit]) => `\`${entry}\` ${limit}`)].join(", ");
+  assert.ok(guide.includes(`| ${said}, at most, minified and compressed |`), said);
+});
