@@ -32,6 +32,7 @@ export class Dispatcher<K, C extends PoolConn> {
       this.#core.capacity.leaveLine(key);
     } else {
       this.#startDials(key);
+      this.#resort(key);
       this.#abandonDials(key);
     }
     this.#core.minIdle.refill(key);
@@ -154,6 +155,13 @@ export class Dispatcher<K, C extends PoolConn> {
       if (!this.#core.dialer.start(key, dial, false, undefined, last?.waiter.caller)) return;
     }
     this.#core.capacity.leaveLine(key);
+  }
+
+  /** Who can have no other conn, nor hope for a dial, gets one that is only doubtful. */
+  #resort(key: KeyPool<K, C>): void {
+    const { pending } = key;
+    const lacking = pending.waiters.size - Math.min(pending.promised(), pending.wanting);
+    if (lacking > 0 && this.#core.health.resort(key, lacking)) this.#handOut(key);
   }
 
   /** What keeps the key from being dialed yet. A caller that came after the last failure waits for no pause of the pool's own. */

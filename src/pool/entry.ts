@@ -71,8 +71,11 @@ export class SignsOfLife {
   askedAt: number = Number.NEGATIVE_INFINITY;
   /** A sign of life has been asked for, and is awaited. */
   isAsked = false;
-  /** It showed none when it was last suspect, and could not be asked. */
-  isDoubted = false;
+  /** For how long calls that ended unanswered have been owed an answer, together, since a byte last came; how many they were. */
+  owedMs = 0;
+  unanswered = 0;
+  /** Up to when `owedMs` has been counted, or when a first stream began. */
+  countedAt = 0;
   /** How often in a row bytes came, and no answer to the ping. */
   bytesAlone = 0;
   /** How often the process had stood still when the conn came, or last answered a ping. */

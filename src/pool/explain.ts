@@ -109,7 +109,7 @@ export class Explainer<K, C extends PoolConn> {
     more: number,
     ahead: number,
   ): Prospect {
-    const { drain, dispatcher, capacity } = this.#core;
+    const { drain, dispatcher, capacity, health } = this.#core;
     const { pending } = key;
     const { head, size: waiting } = pending.waiters;
     const met = (decision: Decision, why: string, by?: HeldBackBy, code?: PoolErrorCode): Prospect =>
@@ -142,7 +142,13 @@ export class Explainer<K, C extends PoolConn> {
       if (by === "maxConns" && capacity.wouldEvictFor(key))
         return met("dial", "an idle conn of another key makes way for it");
     }
-    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, waiting + 1 - Math.min(promised, wanting), own);
+    const heldBack = waiting + 1 - Math.min(promised, wanting);
+    const [doubtful] = heldBack > 0 && !pending.isBatching ? health.lastResort(key, filter) : [];
+    if (doubtful !== undefined)
+      return waiting === 0
+        ? met("lease", "a conn that has been silent is used where no other can be had")
+        : met("dial", "those before it get a conn that has been silent, and leave it a dial in flight");
+    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, heldBack, own);
     if (refusal === "backoff")
       return met("refuse", "the key fails, and is not dialed yet", "backoff", pending.backoff?.error.code);
     if (refusal !== undefined) return met("refuse", "too many wait already", "maxWaiters", "ERR_POOL_QUEUE_FULL");
