@@ -7,14 +7,21 @@ import type { Dial, PoolConn } from "./contract.ts";
 import type { Clock } from "./runtime/clock.ts";
 
 /**
- * Delays between failed dials of a key: exponential with full jitter, reset by a success, by `clear`, or when nobody has
- * dialed for `maxMs` after a delay.
+ * Delays between failed dials of a key, from a failure to the next dial: exponential, with jitter, reset by a success, by `clear`,
+ * or when nobody has dialed for `maxMs` after a delay.
  */
 export interface Backoff {
-  /** Upper bound of the first delay, over 0. Default 100. */
+  /** The first delay, over 0, before jitter. Default 100. */
   readonly baseMs?: number | undefined;
-  /** Upper bound of every delay. Default 10,000. */
+  /** The longest delay, before jitter. Default 10,000. */
   readonly maxMs?: number | undefined;
+  /** How many times as long each delay is as the one before, from 1 on. Default 2. */
+  readonly factor?: number | undefined;
+  /**
+   * What is random about a delay. `"full"`: anything from 0 to its length, so that those who failed together do not come back
+   * together. A number from 0 to 1: so much more or less of its length, as gRPC has it. Default `"full"`.
+   */
+  readonly jitter?: number | "full" | undefined;
   /** Failed dials in a row after which nobody waits any longer, `waitForReady` or not. Default 0: unlimited. */
   readonly maxAttempts?: number | undefined;
 }

@@ -140,9 +140,9 @@ export class Core<K, C extends PoolConn> {
 
   /** Lets go of what is not pending any more. */
   #letRest(key: KeyPool<K, C>): void {
-    const { pending, rules } = key;
-    // Without `backoff` a failure is remembered only as long as the pool itself would dial again.
-    if (pending.backoff !== undefined && rules.backoff === undefined) {
+    const { pending } = key;
+    // Without a pace that somebody asked for, a failure is remembered only as long as the pool itself would dial again.
+    if (pending.backoff !== undefined && !this.backoffs.outlivesWaiters(key)) {
       const isUsed = pending.waiters.size + pending.dials.size > 0 || this.minIdle.keepsAlive(key);
       if (!isUsed) this.backoffs.end(key);
     }

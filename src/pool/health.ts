@@ -221,7 +221,8 @@ export class Health<K, C extends PoolConn> {
   *lastResort(key: KeyPool<K, C>, filter: Filter<C> | undefined): Generator<Entry<K, C>, void, undefined> {
     const { selector } = this.#core;
     for (const entry of this.#aside.get(key)?.keys() ?? [])
-      if (entry.holdCount === 1 && entry.streams < selector.slotsOf(entry) && selector.passes(entry, filter)) yield entry;
+      if (entry.holdCount === 1 && entry.streams < selector.slotsOf(entry) && selector.passes(entry, filter))
+        yield entry;
   }
 
   /** Some of those who wait cannot have another conn. Returns whether there are any for them. */

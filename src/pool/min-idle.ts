@@ -152,7 +152,17 @@ export class MinIdle<K, C extends PoolConn> {
 
   /** Whether conns of the key are kept ready, or somebody waits until they are. */
   keepsAlive(key: KeyPool<K, C>): boolean {
-    return this.#warming.has(key) || (key.pending.backoff !== undefined && this.#kept.has(key));
+    return this.#warming.has(key) || (key.pending.backoff !== undefined && this.keeps(key));
+  }
+
+  /** Whether conns of the key are kept ready. */
+  keeps(key: KeyPool<K, C>): boolean {
+    return this.#kept.has(key);
+  }
+
+  /** What the callers of `warm` ask for who wait. */
+  *requests(key: KeyPool<K, C>): Generator<Request<K, C>, void, undefined> {
+    for (const { request } of this.#warming.get(key) ?? []) yield request;
   }
 
   /** Whether a key that has nothing is needed all the same: it is warmed, or a place for its next conn is on its way. */
