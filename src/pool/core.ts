@@ -24,9 +24,6 @@ import { Selector } from "./selector.ts";
 import { Transfer } from "./transfer.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
-/** A conn that waits for its replacement is closed without one after this. */
-const replacementMs = 1000;
-
 /**
  * What can happen in a pool, and what follows from it. Whatever happens to a conn, a dial or a limit ends by calling
  * `serve`. Aborts, timers and callbacks come in through `enter`: while a key is being served, they wait.
@@ -112,6 +109,21 @@ export class Core<K, C extends PoolConn> {
     } finally {
       this.#isServing = false;
     }
+  }
+
+  /** Does something that would leave nothing of the key, which is served only then. */
+  serveAfter(key: KeyPool<K, C>, change: () => void): void {
+    if (this.#isServing) {
+      change();
+      return;
+    }
+    this.#isServing = true;
+    try {
+      change();
+    } finally {
+      this.#isServing = false;
+    }
+    this.serve(key);
   }
 
   #serveRest(): void {
@@ -324,6 +336,7 @@ export class Core<K, C extends PoolConn> {
     if (dial.replaces !== undefined) this.entries.drain(dial.replaces, "retired");
     key.ownPending().arrived = { entry, dial };
     this.#admitted(entry, key);
+    if (dial.replaces !== undefined) this.lifetimes.replaced(key);
   }
 
   /** `waiters` are those that the dial was to serve. */
@@ -353,24 +366,6 @@ export class Core<K, C extends PoolConn> {
     if (!entry.isIdle) return;
     if (entry.peerStreams > 0 || this.minIdle.keepOutstayed(entry)) entry.key.idleQueue?.touch(entry);
     else this.entries.drain(entry, "expired");
-  }
-
-  /** The lifetime of a conn is over. One that was ever used goes when its replacement has come: nobody waits for a rotation. */
-  outlived(entry: Entry<K, C>): void {
-    if (!entry.isReady) return;
-    if (this.minIdle.beginReplacing(entry) || this.#beginReplacing(entry)) {
-      this.lifetimes.extend(entry, replacementMs);
-      this.serve(entry.key);
-    } else this.entries.drain(entry, "retired");
-  }
-
-  /** Dials a replacement, unless that has been done, nobody used the conn, or a limit is against it. */
-  #beginReplacing(entry: Entry<K, C>): boolean {
-    const { key, extras } = entry;
-    const { dial } = this;
-    if (dial === undefined || entry.uses === 0 || extras.isOutlived || !this.capacity.mayPrepare(key)) return false;
-    extras.isOutlived = true;
-    return this.dialer.start(key, dial, true, entry);
   }
 
   /** A key has appeared, or its rules have changed. */

@@ -12,7 +12,7 @@ const batch = 1000;
 /**
  * Does for the waiters of one key, in order, what is possible: a conn with a free slot; else a dial; else an idle conn
  * of another key is evicted to make room for one; else it waits, or is turned away. Dials for
- * waiters start here; for `minIdle` and `warm` in min-idle.ts, for a rotation in `Core`.
+ * waiters start here; for `minIdle` and `warm` in min-idle.ts, for a rotation in expiry.ts.
  */
 export class Dispatcher<K, C extends PoolConn> {
   readonly #core: Core<K, C>;

@@ -49,6 +49,8 @@ export interface EntryExtras<C> {
   heldFor?: CloseReason;
   /** Its lifetime is over, and its replacement has been dialed. */
   isOutlived?: boolean;
+  /** Its lifetime is over, and it was to be replaced after another conn of its full key. */
+  awaitsTurn?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
   /** How many streams had begun when one last ended unanswered, where nothing else is known. */

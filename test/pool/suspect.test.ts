@@ -317,16 +317,72 @@ test("a conn in use whose lifetime ends is replaced first: one dial, and no call
   assert.equal(pool.stats().dials, 2);
 });
 
-test("a conn that nobody used in its lifetime is not replaced, nor one whose replacement would be one too many", async (t) => {
-  const dial = () => new ScriptedConn();
-  const unused = pooled(t, { dial, maxLifetimeMs: 1000 });
-  unused.pool.put("k", new ScriptedConn());
-  await unused.clock.advance(1000);
-  assert.deepEqual([unused.pool.stats().dials, unused.pool.stats().open], [0, 0]);
-  const full = pooled(t, { dial, maxLifetimeMs: 1000, maxKeyConns: 1 });
-  (await full.pool.acquire("k")).release();
-  await full.clock.advance(1000);
-  assert.deepEqual([full.pool.stats().dials, full.pool.stats().open], [1, 0]);
+test("a conn that nobody used in its lifetime is not replaced", async (t) => {
+  const { pool, clock } = pooled(t, { dial: () => new ScriptedConn(), maxLifetimeMs: 1000 });
+  pool.put("k", new ScriptedConn());
+  await clock.advance(1000);
+  assert.deepEqual([pool.stats().dials, pool.stats().open], [0, 0]);
+});
+
+/** A key that is full of conns whose lifetimes end at once, 10 s from now; their replacements take 100 ms. */
+async function fullOfOld(t: Parameters<typeof pooled>[0], maxKeyConns: number) {
+  const conns: ScriptedConn[] = [];
+  const dial = async () => {
+    if (conns.length >= maxKeyConns) await new Promise((resolve) => clock.setTimeout(() => resolve(undefined), 100));
+    const conn = new ScriptedConn();
+    conns.push(conn);
+    return conn;
+  };
+  const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, lifetimeJitter: 0, maxKeyConns });
+  const leases = await Promise.all(conns.concat(Array(maxKeyConns).fill(undefined)).map(() => pool.acquire("k")));
+  for (const lease of leases) lease.release();
+  return { pool, clock, conns };
+}
+
+test("where maxKeyConns leaves no room for the replacement, it is dialed as soon as the old conn goes, not when somebody asks", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 1);
+  await clock.advance(10_000);
+  assert.deepEqual([conns[0]?.closes, pool.stats().dials, pool.stats().dialing], [1, 2, 1]);
+  const early = outcome(pool.acquire("k")); // it waits for the rest of that dial
+  await clock.advance(100);
+  assert.equal(early.value?.conn, conns[1]);
+  early.value?.release();
+  assert.deepEqual([pool.stats().dials, pool.stats().open], [2, 1]);
+});
+
+test("a conn in use gives its place under maxKeyConns to its replacement while it drains", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 1);
+  const lease = await pool.acquire("k");
+  await clock.advance(10_100);
+  assert.deepEqual([conns[0]?.closes, pool.stats().draining, pool.stats().idle], [0, 1, 1]);
+  lease.release();
+  assert.deepEqual([conns[0]?.closes, pool.stats().closed.retired, pool.stats().dials], [1, 1, 2]);
+});
+
+test("a full key rotates one conn at a time, and a caller waits for none of the dials while others are free", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 3);
+  await clock.advance(9_999);
+  let most = 0;
+  for (let ms = 0; ms < 400; ms += 10) {
+    await clock.advance(10);
+    const lease = pool.tryAcquire("k");
+    assert.notEqual(lease, undefined, `${ms} ms after the end of their lifetimes`);
+    lease?.release();
+    most = Math.max(most, pool.stats().dialing);
+  }
+  assert.deepEqual([most, pool.stats().dials, pool.stats().closed.retired], [1, 6, 3]);
+  assert.deepEqual(
+    conns.map(({ closes }) => closes),
+    [1, 1, 1, 0, 0, 0],
+  );
+});
+
+test("a conn waits for its turn to be replaced for a second at most", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 20);
+  await clock.advance(11_000);
+  assert.ok(conns.slice(0, 20).every(({ closes }) => closes === 1));
+  await clock.advance(100);
+  assert.deepEqual([pool.stats().open, pool.stats().dials], [20, 40]);
 });
 
 test("callers who give up at once, again and again, bring no flood of pings: servers punish that", async (t) => {
