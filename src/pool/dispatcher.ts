@@ -157,11 +157,11 @@ export class Dispatcher<K, C extends PoolConn> {
     this.#core.capacity.leaveLine(key);
   }
 
-  /** Who can have no other conn, nor hope for a dial, gets one that is only doubtful. */
+  /** Who can have no other conn, nor hope for one, gets one that is only doubtful. */
   #resort(key: KeyPool<K, C>): void {
-    const { pending } = key;
-    const lacking = pending.waiters.size - Math.min(pending.promised(), pending.wanting);
-    if (lacking > 0 && this.#core.health.resort(key, lacking)) this.#handOut(key);
+    const { health } = this.#core;
+    const lacking = key.pending.heldBack - health.mayHope(key);
+    if (lacking > 0 && health.resort(key, lacking)) this.#handOut(key);
   }
 
   /** What keeps the key from being dialed yet. A caller that came after the last failure waits for no pause of the pool's own. */
@@ -203,7 +203,7 @@ export class Dispatcher<K, C extends PoolConn> {
     for (let waiter = waiters.tail; waiter?.isNew; ) {
       const { prev } = waiter;
       waiter.isNew = false;
-      const heldBack = pending.waiters.size - Math.min(pending.promised(), pending.wanting);
+      const { heldBack } = pending;
       const why = this.refusal(key, waiter.wantsDial, waiter.request.waitForReady, heldBack);
       if (why !== undefined) this.#core.queue.refuse(waiter, this.#core.account.refused(waiter, why, heldBack - 1));
       else if (!waiter.wantsDial) doubtful.push(waiter);

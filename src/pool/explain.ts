@@ -143,7 +143,7 @@ export class Explainer<K, C extends PoolConn> {
         return met("dial", "an idle conn of another key makes way for it");
     }
     const heldBack = waiting + 1 - Math.min(promised, wanting);
-    const [doubtful] = heldBack > 0 && !pending.isBatching ? health.lastResort(key, filter) : [];
+    const [doubtful] = heldBack > health.mayHope(key, own) && !pending.isBatching ? health.lastResort(key, filter) : [];
     if (doubtful !== undefined)
       return waiting === 0
         ? met("lease", "a conn that has been silent is used where no other can be had")

@@ -191,13 +191,19 @@ export class Health<K, C extends PoolConn> {
     const endsAt = this.#timers.now() + patienceMs;
     const look = timer(() => {
       const isOver = !Object.is(entry.bytesRead, bytesSeen) || this.#timers.now() >= endsAt;
-      if (isOver) this.#core.enter(() => this.#takeBack(entry));
+      if (isOver || this.#isMissed(key)) this.#core.enter(() => this.#takeBack(entry));
       else this.#timers.arm(look, lookEveryMs);
     });
     this.#aside.set(key, aside.set(entry, look));
     this.#timers.arm(look, lookEveryMs);
     this.#core.entries.skip(entry, "silent");
     this.#core.dispatcher.recheck(key); // who waits may find that there is no other
+  }
+
+  /** Somebody has waited for a while in vain for the conns that are in use. */
+  #isMissed({ pending }: KeyPool<K, C>): boolean {
+    const { head } = pending.waiters;
+    return head !== undefined && pending.heldBack > 0 && this.#timers.now() - head.since >= lookEveryMs;
   }
 
   #takeBack(entry: Entry<K, C>): void {
@@ -225,7 +231,17 @@ export class Health<K, C extends PoolConn> {
         yield entry;
   }
 
-  /** Some of those who wait cannot have another conn. Returns whether there are any for them. */
+  /**
+   * How many may wait a moment for another conn before they get one that is doubtful: where none is in use that may come back, nobody,
+   * else as many as may wait at all.
+   */
+  mayHope(key: KeyPool<K, C>, { maxWaiters }: KeyRules = key.rules): number {
+    let inUse = key.leasedCount;
+    for (const entry of this.#aside.get(key)?.keys() ?? []) if (!entry.isIdle) inUse--;
+    return inUse > 0 ? maxWaiters : 0;
+  }
+
+  /** So many of those who wait cannot have another conn. Returns whether there are any for them. */
   resort(key: KeyPool<K, C>, lacking: number): boolean {
     let left = lacking;
     let waiter = key.pending.waiters.head;

@@ -265,6 +265,11 @@ export class Pending<K, C extends PoolConn> implements Ranked {
     return this.validating + this.#promised - (except === undefined || unknown === 1 ? 0 : except.slots);
   }
 
+  /** Waiters that neither a dial nor a validation in flight will serve. */
+  get heldBack(): number {
+    return this.waiters.size - Math.min(this.promised(), this.wanting);
+  }
+
   /** Waiters that something else will serve before `dial` does. */
   #ahead(dial: PendingDial<K, C>): number {
     if (dial.next === undefined) return this.promised(dial);

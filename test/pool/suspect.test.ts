@@ -189,28 +189,42 @@ test("a conn that cannot be asked is skipped for 5 s, or until a byte comes, whi
 });
 
 test("a conn that cannot be asked is used again at once where no other can be had: none is dialed over a limit, none is evicted", async (t) => {
-  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 2 });
-  const held = await pool.acquire("k");
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 1 });
   await giveUp(1000);
   assert.equal(pool.stats().blocked, 1);
   const again = await pool.acquire("k");
-  assert.deepEqual([again.conn === conns[1], pool.stats().dials, pool.stats().blocked], [true, 2, 0]);
+  assert.deepEqual([again.conn === conns[0], pool.stats().dials, pool.stats().blocked], [true, 1, 0]);
   const waiting = outcome(pool.acquire("k"));
   await clock.advance(1000);
   again.release({ unanswered: true }); // who waits already has it at once, too
   await settle();
-  assert.equal(waiting.value?.conn, conns[1]);
-  for (const lease of [held, waiting.value]) lease?.release();
+  assert.equal(waiting.value?.conn, conns[0]);
+  waiting.value?.release();
   await clock.advance(10_000);
-  assert.deepEqual([pool.stats().open, pool.stats().closed.evicted, pool.stats().closed.silent], [2, 0, 0]);
+  assert.deepEqual([pool.stats().open, pool.stats().closed.evicted, pool.stats().closed.silent], [1, 0, 0]);
 });
 
-test("a caller that may not wait gets a conn that is only doubtful, where no other can be had", async (t) => {
-  const { pool, conns, giveUp } = mutePool(t, { maxKeyConns: 1, maxWaiters: -1 });
+test("where others of a full key are in use, a caller waits a moment for one of them before it gets a doubtful conn", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 2 });
+  const busy = await pool.acquire("k");
+  await giveUp(1000);
+  const [first, second] = [outcome(pool.acquire("k")), outcome(pool.acquire("k"))];
+  await clock.advance(200);
+  busy.release();
+  await settle();
+  assert.deepEqual([first.value?.conn === conns[0], second.state], [true, "pending"]);
+  await clock.advance(300);
+  assert.equal(second.value?.conn, conns[1]);
+  for (const lease of [first.value, second.value]) lease?.release();
+});
+
+test("a caller that may not wait gets a doubtful conn at once, where no other can be had", async (t) => {
+  const { pool, conns, giveUp } = mutePool(t, { maxKeyConns: 2, maxWaiters: -1 });
+  const busy = await pool.acquire("k");
   await giveUp(1000);
   const lease = await pool.acquire("k");
-  assert.equal(lease.conn, conns[0]);
-  lease.release();
+  assert.equal(lease.conn, conns[1]);
+  for (const one of [busy, lease]) one.release();
 });
 
 test("a conn that cannot be asked is closed once it has owed answers for 5 s in all, by two calls at least, and no byte came", async (t) => {

@@ -70,7 +70,7 @@ export class SimConn implements Conn {
   silent = false;
   /** It has been silent: a ping that it did not answer then may end it later. */
   wasSilent = false;
-  /** Calls that failed, where it cannot be asked for a sign of life: after some it may be closed for that. */
+  /** Calls that failed, where it cannot be asked for a sign of life: it may be skipped after one, and closed after two. */
   unanswered = 0;
   dead = false;
   /** The pool has it, as far as the world can tell. */
@@ -190,7 +190,7 @@ export class SimConn implements Conn {
 
   streamEnded(call: SimCall | undefined, error: unknown): void {
     this.endedStreams++;
-    if (error !== undefined && this.ping === undefined) this.unanswered++;
+    if (error !== undefined && this.#script.showsLife && this.ping === undefined) this.unanswered++;
     this.#owner.ended(this, call, error);
   }
 
