@@ -142,17 +142,16 @@ export class Explainer<K, C extends PoolConn> {
       if (by === "maxConns" && capacity.wouldEvictFor(key))
         return met("dial", "an idle conn of another key makes way for it");
     }
-    const heldBack = waiting + 1 - Math.min(promised, wanting);
-    const [doubtful] = heldBack > health.mayHope(key, own) && !pending.isBatching ? health.lastResort(key, filter) : [];
-    if (doubtful !== undefined)
-      return waiting === 0
-        ? met("lease", "a conn that has been silent is used where no other can be had")
-        : met("dial", "those before it get a conn that has been silent, and leave it a dial in flight");
-    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, heldBack, own);
+    // Silent conns go to the first of those who cannot hope for another one.
+    const lacking = waiting + 1 - Math.min(promised, wanting);
+    const doubtful = pending.isBatching ? [] : [...health.lastResort(key, filter)];
+    const resorting = Math.min(doubtful.length, Math.max(lacking - health.mayHope(key, own), 0));
+    if (resorting > 0 && waiting === 0) return met("lease", "a silent conn is used where no other can be had");
+    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, lacking - resorting, own);
     if (refusal === "backoff")
       return met("refuse", "the key fails, and is not dialed yet", "backoff", pending.backoff?.error.code);
     if (refusal !== undefined) return met("refuse", "too many wait already", "maxWaiters", "ERR_POOL_QUEUE_FULL");
-    if (wantsDial && wanting <= promised)
+    if (wantsDial && wanting - resorting <= promised)
       return pending.dials.size > 0
         ? met("dial", "a dial in flight will serve it")
         : met("wait", "a conn is validated", "validate");

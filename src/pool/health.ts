@@ -180,8 +180,13 @@ export class Health<K, C extends PoolConn> {
    * owed nothing does not count. Until then it is skipped while another can be had, and no limit makes way for that.
    */
   #doubt(entry: Entry<K, C>, life: SignsOfLife): void {
-    if (life.owedMs >= patienceMs && life.unanswered >= leastUnanswered) this.#core.entries.drain(entry, "silent");
-    else if (entry.isReady) this.#setAside(entry, life);
+    if (!entry.isReady) return;
+    this.#setAside(entry, life);
+    if (life.owedMs < patienceMs || life.unanswered < leastUnanswered) return;
+    const { bytesSeen } = life;
+    // An event loop that was held up reads what has come in its next turn.
+    const close = () => Object.is(entry.bytesRead, bytesSeen) && this.#core.entries.drain(entry, "silent");
+    inNextTurn(() => inNextTurn(() => this.#core.enter(close)));
   }
 
   #setAside(entry: Entry<K, C>, { bytesSeen }: SignsOfLife): void {

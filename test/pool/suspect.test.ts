@@ -165,6 +165,7 @@ function mutePool(t: Parameters<typeof pooled>[0], options: { maxKeyConns?: numb
     const lease = await pool.acquire("k");
     await clock.advance(afterMs);
     lease.release({ unanswered: true });
+    await settle();
   };
   return { pool, clock, conns, giveUp };
 }
@@ -245,6 +246,17 @@ test("a conn that cannot be asked is closed once it has owed answers for 5 s in 
   assert.equal(pool.stats().open, 1);
   await giveUp(1);
   assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 2]);
+});
+
+test("bytes that an event loop had no time to read are a sign of life", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 1 });
+  await giveUp(1000);
+  const lease = await pool.acquire("k");
+  await clock.advance(10_000);
+  lease.release({ unanswered: true }); // its timer comes before what the peer has sent
+  for (const conn of conns) conn.bytesRead++;
+  await settle();
+  assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [1, 0]);
 });
 
 test("a filter finds a conn that is only doubtful, where no other can be had", async (t) => {
