@@ -102,15 +102,13 @@ export function atOwnPace<T extends object>(options: T, pace: Backoff): T {
   return Object.assign({ ...options }, { [ownPace]: pace });
 }
 
-export function ownPaceOf(options: object & { readonly [ownPace]?: Backoff }): Backoff | undefined {
-  return options[ownPace];
+export function ownPaceOf(options: (object & { readonly [ownPace]?: Backoff }) | undefined): Backoff | undefined {
+  return options?.[ownPace];
 }
 
 /** How many times as much something becomes, at least as much. */
 export function checkFactor(name: string, value: unknown): asserts value is number {
-  if (typeof value !== "number" || !(value >= 1 && value < Number.POSITIVE_INFINITY)) {
-    refuseNumber(name, "a finite number of at least 1", value);
-  }
+  if (typeof value !== "number" || !(value >= 1)) refuseNumber(name, "1 or more", value);
 }
 
 export function checkFraction(name: string, value: unknown): asserts value is number {

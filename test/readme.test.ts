@@ -205,7 +205,7 @@ describe("the guide beside the examples", () => {
   test("its table of methods has every method of a pool", () => {
     const methods = declared(
       "pool/pool.ts",
-      /^export class Pool<.*?\{\n(.*)\n\}/ms,
+      /^export class Pool<.*?\{\n(.*?)\n\}/ms,
       /^ {2}(?:async |\*)?(\w+)(?:<.*?>)?\(/gm,
     );
     assert.ok(methods.includes("tryAcquire"));

@@ -96,34 +96,24 @@ export class Core<K, C extends PoolConn> {
     this.enter(() => this.serve(key));
   }
 
-  /** Does what is possible for the waiters of a key. Whatever is called meanwhile, keys come one after another. */
-  serve(key: KeyPool<K, C>): void {
+  /**
+   * Does what is possible for the waiters of a key, after a change that could leave nothing of it. Whatever is called meanwhile,
+   * keys come one after another.
+   */
+  serve(key: KeyPool<K, C>, change?: () => void): void {
     if (this.#isServing) {
+      change?.();
       this.#toServe.add(key);
       return;
     }
     this.#isServing = true;
     try {
+      change?.();
       this.#serve(key);
       if (this.#toServe.size + this.#atTheDoor.length > 0) this.#serveRest();
     } finally {
       this.#isServing = false;
     }
-  }
-
-  /** Does something that would leave nothing of the key, which is served only then. */
-  serveAfter(key: KeyPool<K, C>, change: () => void): void {
-    if (this.#isServing) {
-      change();
-      return;
-    }
-    this.#isServing = true;
-    try {
-      change();
-    } finally {
-      this.#isServing = false;
-    }
-    this.serve(key);
   }
 
   #serveRest(): void {
@@ -154,7 +144,7 @@ export class Core<K, C extends PoolConn> {
   #letRest(key: KeyPool<K, C>): void {
     const { pending } = key;
     // Without a pace that somebody asked for, a failure is remembered only as long as the pool itself would dial again.
-    if (pending.backoff !== undefined && !this.backoffs.outlivesWaiters(key)) {
+    if (!this.backoffs.outlivesWaiters(key)) {
       const isUsed = pending.waiters.size + pending.dials.size > 0 || this.minIdle.keepsAlive(key);
       if (!isUsed) this.backoffs.end(key);
     }

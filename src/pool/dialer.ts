@@ -11,7 +11,7 @@ import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { Events } from "./events.ts";
 import type { KeyPool } from "./key-pool.ts";
-import { PendingDial, type Request } from "./pending.ts";
+import { PendingDial } from "./pending.ts";
 
 /** Starts dials, counts those in flight, and sees to it that nothing is left of those that nobody wants. */
 export class Dialer<K, C extends PoolConn> {
@@ -262,16 +262,12 @@ export class Backoffs<K, C extends PoolConn> {
   #paceOf(key: KeyPool<K, C>): BackoffRule {
     if (key.rules.backoff !== undefined) return key.rules.backoff;
     let first: Backoff | undefined;
-    for (const { waitForReady, pace } of this.#whoWait(key)) {
-      if (pace === undefined && waitForReady) return usualPace;
-      first ??= pace;
+    const { minIdle } = this.#core;
+    for (const { request } of [...key.pending.waiters, ...minIdle.warming(key)]) {
+      if (request.pace === undefined && request.waitForReady) return usualPace;
+      first ??= request.pace;
     }
-    return first === undefined || this.#core.minIdle.keeps(key) ? usualPace : backoffRule(first);
-  }
-
-  *#whoWait(key: KeyPool<K, C>): Generator<Request<K, C>, void, undefined> {
-    for (const { request } of key.pending.waiters) yield request;
-    yield* this.#core.minIdle.requests(key);
+    return first === undefined || minIdle.keeps(key) ? usualPace : backoffRule(first);
   }
 
   /** Nothing is held back any more. The caller serves the key. */
@@ -294,9 +290,9 @@ export class Backoffs<K, C extends PoolConn> {
     return Math.max(backoff.pause.rank - this.#timers.now(), 0);
   }
 
-  /** Whether a failure is remembered though nobody waits for the key: who brings a pace of his own comes back, and means it. */
-  outlivesWaiters({ rules, pending: { backoff } }: KeyPool<K, C>): boolean {
-    return rules.backoff !== undefined || (backoff !== undefined && backoff.pace !== usualPace);
+  /** Whether a failure, if there is one, is remembered though nobody waits for the key: who brings a pace of his own comes back. */
+  outlivesWaiters({ rules, pending }: KeyPool<K, C>): boolean {
+    return rules.backoff !== undefined || pending.backoff?.pace !== usualPace;
   }
 
   /** Whether new callers are held back too: they get the last error at once, unless they wait for readiness. */

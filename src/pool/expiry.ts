@@ -312,17 +312,17 @@ export class Lifetimes<K, C extends PoolConn> {
   /** Dials a replacement, unless it needs none or a limit is against it. */
   #beginReplacing(entry: Entry<K, C>): boolean {
     const { key, extras } = entry;
-    const { dial, capacity, dialer } = this.#core;
-    if (dial === undefined || this.#needsNone(entry) || !capacity.mayPrepare(key)) return false;
-    extras.isOutlived = true;
-    return dialer.start(key, dial, true, entry);
+    const { dial, dialer } = this.#core;
+    if (dial === undefined || this.#needsNone(entry)) return false;
+    extras.isOutlived = dialer.start(key, dial, true, entry);
+    return extras.isOutlived;
   }
 
   /** There is no room for its replacement while another conn of the key is being replaced. */
   #awaitTurn(entry: Entry<K, C>): boolean {
     const { key, extras } = entry;
     if (this.#needsNone(entry) || this.#core.capacity.keyHasRoom(key)) return false;
-    extras.awaitsTurn = [...key.pending.dials].some(({ replaces }) => replaces !== undefined);
+    extras.awaitsTurn = [...key.pending.dials].some(({ replaces }) => replaces);
     return extras.awaitsTurn;
   }
 
@@ -330,18 +330,17 @@ export class Lifetimes<K, C extends PoolConn> {
   #replaceAfterwards(entry: Entry<K, C>): void {
     const { key } = entry;
     const needsNone = this.#needsNone(entry);
-    this.#core.serveAfter(key, () => {
-      const { entries, dial, capacity, dialer } = this.#core;
+    this.#core.serve(key, () => {
+      const { entries, dial, dialer } = this.#core;
       entries.drain(entry, "retired");
-      if (dial === undefined || needsNone || key.pending.wanting > 0 || !capacity.mayPrepare(key)) return;
-      dialer.start(key, dial, true, entry);
+      if (dial !== undefined && !needsNone && key.pending.wanting === 0) dialer.start(key, dial, true, entry);
     });
   }
 
   /** A conn of the key has been replaced: the next one may be. */
   replaced(key: KeyPool<K, C>): void {
     for (const entry of key.entries()) {
-      if (!entry.isReady || entry.someExtras?.awaitsTurn !== true || this.#needsNone(entry)) continue;
+      if (!entry.isReady || !entry.someExtras?.awaitsTurn || this.#needsNone(entry)) continue;
       if (!this.#beginReplacing(entry)) this.#replaceAfterwards(entry);
       return;
     }

@@ -144,9 +144,9 @@ export class Explainer<K, C extends PoolConn> {
     }
     // Silent conns go to the first of those who cannot hope for another one.
     const lacking = waiting + 1 - Math.min(promised, wanting);
-    const doubtful = pending.isBatching ? [] : [...health.lastResort(key, filter)];
-    const resorting = Math.min(doubtful.length, Math.max(lacking - health.mayHope(key, own), 0));
-    if (resorting > 0 && waiting === 0) return met("lease", "a silent conn is used where no other can be had");
+    const silent = pending.isBatching ? [] : [...health.lastResort(key, filter)];
+    const resorting = Math.max(Math.min(silent.length, lacking - health.mayHope(key, own)), 0);
+    if (resorting > 0 && waiting === 0) return met("lease", "only a silent conn is free");
     const refusal = dispatcher.refusal(key, wantsDial, waitForReady, lacking - resorting, own);
     if (refusal === "backoff")
       return met("refuse", "the key fails, and is not dialed yet", "backoff", pending.backoff?.error.code);

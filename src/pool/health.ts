@@ -195,8 +195,12 @@ export class Health<K, C extends PoolConn> {
     if (aside.has(entry)) return;
     const endsAt = this.#timers.now() + patienceMs;
     const look = timer(() => {
-      const isOver = !Object.is(entry.bytesRead, bytesSeen) || this.#timers.now() >= endsAt;
-      if (isOver || this.#isMissed(key)) this.#core.enter(() => this.#takeBack(entry));
+      const { pending } = key;
+      const now = this.#timers.now();
+      const isOver = !Object.is(entry.bytesRead, bytesSeen) || now >= endsAt;
+      // Somebody has waited for a while in vain for the conns that are in use.
+      const isMissed = pending.heldBack > 0 && now - (pending.waiters.head?.since ?? now) >= lookEveryMs;
+      if (isOver || isMissed) this.#core.enter(() => this.#takeBack(entry) && this.#core.available(key));
       else this.#timers.arm(look, lookEveryMs);
     });
     this.#aside.set(key, aside.set(entry, look));
@@ -205,19 +209,8 @@ export class Health<K, C extends PoolConn> {
     this.#core.dispatcher.recheck(key); // who waits may find that there is no other
   }
 
-  /** Somebody has waited for a while in vain for the conns that are in use. */
-  #isMissed({ pending }: KeyPool<K, C>): boolean {
-    const { head } = pending.waiters;
-    return head !== undefined && pending.heldBack > 0 && this.#timers.now() - head.since >= lookEveryMs;
-  }
-
-  #takeBack(entry: Entry<K, C>): void {
-    if (!this.#forgetAside(entry)) return;
-    this.#core.entries.unskip(entry);
-    this.#core.available(entry.key);
-  }
-
-  #forgetAside(entry: Entry<K, C>): boolean {
+  /** The conn is skipped no more, or has left. Returns whether it was. */
+  #takeBack(entry: Entry<K, C>): boolean {
     const { key } = entry;
     const aside = this.#aside.get(key);
     const look = aside?.get(entry);
@@ -225,15 +218,17 @@ export class Health<K, C extends PoolConn> {
     this.#timers.disarm(look);
     aside.delete(entry);
     if (aside.size === 0) this.#aside.delete(key);
+    this.#core.entries.unskip(entry);
     return true;
   }
 
   /** Conns that a caller with that filter gets where no other can be had: they have room, but are doubtful. */
   *lastResort(key: KeyPool<K, C>, filter: Filter<C> | undefined): Generator<Entry<K, C>, void, undefined> {
     const { selector } = this.#core;
-    for (const entry of this.#aside.get(key)?.keys() ?? [])
-      if (entry.holdCount === 1 && entry.streams < selector.slotsOf(entry) && selector.passes(entry, filter))
-        yield entry;
+    for (const entry of this.#aside.get(key)?.keys() ?? []) {
+      const isFree = entry.holdCount === 1 && entry.streams < selector.slotsOf(entry);
+      if (isFree && selector.passes(entry, filter)) yield entry;
+    }
   }
 
   /**
@@ -241,9 +236,8 @@ export class Health<K, C extends PoolConn> {
    * else as many as may wait at all.
    */
   mayHope(key: KeyPool<K, C>, { maxWaiters }: KeyRules = key.rules): number {
-    let inUse = key.leasedCount;
-    for (const entry of this.#aside.get(key)?.keys() ?? []) if (!entry.isIdle) inUse--;
-    return inUse > 0 ? maxWaiters : 0;
+    const aside = [...(this.#aside.get(key)?.keys() ?? [])].filter(({ isIdle }) => !isIdle);
+    return key.leasedCount > aside.length ? maxWaiters : 0;
   }
 
   /** So many of those who wait cannot have another conn. Returns whether there are any for them. */
@@ -253,10 +247,8 @@ export class Health<K, C extends PoolConn> {
     for (; waiter !== undefined && left > 0 && this.#aside.has(key); waiter = waiter.next) {
       const { filter } = waiter.request;
       const [entry] = this.lastResort(key, filter);
-      if (entry === undefined && filter === undefined) break;
-      if (entry === undefined || !this.#forgetAside(entry)) continue;
-      this.#core.entries.unskip(entry);
-      left--;
+      if (entry !== undefined && this.#takeBack(entry)) left--;
+      else if (filter === undefined) break;
     }
     return left < lacking;
   }
@@ -356,7 +348,10 @@ export class Health<K, C extends PoolConn> {
       settle = resolve;
     });
     // An event loop that was held up reads what has come in its next turn: that is asked for first.
-    const lastWord = () => settle(this.#lastWord(life, !Object.is(entry.bytesRead, before)));
+    const lastWord = () => {
+      life.bytesAlone = Object.is(entry.bytesRead, before) ? 0 : life.bytesAlone + 1;
+      settle(life.bytesAlone === 1);
+    };
     const patience = timer(() => inNextTurn(() => inNextTurn(lastWord)));
     this.#timers.arm(patience, patienceMs);
     const forget = this.#asked(entry, () => {
@@ -381,12 +376,6 @@ export class Health<K, C extends PoolConn> {
     return isAlive;
   }
 
-  /** The time of a question is over. */
-  #lastWord(life: SignsOfLife, hasRead: boolean): boolean {
-    life.bytesAlone = hasRead ? life.bytesAlone + 1 : 0;
-    return hasRead && life.bytesAlone <= 1;
-  }
-
   /** Remembers what ends a question about a conn that leaves. Returns what forgets it. */
   #asked(entry: Entry<K, C>, stop: () => void): () => void {
     const asking = this.#asking.get(entry) ?? new Set();
@@ -403,7 +392,7 @@ export class Health<K, C extends PoolConn> {
 
   /** The conn leaves: whatever is being asked about it, the answer is not waited for. */
   stop(entry: Entry<K, C>): void {
-    this.#forgetAside(entry);
+    this.#takeBack(entry);
     for (const stop of this.#asking.get(entry) ?? []) stop();
   }
 

@@ -314,8 +314,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     }
     const { dial = this.#dial, filter, signal, waitForReady } = options ?? {};
     const timeoutMs = limitMs ?? waitTimeoutMs;
-    const pace = options === undefined ? undefined : ownPaceOf(options);
-    return this.#core.wait(key, { dial, timeoutMs, filter, signal, waitForReady, pace }, give);
+    const request = { dial, timeoutMs, filter, signal, waitForReady, pace: ownPaceOf(options) };
+    return this.#core.wait(key, request, give);
   }
 
   /** One for all waiters: a closure each would cost them a tenth of their time. */
