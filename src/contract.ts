@@ -68,7 +68,8 @@ export interface PoolConn {
   readonly unref?: (() => unknown) | undefined;
   /**
    * Grows with every byte, or frame, that comes from the peer. With it the pool can tell a conn that is silent from a
-   * peer that is slow: a call that ended unanswered makes a conn suspect only if this has not grown meanwhile.
+   * peer that is slow: a call that ended unanswered makes a conn suspect only if this has not grown meanwhile. Without
+   * `ping`, only the time counts in which calls that ended so were running.
    */
   readonly bytesRead?: number | undefined;
   /**
@@ -119,7 +120,8 @@ export interface Lease<C> extends Disposable {
   readonly conn: C;
   /**
    * Gives the slot back. Idempotent; nothing after `discard`. `unanswered`: the call was given up, by its time limit or its
-   * signal, before any answer came: if no byte has come from the conn either, it is suspect, and asked for a sign of life.
+   * signal, before any answer came: if no byte has come from the conn either, it is suspect, and asked for a sign of life. One that
+   * cannot be asked is skipped while another can be had, and closed once it has owed answers for 5 s in all.
    */
   release(outcome?: { readonly unanswered?: boolean | undefined }): void;
   /**
@@ -147,7 +149,7 @@ export type CloseReason =
   | "reset"
   /** its `unblocked()` promise rejected, or did not settle in time */
   | "blocked"
-  /** it owed an answer, showed no sign of life, and did not answer a ping */
+  /** it owed an answer, showed no sign of life, and did not answer a ping, or cannot be asked and owed answers for 5 s */
   | "silent"
   /** a lease's user said that it is broken */
   | "discarded"

@@ -67,7 +67,7 @@ export interface ExplainedConn extends ConnInfo {
   /**
    * Why a caller does not get it now. Undefined: it may. `"full"`: it runs as many streams as it takes; `"noSlots"`: it takes none;
    * `"draining"`: it closes after its last stream; `"blocked"`: its `unblocked()` is pending; `"reset"`, `"validating"`: that is
-   * pending; `"suspect"`: it owes a sign of life; `"validationDue"`: `validate` is asked before it is used again;
+   * pending; `"suspect"`: it owes a sign of life, or an answer; `"validationDue"`: `validate` is asked before it is used again;
    * `"filter"`: it does not pass; `"unreadable"`: it cannot be asked, and would be closed.
    */
   readonly notFree?: NotFree | undefined;

@@ -7,14 +7,21 @@ import type { Dial, PoolConn } from "./contract.ts";
 import type { Clock } from "./runtime/clock.ts";
 
 /**
- * Delays between failed dials of a key: exponential with full jitter, reset by a success, by `clear`, or when nobody has
- * dialed for `maxMs` after a delay.
+ * Delays between failed dials of a key, from a failure to the next dial: exponential, with jitter, reset by a success, by `clear`,
+ * or when nobody has dialed for `maxMs` after a delay.
  */
 export interface Backoff {
-  /** Upper bound of the first delay, over 0. Default 100. */
+  /** The first delay, over 0, before jitter. Default 100. */
   readonly baseMs?: number | undefined;
-  /** Upper bound of every delay. Default 10,000. */
+  /** The longest delay, before jitter. Default 10,000. */
   readonly maxMs?: number | undefined;
+  /** How many times as long each delay is as the one before, from 1 on. Default 2. */
+  readonly factor?: number | undefined;
+  /**
+   * What is random about a delay. `"full"`: anything from 0 to its length, so that those who failed together do not come back
+   * together. A number from 0 to 1: so much more or less of its length, as gRPC has it. Default `"full"`.
+   */
+  readonly jitter?: number | "full" | undefined;
   /** Failed dials in a row after which nobody waits any longer, `waitForReady` or not. Default 0: unlimited. */
   readonly maxAttempts?: number | undefined;
 }
@@ -29,7 +36,11 @@ export interface KeyLimits {
   readonly maxKeyConns?: number | undefined;
   /** Cap on the streams of one conn: the smaller of this and the conn's own. Default 0: no cap. Negative: none may run. */
   readonly maxStreams?: number | undefined;
-  /** Dials in flight per key. Default 0: unlimited. Negative: none, only `put` brings conns. */
+  /**
+   * Dials in flight per key. Default 0: unlimited. Negative: none, only `put` brings conns. Unlimited, callers who come at once to a
+   * key whose conns are exclusive get a dial each, and dials that the first conns make needless are abandoned: of 50 for calls
+   * of 2 ms, where a dial takes 150 ms, 30 % more or less, 42. A limit spares them, for a little of the callers' time.
+   */
   readonly maxKeyDials?: number | undefined;
   /**
    * Callers per key that a limit holds back (not those that a dial in flight will serve); one more is refused with
@@ -43,7 +54,13 @@ export interface KeyLimits {
    * conn may be blocked. Default 20,000. 0: for ever.
    */
   readonly dialTimeoutMs?: number | undefined;
-  /** Age at which a conn drains, jitter taken off. Default 0: never. */
+  /**
+   * Age at which a conn drains, jitter taken off. Default 0: never. One that was ever used goes when a replacement has come from the
+   * pool's `dial`, a second later at most: no caller waits. Where `maxKeyConns` has no room for both, it drains first, and its replacement
+   * is dialed at once; conns whose time is over meanwhile follow one after another, within that second. A caller who then finds
+   * no other conn with a free slot waits for the rest of that dial. Where another limit is in the way (`maxConns`, in which draining
+   * conns count, `maxDials`, `maxKeyDials`), nothing is dialed before somebody asks.
+   */
   readonly maxLifetimeMs?: number | undefined;
   /**
    * How much earlier a lifetime may end, at random, as a part of it from 0 to 1: conns that were born together should
@@ -58,7 +75,8 @@ export interface KeyLimits {
   readonly validateAfterMs?: number | undefined;
   /**
    * Pauses between failed dials, for new callers too. `true`: with its defaults. Default false: what the pool dials again
-   * by itself (for waiters with `waitForReady`, `minIdle`, `warm`) pauses 50 ms to 1 s at random, a new caller's own dial does not.
+   * by itself (for waiters with `waitForReady`, `minIdle`, `warm`) pauses 50 ms to 1 s at random, for calls of a `pooledChannel` alone as
+   * gRPC does; a new caller's own dial does not.
    */
   readonly backoff?: Backoff | boolean | undefined;
 }

@@ -1,8 +1,18 @@
 import { connectivityState } from "@grpc/grpc-js";
+import { atOwnPace } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { isPoolError } from "../errors.ts";
+import type { Backoff } from "../options.ts";
 import type { Pool } from "../pool/pool.ts";
 import { longestDelayMs } from "../runtime/clock.ts";
+
+/**
+ * gRPC's pace for peers that are down, as a pool's `backoff`: a second, then 1.6 times as long each time, up to two minutes, a fifth
+ * more or less. Between dials, calls fail with the last dial's error, but those that wait for ready.
+ *
+ * @see https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
+ */
+export const grpcBackoff: Backoff = Object.freeze({ baseMs: 1_000, maxMs: 120_000, factor: 1.6, jitter: 0.2 });
 
 /** What can change the state of a key, as far as a pool tells it. */
 const transitions: readonly Parameters<Pool["on"]>[0][] = [
@@ -111,12 +121,12 @@ export class Connectivity<K, C extends PoolConn> {
   }
 
   /**
-   * Dials once; while somebody watches, the pool goes on dialing at its own pace, as a grpc-js channel would. Whoever only
-   * asks for the state has begun one dial.
+   * Dials once; while somebody watches, the pool goes on dialing at gRPC's pace, as a grpc-js channel would, or at that of its
+   * `backoff`. Whoever only asks for the state has begun one dial.
    */
   async #warm(signal: AbortSignal): Promise<void> {
     try {
-      await this.#pool.warm(this.#key, 1, { signal });
+      await this.#pool.warm(this.#key, 1, atOwnPace({ signal }, grpcBackoff));
       return;
     } catch (error) {
       this.failed(error);
@@ -124,7 +134,8 @@ export class Connectivity<K, C extends PoolConn> {
     // The watchers of this moment are told of the failure first: those who watch on come back.
     await new Promise((resolve) => setImmediate(resolve));
     if (!this.#failed || signal.aborted || this.#watchers.size === 0) return;
-    await this.#pool.warm(this.#key, 1, { signal, waitForReady: true }).catch((error) => this.failed(error));
+    const patient = atOwnPace({ signal, waitForReady: true }, grpcBackoff);
+    await this.#pool.warm(this.#key, 1, patient).catch((error) => this.failed(error));
   }
 
   #arm(watcher: Watcher): void {

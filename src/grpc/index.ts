@@ -19,6 +19,7 @@
 export { statusOfPoolError } from "../net/rpc-status.ts";
 export type { CallHost } from "./call.ts";
 export type { GrpcConn } from "./conn.ts";
+export { grpcBackoff } from "./connectivity.ts";
 export { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 export type { GrpcHttp2Conn } from "./http2/conn.ts";
 export { dialGrpcHttp2 } from "./http2/dial.ts";
@@ -29,7 +30,6 @@ export {
   type GrpcPeer,
   type GrpcPeers,
   type GrpcPeersOptions,
-  grpcBackoff,
   grpcPeers,
   pooledChannels,
 } from "./peers.ts";

@@ -5,6 +5,7 @@ import { PoolRangeError, PoolTypeError } from "../errors.ts";
 import type { Backoff } from "../options.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { GrpcConn } from "./conn.ts";
+import { grpcBackoff } from "./connectivity.ts";
 import { dialGrpc, type GrpcDialOptions } from "./dial.ts";
 import {
   type ChannelConn,
@@ -43,14 +44,6 @@ export interface GrpcPeers<C extends ChannelConn = GrpcConn> {
   readonly limits: (peer: GrpcPeer) => ConnectionScaling;
   readonly backoff: Backoff;
 }
-
-/**
- * gRPC's pace for peers that are down, from a second to two minutes, as a pool's `backoff`: between dials, calls fail with
- * the last dial's error, but those that wait for ready.
- *
- * @see https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
- */
-export const grpcBackoff: Backoff = { baseMs: 1_000, maxMs: 120_000 };
 
 /**
  * What makes a pool one of `GrpcPeer`s: `new Pool({ ...grpcPeers(), maxKeyConns: 10 })`. Peers share conns where

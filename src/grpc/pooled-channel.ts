@@ -1,10 +1,10 @@
 import { Channel, type ChannelCredentials, connectivityState, credentials, status } from "@grpc/grpc-js";
-import { checkBoolean, checkOptions, show } from "../argument.ts";
+import { atOwnPace, checkBoolean, checkOptions, show } from "../argument.ts";
 import type { PoolConn } from "../contract.ts";
 import { isPoolError, PoolTypeError } from "../errors.ts";
 import type { Pool } from "../pool/pool.ts";
 import { type CallHost, CallSet, type CreateCall } from "./call.ts";
-import { Connectivity } from "./connectivity.ts";
+import { Connectivity, grpcBackoff } from "./connectivity.ts";
 import { newChannel } from "./dial.ts";
 import { type CallLease, type CallOwner, type LeaseOptions, PooledCall } from "./pooled-call.ts";
 import { GrpcError } from "./status.ts";
@@ -45,8 +45,10 @@ export interface PooledChannelOptions {
  * the queue is full, DEADLINE_EXCEEDED where the time was up, else UNAVAILABLE, or what the dial failed with. The
  * error that a stub gets carries the pool's error as its `cause`, for `isPoolError`.
  *
- * While somebody watches the channel's state, or a call waits for ready, a peer that is down is dialed again and again,
- * at the pace of the pool's `backoff`; `grpcPeers()` brings gRPC's own.
+ * While somebody watches the channel's state, or a call waits for ready, a peer that is down is dialed again and again: at the
+ * pace of the pool's `backoff`, or, where it has none, at gRPC's own (`grpcBackoff`), unless others who wait for the same key, by
+ * `acquire` or a handle, keep the pool to its quicker one. Without `backoff` a call that does not wait for ready is dialed
+ * for at once, whenever it comes; `backoff: grpcBackoff`, which `grpcPeers()` brings, lets it fail until the next dial, as grpc-js does.
  *
  * @see https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md
  */
@@ -142,10 +144,11 @@ export class PooledChannel<K, C extends ChannelConn> extends Channel implements 
   }
 
   lease({ signal, deadline, waitForReady }: LeaseOptions): Promise<CallLease<C>> {
-    if (deadline === Number.POSITIVE_INFINITY) return this.#pool.acquire(this.#key, { signal, waitForReady });
+    const options = waitForReady ? atOwnPace({ signal, waitForReady }, grpcBackoff) : { signal };
+    if (deadline === Number.POSITIVE_INFINITY) return this.#pool.acquire(this.#key, options);
     const begun = Date.now();
     if (deadline <= begun) return Promise.reject(exceeded(begun, "waiting for a connection"));
-    const lease = this.#pool.acquire(this.#key, { signal, waitForReady, timeoutMs: deadline - begun });
+    const lease = this.#pool.acquire(this.#key, { ...options, timeoutMs: deadline - begun });
     return lease.catch((error: unknown) => {
       const late = isPoolError(error) && error.code === "ERR_POOL_WAIT_TIMEOUT";
       throw late ? exceeded(begun, error.message, error) : error;

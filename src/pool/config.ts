@@ -2,6 +2,7 @@ import {
   checkBoolean,
   checkClock,
   checkCount,
+  checkFactor,
   checkFraction,
   checkFunction,
   checkOneOf,
@@ -26,7 +27,13 @@ const count = (value: number): number => (value === 0 ? unlimited : Math.min(Mat
 const time = (value: number): number => (value === 0 ? Number.POSITIVE_INFINITY : value);
 
 /** Delays between failed dials, complete. */
-export type BackoffRule = { readonly baseMs: number; readonly maxMs: number; readonly maxAttempts: number };
+export type BackoffRule = {
+  readonly baseMs: number;
+  readonly maxMs: number;
+  readonly factor: number;
+  readonly jitter: number | "full";
+  readonly maxAttempts: number;
+};
 
 /** The limits of one key, in the form that the pool compares with: no zero means "unlimited" any more. */
 export interface KeyRules {
@@ -106,15 +113,16 @@ export const defaultRules: Rules = {
   backoff: undefined,
 };
 
-function backoffRule(backoff: Backoff | boolean): BackoffRule | undefined {
-  if (backoff === false) return undefined;
-  const given = backoff === true ? {} : backoff;
-  checkOptions("backoff", given, ["baseMs", "maxMs", "maxAttempts"]);
-  const { baseMs = 100, maxMs = 10_000, maxAttempts = 0 } = given;
+/** Delays between failed dials, checked and complete. */
+export function backoffRule(given: Backoff): BackoffRule {
+  checkOptions("backoff", given, ["baseMs", "maxMs", "factor", "jitter", "maxAttempts"]);
+  const { baseMs = 100, maxMs = 10_000, factor = 2, jitter = "full", maxAttempts = 0 } = given;
   checkPause("backoff.baseMs", baseMs);
   checkPause("backoff.maxMs", maxMs);
+  checkFactor("backoff.factor", factor);
+  if (jitter !== "full") checkFraction("backoff.jitter", jitter);
   checkCount("backoff.maxAttempts", maxAttempts);
-  return { baseMs, maxMs: Math.max(baseMs, maxMs), maxAttempts: Math.max(count(maxAttempts), 1) };
+  return { baseMs, maxMs: Math.max(baseMs, maxMs), factor, jitter, maxAttempts: Math.max(count(maxAttempts), 1) };
 }
 
 function changes(limits: Limits, rows: Record<string, Row>): Record<string, unknown> {
@@ -127,7 +135,8 @@ function changes(limits: Limits, rows: Record<string, Row>): Record<string, unkn
     changed[name] = rule(Number(value));
   }
   const { backoff } = limits;
-  if (backoff !== undefined) changed["backoff"] = backoffRule(backoff);
+  if (backoff !== undefined)
+    changed["backoff"] = backoff === false ? undefined : backoffRule(backoff === true ? {} : backoff);
   return changed;
 }
 

@@ -24,9 +24,6 @@ import { Selector } from "./selector.ts";
 import { Transfer } from "./transfer.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
-/** A conn that waits for its replacement is closed without one after this. */
-const replacementMs = 1000;
-
 /**
  * What can happen in a pool, and what follows from it. Whatever happens to a conn, a dial or a limit ends by calling
  * `serve`. Aborts, timers and callbacks come in through `enter`: while a key is being served, they wait.
@@ -99,14 +96,19 @@ export class Core<K, C extends PoolConn> {
     this.enter(() => this.serve(key));
   }
 
-  /** Does what is possible for the waiters of a key. Whatever is called meanwhile, keys come one after another. */
-  serve(key: KeyPool<K, C>): void {
+  /**
+   * Does what is possible for the waiters of a key, after a change that could leave nothing of it. Whatever is called meanwhile,
+   * keys come one after another.
+   */
+  serve(key: KeyPool<K, C>, change?: () => void): void {
     if (this.#isServing) {
+      change?.();
       this.#toServe.add(key);
       return;
     }
     this.#isServing = true;
     try {
+      change?.();
       this.#serve(key);
       if (this.#toServe.size + this.#atTheDoor.length > 0) this.#serveRest();
     } finally {
@@ -140,9 +142,9 @@ export class Core<K, C extends PoolConn> {
 
   /** Lets go of what is not pending any more. */
   #letRest(key: KeyPool<K, C>): void {
-    const { pending, rules } = key;
-    // Without `backoff` a failure is remembered only as long as the pool itself would dial again.
-    if (pending.backoff !== undefined && rules.backoff === undefined) {
+    const { pending } = key;
+    // Without a pace that somebody asked for, a failure is remembered only as long as the pool itself would dial again.
+    if (!this.backoffs.outlivesWaiters(key)) {
       const isUsed = pending.waiters.size + pending.dials.size > 0 || this.minIdle.keepsAlive(key);
       if (!isUsed) this.backoffs.end(key);
     }
@@ -325,6 +327,7 @@ export class Core<K, C extends PoolConn> {
     if (dial.replaces !== undefined) this.entries.drain(dial.replaces, "retired");
     key.ownPending().arrived = { entry, dial };
     this.#admitted(entry, key);
+    if (dial.replaces !== undefined) this.lifetimes.replaced(key);
   }
 
   /** `waiters` are those that the dial was to serve. */
@@ -354,24 +357,6 @@ export class Core<K, C extends PoolConn> {
     if (!entry.isIdle) return;
     if (entry.peerStreams > 0 || this.minIdle.keepOutstayed(entry)) entry.key.idleQueue?.touch(entry);
     else this.entries.drain(entry, "expired");
-  }
-
-  /** The lifetime of a conn is over. One that was ever used goes when its replacement has come: nobody waits for a rotation. */
-  outlived(entry: Entry<K, C>): void {
-    if (!entry.isReady) return;
-    if (this.minIdle.beginReplacing(entry) || this.#beginReplacing(entry)) {
-      this.lifetimes.extend(entry, replacementMs);
-      this.serve(entry.key);
-    } else this.entries.drain(entry, "retired");
-  }
-
-  /** Dials a replacement, unless that has been done, nobody used the conn, or a limit is against it. */
-  #beginReplacing(entry: Entry<K, C>): boolean {
-    const { key, extras } = entry;
-    const { dial } = this;
-    if (dial === undefined || entry.uses === 0 || extras.isOutlived || !this.capacity.mayPrepare(key)) return false;
-    extras.isOutlived = true;
-    return this.dialer.start(key, dial, true, entry);
   }
 
   /** A key has appeared, or its rules have changed. */

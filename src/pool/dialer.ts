@@ -2,11 +2,11 @@ import type { AsyncResource } from "node:async_hooks";
 import { checkConn, show } from "../argument.ts";
 import type { Dial, PoolConn } from "../contract.ts";
 import { DialError, DialTimeoutError, PoolTypeError } from "../errors.ts";
-import type { Prime } from "../options.ts";
+import type { Backoff, Prime } from "../options.ts";
 import { inMicrotask } from "../runtime/clock.ts";
 import { attempt, inNoContext, outcome } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
-import type { BackoffRule, KeyRules } from "./config.ts";
+import { type BackoffRule, backoffRule, type KeyRules } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { Events } from "./events.ts";
@@ -203,17 +203,15 @@ function closeBrought(brought: { closed?: unknown; close?: unknown; destroy?: un
 }
 
 /** How the pool paces what it dials again by itself, where `backoff` does not say. */
-const usualPace: BackoffRule = { baseMs: 50, maxMs: 1_000, maxAttempts: Number.POSITIVE_INFINITY };
-
-function paceOf<K, C extends PoolConn>({ rules }: KeyPool<K, C>): BackoffRule {
-  return rules.backoff ?? usualPace;
-}
+const usualPace: BackoffRule = backoffRule({ baseMs: 50, maxMs: 1_000 });
 
 /** What is remembered of a key whose last dial failed. */
 export interface KeyBackoff {
   /** Failed dials in a row; those that failed together are one. */
   readonly failures: number;
   readonly error: DialError;
+  /** How it is dialed again. */
+  readonly pace: BackoffRule;
   /** Waiters with a higher number came after the last failure. */
   readonly failedAtSeq: number;
   /** While it is armed, the pool does not dial again by itself. */
@@ -224,10 +222,12 @@ export interface KeyBackoff {
 
 /**
  * How long to pause after so many failed dials in a row: exponential, with full jitter, so that those who failed
- * together do not come back together. https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ * together do not come back together, or with as much as `backoff` says.
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  */
-function pauseMs({ baseMs, maxMs }: BackoffRule, failures: number): number {
-  return Math.random() * Math.min(maxMs, baseMs * 2 ** (failures - 1));
+function pauseMs({ baseMs, maxMs, factor, jitter }: BackoffRule, failures: number): number {
+  const ms = Math.min(maxMs, baseMs * factor ** (failures - 1));
+  return jitter === "full" ? Math.random() * ms : ms * (1 + jitter * (2 * Math.random() - 1));
 }
 
 /** Times in which a key is not dialed, after a dial of it has failed. */
@@ -244,15 +244,30 @@ export class Backoffs<K, C extends PoolConn> {
   failed(key: KeyPool<K, C>, dial: PendingDial<K, C>, error: DialError): boolean {
     const pending = key.ownPending();
     const before = pending.backoff;
-    const pace = paceOf(key);
+    const pace = this.#paceOf(key);
     const isNewFailure = before === undefined || dial.failuresBefore >= before.failures;
     const failures = (before?.failures ?? 0) + (isNewFailure ? 1 : 0);
     const pause = before?.pause ?? timer(() => this.#pauseOver(key));
     const memory = before?.memory ?? timer(() => this.#forget(key));
-    pending.backoff = { failures, error, failedAtSeq: this.#core.queue.lastSeq, pause, memory };
+    pending.backoff = { failures, error, pace, failedAtSeq: this.#core.queue.lastSeq, pause, memory };
     if (isNewFailure || !isArmed(pause)) this.#timers.arm(pause, pauseMs(pace, failures));
     this.#timers.disarm(memory);
     return failures >= pace.maxAttempts;
+  }
+
+  /**
+   * How the key is dialed again. Where `backoff` does not say: at the pace that those bring who asked for it, unless somebody who
+   * brings none waits on; then at the usual one.
+   */
+  #paceOf(key: KeyPool<K, C>): BackoffRule {
+    if (key.rules.backoff !== undefined) return key.rules.backoff;
+    let first: Backoff | undefined;
+    const { minIdle } = this.#core;
+    for (const { request } of [...key.pending.waiters, ...minIdle.warming(key)]) {
+      if (request.pace === undefined && request.waitForReady) return usualPace;
+      first ??= request.pace;
+    }
+    return first === undefined || minIdle.keeps(key) ? usualPace : backoffRule(first);
   }
 
   /** Nothing is held back any more. The caller serves the key. */
@@ -275,6 +290,11 @@ export class Backoffs<K, C extends PoolConn> {
     return Math.max(backoff.pause.rank - this.#timers.now(), 0);
   }
 
+  /** Whether a failure, if there is one, is remembered though nobody waits for the key: who brings a pace of his own comes back. */
+  outlivesWaiters({ rules, pending }: KeyPool<K, C>): boolean {
+    return rules.backoff !== undefined || pending.backoff?.pace !== usualPace;
+  }
+
   /** Whether new callers are held back too: they get the last error at once, unless they wait for readiness. */
   holdsNewcomers(key: KeyPool<K, C>, rules: KeyRules = key.rules): boolean {
     return rules.backoff !== undefined && this.isPaused(key);
@@ -286,7 +306,7 @@ export class Backoffs<K, C extends PoolConn> {
    */
   #pauseOver(key: KeyPool<K, C>): void {
     const { backoff } = key.pending;
-    if (backoff !== undefined) this.#timers.arm(backoff.memory, paceOf(key).maxMs);
+    if (backoff !== undefined) this.#timers.arm(backoff.memory, backoff.pace.maxMs);
     this.#core.enterAndServe(key);
   }
 
@@ -294,7 +314,7 @@ export class Backoffs<K, C extends PoolConn> {
     const { backoff, dials } = key.pending;
     if (backoff === undefined) return;
     if (dials.size > 0) {
-      this.#timers.arm(backoff.memory, paceOf(key).maxMs); // it may fail yet
+      this.#timers.arm(backoff.memory, backoff.pace.maxMs); // it may fail yet
       return;
     }
     key.pending.backoff = undefined;

@@ -12,7 +12,7 @@ const batch = 1000;
 /**
  * Does for the waiters of one key, in order, what is possible: a conn with a free slot; else a dial; else an idle conn
  * of another key is evicted to make room for one; else it waits, or is turned away. Dials for
- * waiters start here; for `minIdle` and `warm` in min-idle.ts, for a rotation in `Core`.
+ * waiters start here; for `minIdle` and `warm` in min-idle.ts, for a rotation in expiry.ts.
  */
 export class Dispatcher<K, C extends PoolConn> {
   readonly #core: Core<K, C>;
@@ -32,6 +32,7 @@ export class Dispatcher<K, C extends PoolConn> {
       this.#core.capacity.leaveLine(key);
     } else {
       this.#startDials(key);
+      this.#resort(key);
       this.#abandonDials(key);
     }
     this.#core.minIdle.refill(key);
@@ -156,6 +157,13 @@ export class Dispatcher<K, C extends PoolConn> {
     this.#core.capacity.leaveLine(key);
   }
 
+  /** Who can have no other conn, nor hope for one, gets one that is only doubtful. */
+  #resort(key: KeyPool<K, C>): void {
+    const { health } = this.#core;
+    const lacking = key.pending.heldBack - health.mayHope(key);
+    if (lacking > 0 && health.resort(key, lacking)) this.#handOut(key);
+  }
+
   /** What keeps the key from being dialed yet. A caller that came after the last failure waits for no pause of the pool's own. */
   pauseFor(key: KeyPool<K, C>, youngest: number, rules: KeyRules = key.rules): "backoff" | "pace" | undefined {
     const { backoff } = key.pending;
@@ -195,7 +203,7 @@ export class Dispatcher<K, C extends PoolConn> {
     for (let waiter = waiters.tail; waiter?.isNew; ) {
       const { prev } = waiter;
       waiter.isNew = false;
-      const heldBack = pending.waiters.size - Math.min(pending.promised(), pending.wanting);
+      const { heldBack } = pending;
       const why = this.refusal(key, waiter.wantsDial, waiter.request.waitForReady, heldBack);
       if (why !== undefined) this.#core.queue.refuse(waiter, this.#core.account.refused(waiter, why, heldBack - 1));
       else if (!waiter.wantsDial) doubtful.push(waiter);

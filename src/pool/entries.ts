@@ -224,12 +224,22 @@ export class Entries<K, C extends PoolConn> {
     );
   }
 
-  /** Skipped until what `ask` returns has settled. A failure closes the conn, and then `done`, which may serve its key, is called. */
-  hold(entry: Entry<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
+  /** Skipped until `unskip`, for what it would be closed with `reason`. */
+  skip(entry: Entry<K, C>, reason: CloseReason): void {
     this.#addHold(entry, 1);
     entry.extras.heldFor = reason;
+  }
+
+  /** Nothing, where it has left meanwhile. */
+  unskip(entry: Entry<K, C>): void {
+    if (entry.isHeld) this.#addHold(entry, -1);
+  }
+
+  /** Skipped until what `ask` returns has settled. A failure closes the conn, and then `done`, which may serve its key, is called. */
+  hold(entry: Entry<K, C>, ask: () => unknown, reason: CloseReason, done: () => void): void {
+    this.skip(entry, reason);
     const finish = (failed: boolean) => {
-      if (entry.isHeld) this.#addHold(entry, -1);
+      this.unskip(entry);
       if (failed) this.drain(entry, reason);
       done();
     };
@@ -246,7 +256,7 @@ export class Entries<K, C extends PoolConn> {
     }
   }
 
-  /** The same for a conn that shows no sign of life: others may be dialed in its place. */
+  /** The same for a conn that is asked for a sign of life: others may be dialed in its place. */
   suspect(entry: Entry<K, C>, life: Promise<unknown>, done: () => void): void {
     this.#setSuspect(entry, true);
     this.hold(

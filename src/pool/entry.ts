@@ -51,6 +51,8 @@ export interface EntryExtras<C> {
   heldFor?: CloseReason;
   /** Its lifetime is over, and its replacement has been dialed. */
   isOutlived?: boolean;
+  /** Its lifetime is over, and it was to be replaced after another conn of its full key. */
+  awaitsTurn?: boolean;
   /** How many streams had begun when `unblocked()` was last pending. */
   blockedAtUses?: number;
   /** How many streams had begun when one last ended unanswered, where nothing else is known. */
@@ -73,8 +75,11 @@ export class SignsOfLife {
   askedAt: number = Number.NEGATIVE_INFINITY;
   /** A sign of life has been asked for, and is awaited. */
   isAsked = false;
-  /** It showed none when it was last suspect, and could not be asked. */
-  isDoubted = false;
+  /** For how long calls that ended unanswered have been owed an answer, together, since a byte last came; how many they were. */
+  owedMs = 0;
+  unanswered = 0;
+  /** Up to when `owedMs` has been counted, or when a first stream began. */
+  countedAt = 0;
   /** How often in a row bytes came, and no answer to the ping. */
   bytesAlone = 0;
   /** How often the process had stood still when the conn came, or last answered a ping. */

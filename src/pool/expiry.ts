@@ -240,7 +240,10 @@ function first<T>(entries: Iterable<T>, passes: (entry: T) => boolean): T | unde
   return undefined;
 }
 
-/** How old conns may grow. */
+/** A conn that waits for its replacement, or for its turn to have one, is closed without one after this. */
+const replacementMs = 1000;
+
+/** How old conns may grow, and what comes in the place of those that have. */
 export class Lifetimes<K, C extends PoolConn> {
   readonly #timers: Timers;
   readonly #core: Core<K, C>;
@@ -275,13 +278,71 @@ export class Lifetimes<K, C extends PoolConn> {
     const left = entry.isOpen ? this.remainingMs(entry, entry.key) : Number.POSITIVE_INFINITY;
     const known = entry.someExtras?.lifetime;
     if (left < Number.POSITIVE_INFINITY && entry.isOpen)
-      this.extend(entry, left); // to ask may have closed it
+      this.#extend(entry, left); // to ask may have closed it
     else if (known !== undefined) this.#timers.disarm(known);
   }
 
-  extend(entry: Entry<K, C>, ms: number): void {
+  #extend(entry: Entry<K, C>, ms: number): void {
     const { extras } = entry;
-    extras.lifetime ??= timer(() => this.#core.enter(() => this.#core.outlived(entry)));
+    extras.lifetime ??= timer(() => this.#core.enter(() => this.#outlived(entry)));
     this.#timers.arm(extras.lifetime, ms);
+  }
+
+  /**
+   * The lifetime of a conn is over. One that was ever used goes when its replacement has come: nobody waits for a rotation. Where
+   * the key is full, it goes first, and its replacement is dialed at once; of several, one after another.
+   */
+  #outlived(entry: Entry<K, C>): void {
+    if (!entry.isReady) return;
+    const isLate = entry.someExtras?.awaitsTurn === true;
+    if (
+      !isLate &&
+      (this.#core.minIdle.beginReplacing(entry) || this.#beginReplacing(entry) || this.#awaitTurn(entry))
+    ) {
+      this.#extend(entry, replacementMs);
+      this.#core.serve(entry.key);
+    } else this.#replaceAfterwards(entry);
+  }
+
+  /** Nobody used it, or that has been done. */
+  #needsNone({ uses, someExtras }: Entry<K, C>): boolean {
+    return uses === 0 || someExtras?.isOutlived === true;
+  }
+
+  /** Dials a replacement, unless it needs none or a limit is against it. */
+  #beginReplacing(entry: Entry<K, C>): boolean {
+    const { key, extras } = entry;
+    const { dial, dialer } = this.#core;
+    if (dial === undefined || this.#needsNone(entry)) return false;
+    extras.isOutlived = dialer.start(key, dial, true, entry);
+    return extras.isOutlived;
+  }
+
+  /** There is no room for its replacement while another conn of the key is being replaced. */
+  #awaitTurn(entry: Entry<K, C>): boolean {
+    const { key, extras } = entry;
+    if (this.#needsNone(entry) || this.#core.capacity.keyHasRoom(key)) return false;
+    extras.awaitsTurn = [...key.pending.dials].some(({ replaces }) => replaces);
+    return extras.awaitsTurn;
+  }
+
+  /** A conn that drains takes no place under `maxKeyConns`: its replacement has that. Who waits dials for himself. */
+  #replaceAfterwards(entry: Entry<K, C>): void {
+    const { key } = entry;
+    const needsNone = this.#needsNone(entry);
+    this.#core.serve(key, () => {
+      const { entries, dial, dialer } = this.#core;
+      entries.drain(entry, "retired");
+      if (dial !== undefined && !needsNone && key.pending.wanting === 0) dialer.start(key, dial, true, entry);
+    });
+  }
+
+  /** A conn of the key has been replaced: the next one may be. */
+  replaced(key: KeyPool<K, C>): void {
+    for (const entry of key.entries()) {
+      if (!entry.isReady || !entry.someExtras?.awaitsTurn || this.#needsNone(entry)) continue;
+      if (!this.#beginReplacing(entry)) this.#replaceAfterwards(entry);
+      return;
+    }
   }
 }

@@ -109,7 +109,7 @@ export class Explainer<K, C extends PoolConn> {
     more: number,
     ahead: number,
   ): Prospect {
-    const { drain, dispatcher, capacity } = this.#core;
+    const { drain, dispatcher, capacity, health } = this.#core;
     const { pending } = key;
     const { head, size: waiting } = pending.waiters;
     const met = (decision: Decision, why: string, by?: HeldBackBy, code?: PoolErrorCode): Prospect =>
@@ -142,11 +142,16 @@ export class Explainer<K, C extends PoolConn> {
       if (by === "maxConns" && capacity.wouldEvictFor(key))
         return met("dial", "an idle conn of another key makes way for it");
     }
-    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, waiting + 1 - Math.min(promised, wanting), own);
+    // Silent conns go to the first of those who cannot hope for another one.
+    const lacking = waiting + 1 - Math.min(promised, wanting);
+    const silent = pending.isBatching ? [] : [...health.lastResort(key, filter)];
+    const resorting = Math.max(Math.min(silent.length, lacking - health.mayHope(key, own)), 0);
+    if (resorting > 0 && waiting === 0) return met("lease", "only a silent conn is free");
+    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, lacking - resorting, own);
     if (refusal === "backoff")
       return met("refuse", "the key fails, and is not dialed yet", "backoff", pending.backoff?.error.code);
     if (refusal !== undefined) return met("refuse", "too many wait already", "maxWaiters", "ERR_POOL_QUEUE_FULL");
-    if (wantsDial && wanting <= promised)
+    if (wantsDial && wanting - resorting <= promised)
       return pending.dials.size > 0
         ? met("dial", "a dial in flight will serve it")
         : met("wait", "a conn is validated", "validate");

@@ -1,5 +1,5 @@
 import type { CloseReason, PoolConn } from "../contract.ts";
-import type { Reset, Validate } from "../options.ts";
+import type { Filter, Reset, Validate } from "../options.ts";
 import { inNextTurn, systemClock, wallNow } from "../runtime/clock.ts";
 import { isThenable, outcome } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
@@ -16,9 +16,11 @@ const longQuietMs = 30_000;
 const leastSilenceMs = 1_000;
 /** Servers punish pings: https://github.com/grpc/grpc/blob/master/doc/keepalive.md ("too_many_pings"). */
 const pingEveryMs = 10_000;
-/** How long a conn has to show life. */
+/** How long a conn has to show life: one that can be asked from then on, one that cannot in all the time in which it owed an answer. */
 const patienceMs = 5_000;
-/** How often a conn that cannot be asked is looked at meanwhile. */
+/** Calls that a conn which cannot be asked leaves unanswered before it is closed: one alone may be slow for reasons of its own. */
+const leastUnanswered = 2;
+/** How often a conn that cannot be asked is looked at while it is skipped. */
 const lookEveryMs = 250;
 /** How often the clock is looked at while conns are open that can show life. */
 const watchEveryMs = 1_000;
@@ -33,6 +35,8 @@ export class Health<K, C extends PoolConn> {
   readonly #reset: Reset<C> | undefined;
   readonly #timers: Timers;
   readonly #core: Core<K, C>;
+  /** Conns that cannot be asked and are skipped while others can be had, the one longest skipped first; the timers look for late bytes. */
+  readonly #aside = new Map<KeyPool<K, C>, Map<Entry<K, C>, Timer>>();
   /** What ends each question that is being asked about a conn. */
   readonly #asking = new Map<Entry<K, C>, Set<() => void>>();
   readonly #watch: Timer = timer(() => this.#core.enter(() => this.#lookAtClock()));
@@ -128,8 +132,9 @@ export class Health<K, C extends PoolConn> {
     const { life, bytesRead } = entry;
     if (life === undefined) return;
     const now = this.#timers.now();
-    if (bytesRead !== life.bytesSeen || Number.isNaN(life.owesSince)) life.owesSince = now;
-    if (bytesRead !== life.bytesSeen) life.isDoubted = false;
+    if (bytesRead !== life.bytesSeen) this.#showsLife(life, now);
+    else if (Number.isNaN(life.owesSince)) life.owesSince = now;
+    life.countedAt = now;
     life.bytesSeen = bytesRead;
     if (now - life.quietSince >= longQuietMs && entry.canPing)
       void this.#ask(entry, life).then((isAlive) => this.#judge(entry, isAlive));
@@ -140,10 +145,15 @@ export class Health<K, C extends PoolConn> {
     if (life !== undefined) life.quietSince = this.#timers.now();
   }
 
+  #showsLife(life: SignsOfLife, now: number): void {
+    life.owesSince = now;
+    life.owedMs = 0;
+    life.unanswered = 0;
+  }
+
   /**
    * A call has ended that the peer owed an answer to. Where no byte has come meanwhile either, the conn is suspect: it is
-   * skipped until it shows life, and closed if it does not. A peer that is only slow answers the ping. A conn that cannot be
-   * asked is skipped as long, and closed if it is suspect again before a byte has come.
+   * skipped until it shows life, and closed if it does not. A peer that is only slow answers the ping.
    */
   unanswered(entry: Entry<K, C>): void {
     const { life, bytesRead } = entry;
@@ -154,10 +164,93 @@ export class Health<K, C extends PoolConn> {
     const now = this.#timers.now();
     const isSilent = Number.isNaN(bytesRead) || bytesRead === life.bytesSeen;
     life.bytesSeen = bytesRead;
-    if (!isSilent) life.isDoubted = false;
-    if (!isSilent) life.owesSince = now;
-    if (!isSilent || now - life.owesSince < leastSilenceMs) return;
-    if (now - life.askedAt >= pingEveryMs || !entry.canPing) this.#suspect(entry, life);
+    if (!isSilent) this.#showsLife(life, now);
+    else life.owedMs += now - life.countedAt;
+    life.countedAt = now;
+    if (!isSilent) return;
+    life.unanswered++;
+    if (now - life.owesSince < leastSilenceMs) return;
+    if (!entry.canPing) this.#doubt(entry, life);
+    else if (now - life.askedAt >= pingEveryMs) this.#suspect(entry, life);
+  }
+
+  /**
+   * A conn that cannot be asked has been silent. A peer that is slow and answers nothing to calls that were given up, as DRPC
+   * does, looks the same, so that it is closed only after as long a time as an answer to a ping may take; that in which it
+   * owed nothing does not count. Until then it is skipped while another can be had, and no limit makes way for that.
+   */
+  #doubt(entry: Entry<K, C>, life: SignsOfLife): void {
+    if (!entry.isReady) return;
+    this.#setAside(entry, life);
+    if (life.owedMs < patienceMs || life.unanswered < leastUnanswered) return;
+    const { bytesSeen } = life;
+    // An event loop that was held up reads what has come in its next turn.
+    const close = () => Object.is(entry.bytesRead, bytesSeen) && this.#core.entries.drain(entry, "silent");
+    inNextTurn(() => inNextTurn(() => this.#core.enter(close)));
+  }
+
+  #setAside(entry: Entry<K, C>, { bytesSeen }: SignsOfLife): void {
+    const { key } = entry;
+    const aside = this.#aside.get(key) ?? new Map<Entry<K, C>, Timer>();
+    if (aside.has(entry)) return;
+    const endsAt = this.#timers.now() + patienceMs;
+    const look = timer(() => {
+      const { pending } = key;
+      const now = this.#timers.now();
+      const isOver = !Object.is(entry.bytesRead, bytesSeen) || now >= endsAt;
+      // Somebody has waited for a while in vain for the conns that are in use.
+      const isMissed = pending.heldBack > 0 && now - (pending.waiters.head?.since ?? now) >= lookEveryMs;
+      if (isOver || isMissed) this.#core.enter(() => this.#takeBack(entry) && this.#core.available(key));
+      else this.#timers.arm(look, lookEveryMs);
+    });
+    this.#aside.set(key, aside.set(entry, look));
+    this.#timers.arm(look, lookEveryMs);
+    this.#core.entries.skip(entry, "silent");
+    this.#core.dispatcher.recheck(key); // who waits may find that there is no other
+  }
+
+  /** The conn is skipped no more, or has left. Returns whether it was. */
+  #takeBack(entry: Entry<K, C>): boolean {
+    const { key } = entry;
+    const aside = this.#aside.get(key);
+    const look = aside?.get(entry);
+    if (aside === undefined || look === undefined) return false;
+    this.#timers.disarm(look);
+    aside.delete(entry);
+    if (aside.size === 0) this.#aside.delete(key);
+    this.#core.entries.unskip(entry);
+    return true;
+  }
+
+  /** Conns that a caller with that filter gets where no other can be had: they have room, but are doubtful. */
+  *lastResort(key: KeyPool<K, C>, filter: Filter<C> | undefined): Generator<Entry<K, C>, void, undefined> {
+    const { selector } = this.#core;
+    for (const entry of this.#aside.get(key)?.keys() ?? []) {
+      const isFree = entry.holdCount === 1 && entry.streams < selector.slotsOf(entry);
+      if (isFree && selector.passes(entry, filter)) yield entry;
+    }
+  }
+
+  /**
+   * How many may wait a moment for another conn before they get one that is doubtful: where none is in use that may come back, nobody,
+   * else as many as may wait at all.
+   */
+  mayHope(key: KeyPool<K, C>, { maxWaiters }: KeyRules = key.rules): number {
+    const aside = [...(this.#aside.get(key)?.keys() ?? [])].filter(({ isIdle }) => !isIdle);
+    return key.leasedCount > aside.length ? maxWaiters : 0;
+  }
+
+  /** So many of those who wait cannot have another conn. Returns whether there are any for them. */
+  resort(key: KeyPool<K, C>, lacking: number): boolean {
+    let left = lacking;
+    let waiter = key.pending.waiters.head;
+    for (; waiter !== undefined && left > 0 && this.#aside.has(key); waiter = waiter.next) {
+      const { filter } = waiter.request;
+      const [entry] = this.lastResort(key, filter);
+      if (entry !== undefined && this.#takeBack(entry)) left--;
+      else if (filter === undefined) break;
+    }
+    return left < lacking;
   }
 
   /** Of a conn of which nothing is known but that its calls end unanswered. */
@@ -168,7 +261,7 @@ export class Health<K, C extends PoolConn> {
     if (unansweredAtUses !== undefined && uses - unansweredAtUses <= 1) this.#core.entries.drain(entry, "silent");
   }
 
-  /** A conn is skipped until it shows life. One that does not is closed under its streams; one that could not be asked, at the second time. */
+  /** A conn is skipped until it shows life. One that does not is closed under its streams. */
   #suspect(entry: Entry<K, C>, life: SignsOfLife): void {
     if (life.isAsked) return;
     const { key } = entry;
@@ -242,11 +335,11 @@ export class Health<K, C extends PoolConn> {
   }
 
   /**
-   * Whether the conn shows life within a time: it answers a ping, or a byte comes. Bytes alone count once: what they are part of
-   * may never come to its end. Never rejects.
+   * Whether the conn shows life within a time: it answers a ping, or bytes come. Those count once: what they are part of may never
+   * come to its end. Never rejects.
    */
   async #ask(entry: Entry<K, C>, life: SignsOfLife): Promise<boolean> {
-    const { canPing, bytesRead: before } = entry;
+    const { bytesRead: before } = entry;
     const controller = new AbortController();
     life.isAsked = true;
     life.askedAt = this.#timers.now();
@@ -254,14 +347,13 @@ export class Health<K, C extends PoolConn> {
     const over = new Promise<boolean>((resolve) => {
       settle = resolve;
     });
-    const hasRead = () => !Object.is(entry.bytesRead, before);
-    const look = timer(() => {
-      if (!canPing && hasRead()) settle(true);
-      else if (this.#timers.now() - life.askedAt < patienceMs) this.#timers.arm(look, lookEveryMs);
-      // An event loop that was held up reads what has come in its next turn: that is asked for first.
-      else inNextTurn(() => inNextTurn(() => settle(this.#lastWord(life, canPing, hasRead()))));
-    });
-    this.#timers.arm(look, canPing ? patienceMs : lookEveryMs);
+    // An event loop that was held up reads what has come in its next turn: that is asked for first.
+    const lastWord = () => {
+      life.bytesAlone = Object.is(entry.bytesRead, before) ? 0 : life.bytesAlone + 1;
+      settle(life.bytesAlone === 1);
+    };
+    const patience = timer(() => inNextTurn(() => inNextTurn(lastWord)));
+    this.#timers.arm(patience, patienceMs);
     const forget = this.#asked(entry, () => {
       if (!entry.isOpen) settle(true); // nobody asks any more; one that drains may run streams that wait
     });
@@ -270,9 +362,9 @@ export class Health<K, C extends PoolConn> {
       if (isAnswered) life.bytesAlone = 0;
       return isAnswered;
     };
-    const isAlive = await (canPing ? Promise.race([ping(), over]) : over);
+    const isAlive = await Promise.race([ping(), over]);
     forget();
-    this.#timers.disarm(look);
+    this.#timers.disarm(patience);
     controller.abort();
     life.isAsked = false;
     if (isAlive) {
@@ -282,17 +374,6 @@ export class Health<K, C extends PoolConn> {
     life.bytesSeen = entry.bytesRead;
     life.owesSince = Number.NaN;
     return isAlive;
-  }
-
-  /** The time of a question is over. */
-  #lastWord(life: SignsOfLife, canPing: boolean, hasRead: boolean): boolean {
-    if (!canPing) {
-      const isFirst = !life.isDoubted; // its next call will tell
-      life.isDoubted = !hasRead;
-      return hasRead || isFirst;
-    }
-    life.bytesAlone = hasRead ? life.bytesAlone + 1 : 0;
-    return hasRead && life.bytesAlone <= 1;
   }
 
   /** Remembers what ends a question about a conn that leaves. Returns what forgets it. */
@@ -311,6 +392,7 @@ export class Health<K, C extends PoolConn> {
 
   /** The conn leaves: whatever is being asked about it, the answer is not waited for. */
   stop(entry: Entry<K, C>): void {
+    this.#takeBack(entry);
     for (const stop of this.#asking.get(entry) ?? []) stop();
   }
 

@@ -46,7 +46,7 @@ export class KeyPool<K, C extends PoolConn> {
   open = 0;
   idleCount = 0;
   drainingCount = 0;
-  /** Of the usable ones, those that may be dead: others may be dialed in their place. Written by `Entries`. */
+  /** Of the usable ones, those that are asked for a sign of life: others may be dialed in their place. Written by `Entries`. */
   suspectCount = 0;
   /** Of the open ones, those that are skipped for now. Written by `Entries`. */
   blockedCount = 0;

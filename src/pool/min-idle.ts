@@ -97,13 +97,13 @@ export class MinIdle<K, C extends PoolConn> {
     for (const entry of kept?.outlived ?? []) {
       if (!entry.isIdle || key.idleCount > key.rules.minIdle) this.#core.entries.drain(entry, "retired");
     }
-    for (const warm of this.#warming.get(key) ?? []) {
+    for (const warm of this.warming(key)) {
       if (this.#lacking(key, warm) <= 0) warm.resolve();
       else if (warm.request.dial === undefined) warm.reject(this.#core.account.hopeless(warm, "dial"));
     }
     this.#heldBack.delete(key);
     while (key.pending.backgroundDials < this.#wanted(key)) {
-      const [warm] = this.#warming.get(key) ?? [];
+      const [warm] = this.warming(key);
       const dial = warm?.request.dial ?? this.#dial;
       if (dial === undefined) return;
       if (!this.#core.capacity.mayPrepare(key) || !this.#core.dialer.start(key, dial, true)) {
@@ -136,7 +136,7 @@ export class MinIdle<K, C extends PoolConn> {
   dialed(dial: PendingDial<K, C>, entry: Entry<K, C>): void {
     if (!dial.isBackground) return;
     const { key } = dial;
-    for (const warm of this.#warming.get(key) ?? []) {
+    for (const warm of this.warming(key)) {
       if (warm.request.dial !== dial.dial || this.#core.selector.passes(entry, warm.request.filter)) continue;
       warm.reject(this.#core.account.hopeless(warm, "filter"));
     }
@@ -146,14 +146,24 @@ export class MinIdle<K, C extends PoolConn> {
   failed(key: KeyPool<K, C>, error: DialError, isSpent: boolean): void {
     const isOver = isSpent || error.final;
     if (isOver) this.#drop(key);
-    for (const warm of this.#warming.get(key) ?? []) {
+    for (const warm of this.warming(key)) {
       if (isOver || !warm.request.waitForReady) warm.reject(this.#core.account.dialFailed(warm, error));
     }
   }
 
   /** Whether conns of the key are kept ready, or somebody waits until they are. */
   keepsAlive(key: KeyPool<K, C>): boolean {
-    return this.#warming.has(key) || (key.pending.backoff !== undefined && this.#kept.has(key));
+    return this.#warming.has(key) || (key.pending.backoff !== undefined && this.keeps(key));
+  }
+
+  /** Whether conns of the key are kept ready. */
+  keeps(key: KeyPool<K, C>): boolean {
+    return this.#kept.has(key);
+  }
+
+  /** The callers of `warm` who wait. */
+  warming(key: KeyPool<K, C>): Iterable<WarmRequest<K, C>> {
+    return this.#warming.get(key) ?? [];
   }
 
   /** Whether a key that has nothing is needed all the same: it is warmed, or a place for its next conn is on its way. */
@@ -194,7 +204,7 @@ export class MinIdle<K, C extends PoolConn> {
 
   rejectAll(key: KeyPool<K, C>, error: (warm: WarmRequest<K, C>) => unknown): void {
     this.forget(key);
-    for (const warm of this.#warming.get(key) ?? []) warm.reject(error(warm));
+    for (const warm of this.warming(key)) warm.reject(error(warm));
   }
 
   /** Background dials that the key should have in flight. */
@@ -204,7 +214,7 @@ export class MinIdle<K, C extends PoolConn> {
     if (kept !== undefined) {
       wanted = Math.min(key.rules.minIdle, this.#mostIdle(key)) + kept.outlived.size - key.idleCount;
     }
-    for (const warm of this.#warming.get(key) ?? []) wanted = Math.max(wanted, this.#lacking(key, warm));
+    for (const warm of this.warming(key)) wanted = Math.max(wanted, this.#lacking(key, warm));
     return wanted;
   }
 

@@ -1,6 +1,6 @@
 import type { AsyncResource } from "node:async_hooks";
 import type { Dial, PoolConn } from "../contract.ts";
-import type { Filter } from "../options.ts";
+import type { Backoff, Filter } from "../options.ts";
 import { type AbortWatcher, unwatchAbort, watchAbort } from "../runtime/abort.ts";
 import type { Ranked } from "../runtime/heap.ts";
 import { type Linked, List } from "../runtime/list.ts";
@@ -18,6 +18,8 @@ export interface Request<K, C extends PoolConn> {
   /** Milliseconds; infinite: for ever. */
   readonly timeoutMs?: number | undefined;
   readonly waitForReady?: boolean | undefined;
+  /** How dials for it alone are paced, where `backoff` does not say. */
+  readonly pace?: Backoff | undefined;
   /** How much of its time the call has spent before. */
   readonly spentMs?: number | undefined;
 }
@@ -261,6 +263,11 @@ export class Pending<K, C extends PoolConn> implements Ranked {
     const unknown = except?.slots === Number.POSITIVE_INFINITY ? 1 : 0;
     if (this.#unknown > unknown) return Number.POSITIVE_INFINITY;
     return this.validating + this.#promised - (except === undefined || unknown === 1 ? 0 : except.slots);
+  }
+
+  /** Waiters that neither a dial nor a validation in flight will serve. */
+  get heldBack(): number {
+    return this.waiters.size - Math.min(this.promised(), this.wanting);
   }
 
   /** Waiters that something else will serve before `dial` does. */

@@ -6,6 +6,7 @@ import {
   checkOneOf,
   checkOptions,
   checkTime,
+  ownPaceOf,
   timeLimit,
 } from "../argument.ts";
 import type { Conn, Dial, Lease, PoolConn } from "../contract.ts";
@@ -176,7 +177,12 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     const found = this.#keyPool(key, this.#core.keys.hash(key));
     const { dial = this.#dial } = options;
     const timeoutMs = this.#timeLimit(found, options) ?? found.rules.waitTimeoutMs;
-    const warm = this.#core.minIdle.warm(found, count, { ...options, dial, timeoutMs });
+    const warm = this.#core.minIdle.warm(found, count, {
+      ...options,
+      dial,
+      timeoutMs,
+      pace: ownPaceOf(options),
+    });
     this.#core.serve(found);
     await warm.finally(() => this.#core.serve(found)); // nothing may be left of its key
   }
@@ -308,7 +314,8 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     }
     const { dial = this.#dial, filter, signal, waitForReady } = options ?? {};
     const timeoutMs = limitMs ?? waitTimeoutMs;
-    return this.#core.wait(key, { dial, timeoutMs, filter, signal, waitForReady }, give);
+    const request = { dial, timeoutMs, filter, signal, waitForReady, pace: ownPaceOf(options) };
+    return this.#core.wait(key, request, give);
   }
 
   /** One for all waiters: a closure each would cost them a tenth of their time. */

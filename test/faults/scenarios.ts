@@ -145,7 +145,7 @@ async function outage(name: TransportName, keys: number, callers: number): Promi
 }
 
 /** A server that is loaded, slow and stalls is not dead. */
-async function calm(name: TransportName): Promise<string> {
+async function calm(name: TransportName, maxKeyConns: number): Promise<string> {
   const { serve, client: makeClient } = transports[name];
   const server = await serve();
   let stalledUntil = 0;
@@ -154,7 +154,7 @@ async function calm(name: TransportName): Promise<string> {
   const stalls = setInterval(() => {
     stalledUntil = performance.now() + 1_000;
   }, 10_000);
-  const client = makeClient({ maxKeyConns: 20 });
+  const client = makeClient({ maxKeyConns });
   const proxy = await FaultProxy.start(server.port);
   proxy.weather = { latencyMs: 5, jitterMs: 20 };
   // The path stands still, too, and so does this process.
@@ -170,9 +170,9 @@ async function calm(name: TransportName): Promise<string> {
     await sleep(calmSeconds * 1_000);
     stop.abort();
     const all = await calls;
-    const { closed } = client.pool.stats();
+    const { closed, dials } = client.pool.stats();
     const kills = Object.entries(closed).filter(([, count]) => count > 0);
-    return `  ${name}: ${all.length} calls, failed: ${words(all)}; conns closed: ${kills.map(([why, count]) => `${why} ${count}`).join(", ") || "none"}`;
+    return `  ${name}, maxKeyConns ${maxKeyConns}: ${all.length} calls, failed: ${words(all)}; conns closed: ${kills.map(([why, count]) => `${why} ${count}`).join(", ") || "none"}; dials: ${dials}`;
   } finally {
     clearInterval(stalls);
     clearInterval(pauses);
@@ -223,6 +223,13 @@ async function freezer(name: TransportName, who: "server" | "client", seconds: n
   }
 }
 
+const calmCases = [
+  ["gRPC", 20],
+  ["Connect", 20],
+  ["DRPC", 20],
+  ["DRPC", 0],
+] as const;
+
 const scenarios: Readonly<Record<string, () => Promise<unknown>>> = {
   "half-open": async () => {
     await halfOpen("gRPC", 3, 1, 4);
@@ -231,6 +238,7 @@ const scenarios: Readonly<Record<string, () => Promise<unknown>>> = {
     await halfOpen("Connect", 1, 1, 100);
     await halfOpen("Connect", 1, 1, 100, 1);
     await halfOpen("DRPC", 9, 3, 1);
+    await halfOpen("DRPC", 12, 3, 1, 12);
   },
   outage: async () => {
     for (const name of ["gRPC", "gRPC over node:http2", "DRPC"] as const) {
@@ -246,7 +254,7 @@ const scenarios: Readonly<Record<string, () => Promise<unknown>>> = {
   },
   calm: async () => {
     console.log(`A loaded, slow, stalling server for ${calmSeconds} s:`);
-    for (const line of await Promise.all((["gRPC", "Connect", "DRPC"] as const).map(calm))) console.log(line);
+    for (const line of await Promise.all(calmCases.map(([name, most]) => calm(name, most)))) console.log(line);
   },
 };
 

@@ -3,10 +3,18 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { type Channel, Client, connectivityState, credentials, Server, ServerCredentials } from "@grpc/grpc-js";
+import {
+  type Channel,
+  Client,
+  connectivityState,
+  credentials,
+  Metadata,
+  Server,
+  ServerCredentials,
+} from "@grpc/grpc-js";
 import { dialGrpc, type GrpcConn, pooledChannel } from "../../src/grpc/index.ts";
 import { Pool } from "../../src/pool/pool.ts";
-import { until } from "../support/clock.ts";
+import { FakeClock, until } from "../support/clock.ts";
 import { startEcho } from "../support/echo-service.ts";
 import { rejection } from "../support/outcome.ts";
 import { startRaw } from "../support/raw-grpc.ts";
@@ -98,6 +106,49 @@ describe("the state of a pooled channel", () => {
     assert.ok(dials > 2, `${dials} dials`);
     await new Promise((resolve) => setTimeout(resolve, 50));
     assert.equal(pool.stats().dials, dials);
+  });
+
+  test("is worked for at gRPC's pace, where the pool has no backoff, unless others keep it to its own", async () => {
+    const clock = new FakeClock();
+    const counts = { call: 0, watch: 0 };
+    const dial = (key: string): Promise<GrpcConn> => {
+      counts[key === "call" ? key : "watch"]++;
+      return Promise.reject(new Error("refused"));
+    };
+    await using pool = new Pool({ dial, clock });
+    const channels = ["call", "watch"].map((key) => pooledChannel(pool, key));
+    const [calls, watched] = channels;
+    assert.ok(calls !== undefined && watched !== undefined);
+    const metadata = new Metadata({ waitForReady: true });
+    calls.createCall("/test.Echo/Unary", never, undefined, null, undefined).start(metadata, {
+      onReceiveMetadata: () => {},
+      onReceiveMessage: () => {},
+      onReceiveStatus: () => {},
+    });
+    watched.watchConnectivityState(IDLE, never, () => watched.watchConnectivityState(CONNECTING, never, again));
+    const again = (): void => watched.watchConnectivityState(TRANSIENT_FAILURE, never, () => {});
+    watched.getConnectivityState(true);
+    const dials = () => Object.values(counts);
+    const pass = async (ms: number) => {
+      for (let left = ms; left > 0; left -= 50) await clock.advance(Math.min(left, 50));
+    };
+    await pass(799);
+    assert.deepEqual(dials(), [1, 1]);
+    await pass(401);
+    assert.deepEqual(dials(), [2, 2]);
+    await pass(800); // the pauses began after 800 to 1,200 ms, and are 1,280 to 1,920 ms long
+    assert.deepEqual(dials(), [2, 2]);
+    await pass(1_120);
+    assert.deepEqual(dials(), [3, 3]);
+    const abort = new AbortController();
+    const others = rejection(pool.acquire("call", { waitForReady: true, signal: abort.signal }));
+    await pass(10_000);
+    assert.ok(counts.call > 10);
+    abort.abort();
+    await others;
+    for (const channel of channels) channel.close();
+    await clock.advance(500_000);
+    assert.deepEqual([...pool.keys()], []);
   });
 
   test("leaves READY when the last conn closes, whichever was used last, and says so once", async () => {

@@ -157,7 +157,7 @@ describe("two gRPC peers", () => {
   });
 
   test("that are down are dialed at gRPC's pace, unless the pool is told another", () => {
-    assert.deepEqual(grpcPeers().backoff, { baseMs: 1_000, maxMs: 120_000 });
+    assert.deepEqual(grpcPeers().backoff, { baseMs: 1_000, maxMs: 120_000, factor: 1.6, jitter: 0.2 });
     assert.equal({ ...grpcPeers(), backoff: false }.backoff, false);
   });
 });

@@ -54,7 +54,11 @@ const wrongOptions: [name: string, value: unknown, error: "RangeError" | "TypeEr
   ["backoff", { baseMs: "1" }, "TypeError"],
   ["backoff", { maxMs: -1 }, "RangeError"],
   ["backoff", { maxAttempts: 1.5 }, "RangeError"],
-  ["backoff", { factor: 2 }, "TypeError"],
+  ["backoff", { factor: 0.5 }, "RangeError"],
+  ["backoff", { factor: "2" }, "TypeError"],
+  ["backoff", { jitter: 1.5 }, "RangeError"],
+  ["backoff", { jitter: "some" }, "TypeError"],
+  ["backoff", { multiplier: 2 }, "TypeError"],
   ["maxConn", 5, "TypeError"], // unknown: a typing error in its name
   ["timeout", 5, "TypeError"],
 ];

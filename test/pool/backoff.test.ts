@@ -42,6 +42,27 @@ test("dial retries pause exponentially with full jitter, up to a cap, reset by a
   await Promise.all([...waiting, ...again]);
 });
 
+test("`factor` and `jitter` make other pauses: so many times as long each time, so much more or less", async (t) => {
+  const { pool, clock } = pooled(t, { backoff: { baseMs: 1000, maxMs: 2000, factor: 1.6, jitter: 0.2 } });
+  const dial = manualDial();
+  const waiting = Array.from({ length: 100 }, (_, i) => outcome(pool.acquire(`k${i}`, { dial, waitForReady: true })));
+  await settle();
+  for (const pauseMs of [1000, 1600, 2000, 2000]) {
+    const before = dial.count;
+    for (const pending of dial.pending.slice(-100)) pending.fail(refused());
+    await settle();
+    await clock.advance(0.8 * pauseMs - 1);
+    assert.equal(dial.count, before);
+    await clock.advance(0.2 * pauseMs + 1);
+    assert.ok(dial.count > before && dial.count < before + 100);
+    await clock.advance(0.2 * pauseMs);
+    assert.equal(dial.count, before + 100);
+  }
+  for (const pending of dial.pending.slice(-100)) pending.arrive();
+  await settle();
+  assert.ok(waiting.every(({ state }) => state === "resolved"));
+});
+
 test("waitForReady outlives failed dials, until its time is up", async (t) => {
   const { pool, clock } = pooled(t, { backoff: { baseMs: 100, maxMs: 100 } });
   const dial = manualDial();

@@ -289,3 +289,42 @@ test("a burst in a cold key whose conns are exclusive costs one dial each, and n
   const { dials, abandoned } = pool.stats();
   assert.deepEqual([waits.length, Math.max(...waits), dials, used.size, abandoned], [50, dialMs, 50, 50, 0]);
 });
+
+for (const [what, options, dials] of [
+  ["", {}, 50],
+  [", with 15 conns at most", { maxKeyConns: 15 }, 15],
+] as const) {
+  test(`where dials take 150 ms, 30 % more or less, a burst of 50 calls waits no longer than 1.2 times the best schedule${what}`, async (t) => {
+    const callMs = 2;
+    const dialMs = (i: number) => 105 + (((i * 37) % 50) / 49) * 90;
+    let begun = 0;
+    const { pool, clock } = pooled(t, {
+      maxStreams: 1,
+      dial: () =>
+        new Promise<ScriptedConn>(
+          (resolve) => void clock.setTimeout(() => resolve(new ScriptedConn()), dialMs(begun++)),
+        ),
+      ...options,
+    });
+    const start = clock.now();
+    const waits: number[] = [];
+    for (let call = 0; call < 50; call++) {
+      void pool.acquire("k").then((lease) => {
+        waits.push(clock.now() - start);
+        clock.setTimeout(() => lease.release(), callMs);
+      });
+    }
+    await clock.advance(1000);
+    // The best schedule: 50 dials at once, and each call on the conn that is free first.
+    const freeAt = Array.from({ length: 50 }, (_, i) => dialMs(i));
+    let best = 0;
+    for (let call = 0; call < 50; call++) {
+      best = Math.min(...freeAt);
+      freeAt[freeAt.indexOf(best)] = best + callMs;
+    }
+    assert.equal(waits.length, 50);
+    assert.ok(Math.max(...waits) <= 1.2 * best, `${Math.max(...waits)} ms, the best schedule takes ${best}`);
+    assert.equal(pool.stats().dials, dials);
+    t.diagnostic(`${Math.max(...waits)} ms of ${best}; abandoned: ${pool.stats().abandoned} of ${dials}`);
+  });
+}

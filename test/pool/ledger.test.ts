@@ -89,7 +89,8 @@ test("stats carry the limits in force, as the options say them", async (t) => {
   assert.equal(pool.stats().limits.maxConns, 5);
   assert.equal(pool.stats().limits.maxKeyConns, -1);
   assert.equal(pool.stats().limits.capacity, 0);
-  assert.deepEqual(pool.stats().limits.backoff, { baseMs: 100, maxMs: 10_000, maxAttempts: 0 });
+  const backoff = { baseMs: 100, maxMs: 10_000, factor: 2, jitter: "full", maxAttempts: 0 };
+  assert.deepEqual(pool.stats().limits.backoff, backoff);
   pool.configure({ maxKeyConns: 2 }, "k");
   (await pool.acquire("k")).release();
   assert.deepEqual([pool.stats("k").limits.maxKeyConns, pool.stats().limits.maxKeyConns], [2, -1]);

@@ -3,7 +3,7 @@ import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
-import { deferred, manualDial, ScriptedConn, scriptedDial } from "../support/conn.ts";
+import { type Deferred, deferred, manualDial, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard, outcome } from "../support/outcome.ts";
 import { pooled, useOnce } from "../support/pool.ts";
 
@@ -258,4 +258,101 @@ test("a conn whose priming fails, or is not done in time, is closed, and its dia
     assert.equal(warm.state, "rejected");
     assert.deepEqual([dial.conns[0]?.closes, pool.stats().dialErrors, pool.stats().open], [1, 1, 0]);
   }
+});
+
+test("a conn in use whose lifetime ends is replaced first: one dial, and no caller waits", async (t) => {
+  const conns: ScriptedConn[] = [];
+  const arriving: Deferred<void>[] = [];
+  let manual = false;
+  const dial = async () => {
+    const conn = new ScriptedConn();
+    if (manual) {
+      const arrival = deferred();
+      arriving.push(arrival);
+      await arrival.promise;
+    }
+    conns.push(conn);
+    return conn;
+  };
+  const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, lifetimeJitter: 0 });
+  (await pool.acquire("k")).release();
+  manual = true;
+  await clock.advance(10_000);
+  assert.deepEqual([arriving.length, conns[0]?.closes], [1, 0]);
+  (await pool.acquire("k")).release(); // the old one serves on
+  arriving[0]?.resolve();
+  await settle();
+  assert.deepEqual([conns[0]?.closes, pool.stats().closed.retired, pool.stats().idle], [1, 1, 1]);
+  const next = await pool.acquire("k");
+  assert.equal(next.conn, conns[1]);
+  next.release();
+  assert.equal(pool.stats().dials, 2);
+});
+
+test("a conn that nobody used in its lifetime is not replaced", async (t) => {
+  const { pool, clock } = pooled(t, { dial: () => new ScriptedConn(), maxLifetimeMs: 1000 });
+  pool.put("k", new ScriptedConn());
+  await clock.advance(1000);
+  assert.deepEqual([pool.stats().dials, pool.stats().open], [0, 0]);
+});
+
+/** A key that is full of conns whose lifetimes end at once, 10 s from now; their replacements take 100 ms. */
+async function fullOfOld(t: TestContext, maxKeyConns: number) {
+  const conns: ScriptedConn[] = [];
+  const dial = async () => {
+    if (conns.length >= maxKeyConns) await new Promise((resolve) => clock.setTimeout(() => resolve(undefined), 100));
+    const conn = new ScriptedConn();
+    conns.push(conn);
+    return conn;
+  };
+  const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, lifetimeJitter: 0, maxKeyConns });
+  const leases = await Promise.all(conns.concat(Array(maxKeyConns).fill(undefined)).map(() => pool.acquire("k")));
+  for (const lease of leases) lease.release();
+  return { pool, clock, conns };
+}
+
+test("where maxKeyConns leaves no room for the replacement, it is dialed as soon as the old conn goes, not when somebody asks", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 1);
+  await clock.advance(10_000);
+  assert.deepEqual([conns[0]?.closes, pool.stats().dials, pool.stats().dialing], [1, 2, 1]);
+  const early = outcome(pool.acquire("k")); // it waits for the rest of that dial
+  await clock.advance(100);
+  assert.equal(early.value?.conn, conns[1]);
+  early.value?.release();
+  assert.deepEqual([pool.stats().dials, pool.stats().open], [2, 1]);
+});
+
+test("a conn in use gives its place under maxKeyConns to its replacement while it drains", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 1);
+  const lease = await pool.acquire("k");
+  await clock.advance(10_100);
+  assert.deepEqual([conns[0]?.closes, pool.stats().draining, pool.stats().idle], [0, 1, 1]);
+  lease.release();
+  assert.deepEqual([conns[0]?.closes, pool.stats().closed.retired, pool.stats().dials], [1, 1, 2]);
+});
+
+test("a full key rotates one conn at a time, and a caller waits for none of the dials while others are free", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 3);
+  await clock.advance(9_999);
+  let most = 0;
+  for (let ms = 0; ms < 400; ms += 10) {
+    await clock.advance(10);
+    const lease = pool.tryAcquire("k");
+    assert.notEqual(lease, undefined, `${ms} ms after the end of their lifetimes`);
+    lease?.release();
+    most = Math.max(most, pool.stats().dialing);
+  }
+  assert.deepEqual([most, pool.stats().dials, pool.stats().closed.retired], [1, 6, 3]);
+  assert.deepEqual(
+    conns.map(({ closes }) => closes),
+    [1, 1, 1, 0, 0, 0],
+  );
+});
+
+test("a conn waits for its turn to be replaced for a second at most", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 20);
+  await clock.advance(11_000);
+  assert.ok(conns.slice(0, 20).every(({ closes }) => closes === 1));
+  await clock.advance(100);
+  assert.deepEqual([pool.stats().open, pool.stats().dials], [20, 40]);
 });

@@ -152,32 +152,125 @@ test("a conn whose `ping` cannot be read counts as one that cannot be asked", as
   assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 1]);
 });
 
-test("a conn that counts bytes and cannot be asked is skipped for 5 s, or until one comes; the second time in a row it is closed then", async (t) => {
-  const conns: { bytesRead: number }[] = [];
+/** Conns that count what comes from their peer, and cannot be asked for a sign of life: DRPC has no pings. */
+function mutePool(t: Parameters<typeof pooled>[0], options: { maxKeyConns?: number; maxWaiters?: number } = {}) {
+  const conns: (ScriptedConn & { bytesRead: number })[] = [];
   const dial = () => {
     const conn = Object.assign(new ScriptedConn(), { bytesRead: 0 });
     conns.push(conn);
     return conn;
   };
-  const { pool, clock } = pooled(t, { dial, maxKeyConns: 1 });
-  const giveUp = async () => {
+  const { pool, clock } = pooled<ScriptedConn>(t, { dial, ...options });
+  const giveUp = async (afterMs: number) => {
     const lease = await pool.acquire("k");
-    await clock.advance(1000);
+    await clock.advance(afterMs);
     lease.release({ unanswered: true });
+    await settle();
   };
-  await giveUp();
+  return { pool, clock, conns, giveUp };
+}
+
+test("a conn that cannot be asked is skipped for 5 s, or until a byte comes, while another can be dialed", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t);
+  await giveUp(1000);
   assert.equal(pool.stats().blocked, 1);
+  const other = await pool.acquire("k");
+  assert.equal(other.conn, conns[1]);
   const [conn] = conns;
   assert.ok(conn !== undefined);
   conn.bytesRead++;
   await clock.advance(250);
   assert.deepEqual([pool.stats().blocked, pool.stats().idle], [0, 1]); // a late byte clears it
-  await giveUp();
-  await clock.advance(5000);
+  await giveUp(1000);
+  await clock.advance(4999);
+  assert.equal(pool.stats().blocked, 1);
+  await clock.advance(1);
   assert.deepEqual([pool.stats().blocked, pool.stats().idle, pool.stats().closed.silent], [0, 1, 0]); // a slow peer keeps it
-  await giveUp();
-  await clock.advance(5000);
+  other.release();
+});
+
+test("a conn that cannot be asked is used again at once where no other can be had: none is dialed over a limit, none is evicted", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 1 });
+  await giveUp(1000);
+  assert.equal(pool.stats().blocked, 1);
+  const again = await pool.acquire("k");
+  assert.deepEqual([again.conn === conns[0], pool.stats().dials, pool.stats().blocked], [true, 1, 0]);
+  const waiting = outcome(pool.acquire("k"));
+  await clock.advance(1000);
+  again.release({ unanswered: true }); // who waits already has it at once, too
+  await settle();
+  assert.equal(waiting.value?.conn, conns[0]);
+  waiting.value?.release();
+  await clock.advance(10_000);
+  assert.deepEqual([pool.stats().open, pool.stats().closed.evicted, pool.stats().closed.silent], [1, 0, 0]);
+});
+
+test("where others of a full key are in use, a caller waits a moment for one of them before it gets a doubtful conn", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 2 });
+  const busy = await pool.acquire("k");
+  await giveUp(1000);
+  const [first, second] = [outcome(pool.acquire("k")), outcome(pool.acquire("k"))];
+  await clock.advance(200);
+  busy.release();
+  await settle();
+  assert.deepEqual([first.value?.conn === conns[0], second.state], [true, "pending"]);
+  await clock.advance(300);
+  assert.equal(second.value?.conn, conns[1]);
+  for (const lease of [first.value, second.value]) lease?.release();
+});
+
+test("a caller that may not wait gets a doubtful conn at once, where no other can be had", async (t) => {
+  const { pool, conns, giveUp } = mutePool(t, { maxKeyConns: 2, maxWaiters: -1 });
+  const busy = await pool.acquire("k");
+  await giveUp(1000);
+  const lease = await pool.acquire("k");
+  assert.equal(lease.conn, conns[1]);
+  for (const one of [busy, lease]) one.release();
+});
+
+test("a conn that cannot be asked is closed once it has owed answers for 5 s in all, by two calls at least, and no byte came", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 1 });
+  for (let owedMs = 500; owedMs < 5000; owedMs += 500) {
+    await giveUp(500);
+    await clock.advance(20_000); // time in which nothing is owed proves nothing
+  }
+  assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [1, 0]);
+  await giveUp(500);
   assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 1]);
+  await giveUp(30_000);
+  assert.equal(pool.stats().open, 1); // one call may be slow for reasons of its own
+  const [, second] = conns;
+  assert.ok(second !== undefined);
+  second.bytesRead++;
+  await giveUp(30_000);
+  assert.equal(pool.stats().open, 1);
+  await giveUp(1);
+  assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 2]);
+});
+
+test("bytes that an event loop had no time to read are a sign of life", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 1 });
+  await giveUp(1000);
+  const lease = await pool.acquire("k");
+  await clock.advance(10_000);
+  lease.release({ unanswered: true }); // its timer comes before what the peer has sent
+  for (const conn of conns) conn.bytesRead++;
+  await settle();
+  assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [1, 0]);
+});
+
+test("a filter finds a conn that is only doubtful, where no other can be had", async (t) => {
+  const { pool, conns, giveUp } = mutePool(t, { maxKeyConns: 1 });
+  await giveUp(1000);
+  const abort = new AbortController();
+  const unfit = rejection(pool.acquire("k", { filter: () => false, signal: abort.signal }));
+  await settle();
+  assert.equal(pool.stats().blocked, 1);
+  const lease = await pool.acquire("k", { filter: () => true });
+  assert.equal(lease.conn, conns[0]);
+  lease.release();
+  abort.abort();
+  await unfit;
 });
 
 test("a handle's call that fails with no byte from the conn makes it suspect; one that the peer refused does not", async (t) => {
@@ -219,47 +312,6 @@ test("a conn that was quiet for long is pinged along with its next call, which d
   await clock.advance(5000);
   assert.deepEqual([conns[0]?.closes, pool.stats().closed.silent], [1, 1]);
   lease.value?.release();
-});
-
-test("a conn in use whose lifetime ends is replaced first: one dial, and no caller waits", async (t) => {
-  const conns: ScriptedConn[] = [];
-  const arriving: Deferred<void>[] = [];
-  let manual = false;
-  const dial = async () => {
-    const conn = new ScriptedConn();
-    if (manual) {
-      const arrival = deferred();
-      arriving.push(arrival);
-      await arrival.promise;
-    }
-    conns.push(conn);
-    return conn;
-  };
-  const { pool, clock } = pooled(t, { dial, maxLifetimeMs: 10_000, lifetimeJitter: 0 });
-  (await pool.acquire("k")).release();
-  manual = true;
-  await clock.advance(10_000);
-  assert.deepEqual([arriving.length, conns[0]?.closes], [1, 0]);
-  (await pool.acquire("k")).release(); // the old one serves on
-  arriving[0]?.resolve();
-  await settle();
-  assert.deepEqual([conns[0]?.closes, pool.stats().closed.retired, pool.stats().idle], [1, 1, 1]);
-  const next = await pool.acquire("k");
-  assert.equal(next.conn, conns[1]);
-  next.release();
-  assert.equal(pool.stats().dials, 2);
-});
-
-test("a conn that nobody used in its lifetime is not replaced, nor one whose replacement would be one too many", async (t) => {
-  const dial = () => new ScriptedConn();
-  const unused = pooled(t, { dial, maxLifetimeMs: 1000 });
-  unused.pool.put("k", new ScriptedConn());
-  await unused.clock.advance(1000);
-  assert.deepEqual([unused.pool.stats().dials, unused.pool.stats().open], [0, 0]);
-  const full = pooled(t, { dial, maxLifetimeMs: 1000, maxKeyConns: 1 });
-  (await full.pool.acquire("k")).release();
-  await full.clock.advance(1000);
-  assert.deepEqual([full.pool.stats().dials, full.pool.stats().open], [1, 0]);
 });
 
 test("callers who give up at once, again and again, bring no flood of pings: servers punish that", async (t) => {

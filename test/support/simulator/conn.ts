@@ -53,7 +53,7 @@ export interface ConnScript {
   readonly lifetimeMs: number | undefined;
   /** Without: the pool hears of changes only when it looks. */
   readonly notifies: boolean;
-  /** It tells how many bytes have come, and answers pings. */
+  /** It tells how many bytes have come, and, two of three, answers pings. */
   readonly showsLife: boolean;
 }
 
@@ -70,6 +70,8 @@ export class SimConn implements Conn {
   silent = false;
   /** It has been silent: a ping that it did not answer then may end it later. */
   wasSilent = false;
+  /** Calls that failed, where it cannot be asked for a sign of life: it may be skipped after one, and closed after two. */
+  unanswered = 0;
   dead = false;
   /** The pool has it, as far as the world can tell. */
   given = false;
@@ -130,7 +132,7 @@ export class SimConn implements Conn {
         this.#listeners.push(listener);
       };
     }
-    if (script.showsLife) this.ping = () => this.#owner.pinged(this);
+    if (script.showsLife && id % 3 > 0) this.ping = () => this.#owner.pinged(this);
   }
 
   get name(): string {
@@ -188,6 +190,7 @@ export class SimConn implements Conn {
 
   streamEnded(call: SimCall | undefined, error: unknown): void {
     this.endedStreams++;
+    if (error !== undefined && this.#script.showsLife && this.ping === undefined) this.unanswered++;
     this.#owner.ended(this, call, error);
   }
 

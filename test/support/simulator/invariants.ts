@@ -25,6 +25,7 @@ const idleIn = (world: World, { idle, stats }: Seen): number => (world.plan.vali
 function isFree(world: World, conn: SimConn): boolean {
   const unfit =
     world.mayDrain(conn) || conn.leaving || conn.block !== undefined || conn.askPending || conn.doubtful || conn.silent;
+  if (conn.unanswered > 0) return false; // others may be dialed before it is used
   return !unfit && !world.plan.validates && !world.plan.resets && conn.running < world.slots(conn);
 }
 

@@ -23,7 +23,7 @@ export interface Plan {
   readonly lifetimes: readonly (number | undefined)[];
   /** Conns tell of changes. */
   readonly notifies: boolean;
-  /** Conns tell how many bytes have come, and answer pings. */
+  /** Conns tell how many bytes have come, and most answer pings. */
   readonly showsLife: boolean;
   readonly validates: boolean;
   readonly resets: boolean;

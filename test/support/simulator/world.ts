@@ -216,7 +216,9 @@ export class World implements ConnOwner {
     // Others may be dialed in the place of a conn that is asked for a sign of life, and one goes if it shows some.
     const askedAt = this.pingedAt.get(conn.key) ?? Number.NEGATIVE_INFINITY;
     const wasAsked = this.machine.now() - askedAt <= 10_000;
-    return wasAsked || this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85);
+    return (
+      wasAsked || conn.unanswered > 1 || this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85)
+    );
   }
 
   /** A conn that is blocked for dialTimeoutMs is closed for that. */
