@@ -93,24 +93,12 @@ export function timeLimit(
   return Math.min(at - wallNow(), timeoutMs ?? Number.POSITIVE_INFINITY);
 }
 
-/** A part of a whole. */
-/** The way in which an adapter tells a pool the pace that its transport asks for; a pool that does not know it keeps its own. */
-const ownPace: unique symbol = Symbol.for("rpc-conn-pool.pace");
-
-/** The same options, and how dials for that caller alone are paced where the pool has no `backoff`. */
-export function atOwnPace<T extends object>(options: T, pace: Backoff): T {
-  return Object.assign({ ...options }, { [ownPace]: pace });
-}
-
-export function ownPaceOf(options: (object & { readonly [ownPace]?: Backoff }) | undefined): Backoff | undefined {
-  return options?.[ownPace];
-}
-
 /** How many times as much something becomes, at least as much. */
 export function checkFactor(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value >= 1)) refuseNumber(name, "1 or more", value);
 }
 
+/** A part of a whole. */
 export function checkFraction(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number" || !(value >= 0 && value <= 1)) refuseNumber(name, "a number from 0 to 1", value);
 }
@@ -252,4 +240,16 @@ export function checkConn(what: string, value: unknown): asserts value is PoolCo
   throw new PoolTypeError(
     `expected \`closed\` of ${what} to be a promise that settles when the conn is closed, got ${show(closed)}${hint}`,
   );
+}
+
+/** The way in which an adapter tells a pool the pace that its transport asks for; a pool that does not know it keeps its own. */
+const ownPace: unique symbol = Symbol.for("rpc-conn-pool.pace");
+
+/** The same options, and how dials for that caller alone are paced where the pool has no `backoff`. */
+export function atOwnPace<T extends object>(options: T, pace: Backoff): T {
+  return Object.assign({ ...options }, { [ownPace]: pace });
+}
+
+export function ownPaceOf(options: (object & { readonly [ownPace]?: Backoff }) | undefined): Backoff | undefined {
+  return options?.[ownPace];
 }
