@@ -36,18 +36,12 @@ interface Mutant {
   readonly what: string;
 }
 
-interface Survivor {
-  readonly line: number;
-  readonly source: string;
-  readonly mutant: Mutant;
-}
-
-/** All suites of a folder, in this one process. */
-async function runSuites(folder: string): Promise<void> {
+/** All suites of a folder, in this one process; some of them first. */
+async function runSuites(folder: string, first: readonly string[]): Promise<void> {
   process.setMaxListeners(0);
   const url = new URL(`../${folder}/`, import.meta.url);
   const suites = readdirSync(url).filter((name) => name.endsWith(".test.js") && !left.test(name));
-  for (const suite of suites) await import(new URL(suite, url).href);
+  for (const suite of new Set([...first, ...suites])) await import(new URL(suite, url).href);
 }
 
 async function main(): Promise<void> {
@@ -78,17 +72,19 @@ async function main(): Promise<void> {
       .slice(0, sample)
       .map(({ mutant }) => mutant)
       .sort((a, b) => a.from - b.from);
-    const survivors: Survivor[] = [];
+    console.log(`${file}: ${chosen.length} of ${all.length} mutants`);
+    const notices: Notices = new Map();
     const queue = [...chosen];
+    let killed = 0;
     await Promise.all(
       copies.map(async (copy) => {
         for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
-          if (await isNoticed(copy, file, code, mutant)) continue;
-          survivors.push({ ...placeOf(file, code, mutant), mutant });
+          if (await isNoticed(copy, file, code, mutant, notices)) killed++;
+          else console.log(described(file, code, mutant));
         }
       }),
     );
-    report(file, chosen.length, all.length, survivors);
+    console.log(`${file}: ${killed} of ${chosen.length} killed, ${((killed / chosen.length) * 100).toFixed(1)} %`);
   }
 }
 
@@ -101,50 +97,54 @@ function copyBuild(): string {
   return copy;
 }
 
+/** How many mutants of a file each suite has noticed: those that notice most are asked first. */
+type Notices = Map<string, number>;
+
 /** Whether a test fails, or comes to no end. The simulator is asked first, since it answers sooner. */
-async function isNoticed(copy: string, file: string, code: string, { from, to, text }: Mutant): Promise<boolean> {
+async function isNoticed(copy: string, file: string, code: string, mutant: Mutant, notices: Notices): Promise<boolean> {
   const path = join(copy, ".build/src", `${file}.js`);
-  writeFileSync(path, code.slice(0, from) + text + code.slice(to));
+  writeFileSync(path, code.slice(0, mutant.from) + mutant.text + code.slice(mutant.to));
   try {
     const suites = asked[file] ?? file.slice(0, file.indexOf("/"));
     if (suites === "pool" && (await fails(copy, 60_000, ".build/test/sim/long.js", "150", "1", "100"))) return true;
-    return await fails(copy, 120_000, "--test-reporter=tap", ".build/test/mutants/run.js", "--suites", suites);
+    const first = [...notices].sort(([, a], [, b]) => b - a).map(([suite]) => suite);
+    const program = ".build/test/mutants/run.js";
+    const noticed = await fails(copy, 180_000, "--test-reporter=tap", program, "--suites", suites, ...first);
+    if (typeof noticed === "string") notices.set(noticed, (notices.get(noticed) ?? 0) + 1);
+    return noticed !== false;
   } finally {
     writeFileSync(path, code);
   }
 }
 
-/** Runs a program to its end, to the first failure that it tells of, or to its time limit. */
-function fails(cwd: string, mostMs: number, ...args: string[]): Promise<boolean> {
+/** Runs a program to its end, to the first failure that it tells of, or to its time limit. Returns which suite failed, where that is known. */
+function fails(cwd: string, mostMs: number, ...args: string[]): Promise<boolean | string> {
   const child = spawn(process.execPath, ["--expose-gc", ...args], { cwd, stdio: ["ignore", "pipe", "ignore"] });
   const timer = setTimeout(() => child.kill("SIGKILL"), mostMs);
+  let suite: string | undefined;
+  let hasFailed = false;
   createInterface(child.stdout).on("line", (line) => {
-    if (/^\s*not ok |^play it again/.test(line)) child.kill("SIGKILL");
+    hasFailed ||= /^\s*not ok |^play it again/.test(line);
+    if (!hasFailed) return;
+    suite ??= /location: '.*\/([\w-]+\.test\.js)/.exec(line)?.[1];
+    if (suite !== undefined || line.trim() === "..." || line.startsWith("play")) child.kill("SIGKILL");
   });
   return new Promise((resolve) => {
     child.on("close", (status) => {
       clearTimeout(timer);
-      resolve(status !== 0);
+      resolve(suite ?? status !== 0);
     });
   });
 }
 
-/** Where a mutant stands in the source, and what stands there. */
-function placeOf(file: string, code: string, { from }: Mutant): Omit<Survivor, "mutant"> {
+/** A survivor: where it stands in the source, what was done, and what stands there. */
+function described(file: string, code: string, { from, to, what }: Mutant): string {
   const before = code.slice(0, from).split("\n");
   const map = new SourceMap(JSON.parse(readFileSync(join(root, ".build/src", `${file}.js.map`), "utf8")));
   const found = map.findEntry(before.length - 1, (before.at(-1) ?? "").length);
   const line = "originalLine" in found ? found.originalLine : 0;
   const source = readFileSync(join(root, "src", `${file}.ts`), "utf8").split("\n")[line] ?? "";
-  return { line: line + 1, source: source.trim() };
-}
-
-function report(file: string, tried: number, all: number, survivors: readonly Survivor[]): void {
-  const killed = tried - survivors.length;
-  const share = ((killed / tried) * 100).toFixed(1);
-  console.log(`${file}: ${killed} of ${tried} killed (${share} %), of ${all} that could be made`);
-  for (const { line, source, mutant } of survivors.toSorted((a, b) => a.line - b.line))
-    console.log(`  src/${file}.ts:${line}  ${mutant.what}\n      ${source}`);
+  return `  src/${file}.ts:${line + 1}  ${what}: ${code.slice(from, to).split("\n")[0]}\n      ${source.trim()}`;
 }
 
 /** All mutants of a file, from its syntax tree. */
@@ -256,5 +256,5 @@ function mutateReturn(node: ts.ReturnStatement, put: Put): void {
   else if (!/^(true|false|undefined)$/.test(expression.getText())) put(expression, "undefined", "returns undefined");
 }
 
-if (process.argv[2] === "--suites") await runSuites(process.argv[3] ?? "");
+if (process.argv[2] === "--suites") await runSuites(process.argv[3] ?? "", process.argv.slice(4));
 else await main();

@@ -90,6 +90,32 @@ test("controlled delay: the newest first, until nobody waits; who waited too lon
   fifth.value?.release();
 });
 
+test("when nobody waits any more the overload is over, though a dial is still in flight", async (t) => {
+  const dial = scriptedDial({}, { manual: true });
+  const { pool, clock } = pooled(t, { dial, maxKeyConns: 2, queue: { targetMs: 10, intervalMs: 100 } });
+  const asked = pool.acquire("k");
+  dial.pending[0]?.arrive();
+  const lease = await asked;
+  const warm = outcome(pool.warm("k", 2)); // its dial hangs
+  const late = outcome(pool.acquire("k"));
+  await clock.advance(101);
+  lease.release();
+  await settle();
+  assert.ok(late.error instanceof QueueFullError);
+  const again = pool.tryAcquire("k");
+  const first = outcome(pool.acquire("k"));
+  const second = outcome(pool.acquire("k"));
+  again?.release();
+  await settle();
+  assert.deepEqual([first.state, second.state], ["resolved", "pending"]);
+  first.value?.release();
+  await settle();
+  second.value?.release();
+  dial.pending[1]?.arrive();
+  await settle();
+  assert.equal(warm.state, "resolved");
+});
+
 test("queue options that mean nothing are refused", () => {
   for (const queue of ["lifo", { targetMs: 0 }, { intervalMs: -1 }, { target: 5 }])
     assert.throws(() => pooledWith(queue), { code: "ERR_POOL_ARGUMENT" });
