@@ -9,7 +9,7 @@ import ts from "typescript-5.4";
 import { Random } from "../support/simulator/random.ts";
 
 /**
- * Whether the tests would notice: `npm run test:mutants -- [file ...] [--sample n] [--seed s] [--jobs n]`. It changes one thing at a
+ * Whether the tests would notice: `npm run test:mutants -- [file[:line ...] ...] [--sample n] [--seed s] [--jobs n]`. It changes one thing at a
  * time in a copy of what was compiled, and runs tests until one fails; a change that none notices is printed. A sample is the same for
  * the same seed. Other modes are for the processes that it starts.
  */
@@ -46,26 +46,29 @@ async function runSuites(folder: string, first: readonly string[]): Promise<void
 
 async function main(): Promise<void> {
   const files: string[] = [];
-  const given = new Map([
+  const numbers = new Map([
     ["--sample", 60],
     ["--seed", 1],
     ["--jobs", 1],
   ]);
   const args = process.argv.slice(2);
   for (let arg = args.shift(); arg !== undefined; arg = args.shift()) {
-    if (given.has(arg)) given.set(arg, Number(args.shift()));
+    if (numbers.has(arg)) numbers.set(arg, Number(args.shift()));
     else files.push(arg.replace(/^src\/|\.ts$/g, ""));
   }
-  const sample = given.get("--sample") ?? 0;
-  const copies = Array.from({ length: given.get("--jobs") ?? 1 }, copyBuild);
+  const sample = numbers.get("--sample") ?? 0;
+  const copies = Array.from({ length: numbers.get("--jobs") ?? 1 }, copyBuild);
   process.on("exit", () => {
     for (const copy of copies) rmSync(copy, { recursive: true, force: true });
   });
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
-  for (const file of files.length > 0 ? files : Object.keys(asked)) {
+  for (const given of files.length > 0 ? files : Object.keys(asked)) {
+    const [file = "", ...lines] = given.split(":");
     const code = readFileSync(join(root, ".build/src", `${file}.js`), "utf8");
-    const all = mutantsOf(code);
-    const random = new Random(given.get("--seed") ?? 1);
+    const lineOf = lineFinder(file, code);
+    const isAsked = ({ from }: Mutant): boolean => lines.length === 0 || lines.includes(`${lineOf(from)}`);
+    const all = mutantsOf(code).filter(isAsked);
+    const random = new Random(numbers.get("--seed") ?? 1);
     const chosen = all
       .map((mutant) => ({ mutant, rank: random.next() }))
       .sort((a, b) => a.rank - b.rank)
@@ -80,7 +83,7 @@ async function main(): Promise<void> {
       copies.map(async (copy) => {
         for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
           if (await isNoticed(copy, file, code, mutant, notices)) killed++;
-          else console.log(described(file, code, mutant));
+          else console.log(described(file, code, lineOf(mutant.from), mutant));
         }
       }),
     );
@@ -137,14 +140,20 @@ function fails(cwd: string, mostMs: number, ...args: string[]): Promise<boolean 
   });
 }
 
-/** A survivor: where it stands in the source, what was done, and what stands there. */
-function described(file: string, code: string, { from, to, what }: Mutant): string {
-  const before = code.slice(0, from).split("\n");
+/** Which line of the source a place in what was compiled comes from. */
+function lineFinder(file: string, code: string): (at: number) => number {
   const map = new SourceMap(JSON.parse(readFileSync(join(root, ".build/src", `${file}.js.map`), "utf8")));
-  const found = map.findEntry(before.length - 1, (before.at(-1) ?? "").length);
-  const line = "originalLine" in found ? found.originalLine : 0;
-  const source = readFileSync(join(root, "src", `${file}.ts`), "utf8").split("\n")[line] ?? "";
-  return `  src/${file}.ts:${line + 1}  ${what}: ${code.slice(from, to).split("\n")[0]}\n      ${source.trim()}`;
+  return (at) => {
+    const before = code.slice(0, at).split("\n");
+    const found = map.findEntry(before.length - 1, (before.at(-1) ?? "").length);
+    return "originalLine" in found ? found.originalLine + 1 : 0;
+  };
+}
+
+/** A survivor: where it stands in the source, what was done, and what stands there. */
+function described(file: string, code: string, line: number, { from, to, what }: Mutant): string {
+  const source = readFileSync(join(root, "src", `${file}.ts`), "utf8").split("\n")[line - 1] ?? "";
+  return `  src/${file}.ts:${line}  ${what}: ${code.slice(from, to).split("\n")[0]}\n      ${source.trim()}`;
 }
 
 /** All mutants of a file, from its syntax tree. */

@@ -171,3 +171,26 @@ test("a conn that did not pass a filter when it was dialed, and passes it now, s
   lease.release();
   held?.release();
 });
+
+test("a filter that ends its own call while it judges what was dialed takes nobody else's dial away", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial({}, { manual: true });
+  const caller = new AbortController();
+  let asked = 0;
+  const filter = (): boolean => {
+    if (++asked === 2) caller.abort();
+    return false;
+  };
+  const choosy = outcome(pool.acquire("k", { dial, filter, signal: caller.signal }));
+  const first = outcome(pool.acquire("k", { dial }));
+  const second = outcome(pool.acquire("k", { dial }));
+  dial.pending[0]?.arrive();
+  await settle();
+  assert.deepEqual([choosy.state, first.state, second.state], ["rejected", "resolved", "pending"]);
+  dial.conns[0]?.die();
+  await settle();
+  assert.equal(dial.count, 2);
+  dial.pending[1]?.arrive();
+  await settle();
+  second.value?.release();
+});
