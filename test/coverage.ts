@@ -31,10 +31,16 @@ interface Told {
 }
 
 export default async function* report(told: AsyncIterable<Told>): AsyncGenerator<string> {
+  let isTold = false;
   for await (const { type, data } of told) {
     if (type === "test:fail") yield `failed: ${data.name} (${data.file})\n`;
-    if (type === "test:coverage" && data.summary !== undefined) yield* covered(data.summary.files);
+    if (type !== "test:coverage" || data.summary === undefined) continue;
+    isTold = true;
+    yield* covered(data.summary.files);
   }
+  if (isTold) return;
+  yield "This Node tells no coverage of compiled TypeScript: take Node 22 or later\n";
+  process.exitCode = 1;
 }
 
 function* covered(all: readonly CoveredFile[]): Generator<string> {
