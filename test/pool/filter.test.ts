@@ -194,3 +194,35 @@ test("a filter that ends its own call while it judges what was dialed takes nobo
   await settle();
   second.value?.release();
 });
+
+test("a filter that ends its own call while that is served holds up nobody behind it", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial({}, { manual: true });
+  const caller = new AbortController();
+  const filter = (): boolean => {
+    caller.abort();
+    return false;
+  };
+  const choosy = outcome(pool.acquire("k", { dial, filter, signal: caller.signal }));
+  const behind = outcome(pool.acquire("k", { dial }));
+  dial.pending[0]?.arrive();
+  await settle();
+  assert.deepEqual([choosy.state, behind.state], ["rejected", "resolved"]);
+  behind.value?.release();
+});
+
+test("a filter that the conn dialed for it does not pass is refused at once, though others wait who are not choosy", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial();
+  const filter = (): boolean => false;
+  assert.equal((await rejection(pool.acquire("k", { dial, filter }))).name, "NoMatchError");
+  const held = await pool.acquire("k", { dial });
+  const waiting = outcome(pool.acquire("k", { dial }));
+  await settle();
+  const again = outcome(pool.acquire("k", { dial, filter }));
+  await settle();
+  assert.deepEqual([waiting.state, again.state], ["pending", "rejected"]);
+  held.release();
+  await settle();
+  waiting.value?.release();
+});
