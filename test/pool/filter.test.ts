@@ -226,3 +226,20 @@ test("a filter that the conn dialed for it does not pass is refused at once, tho
   await settle();
   waiting.value?.release();
 });
+
+test("what a dial brought speaks for those who waited for it, not for those who come later", async (t) => {
+  const { pool } = pooled(t);
+  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+  const first = pool.acquire("k", { dial });
+  const second = pool.acquire("k", { dial });
+  dial.pending[0]?.arrive(new ScriptedConn({ tags: { name: "a" } }));
+  const held = await first;
+  const later = outcome(pool.acquire("k", { dial, filter: ({ tags }) => tags?.["name"] === "b" }));
+  await settle();
+  assert.deepEqual([dial.count, later.state], [3, "pending"]);
+  dial.pending[1]?.arrive();
+  dial.pending[2]?.arrive(new ScriptedConn({ tags: { name: "b" } }));
+  await settle();
+  assert.equal(later.state, "resolved");
+  for (const lease of [held, await second, later.value]) lease?.release();
+});
