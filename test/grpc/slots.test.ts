@@ -43,7 +43,7 @@ describe("a slot is taken at start, and given back once", () => {
   test("a listener that throws keeps none", async () => {
     await using echo = await startEcho();
     const script = fileURLToPath(new URL("../support/throwing-listener.js", import.meta.url));
-    const { stdout } = await promisify(execFile)(process.execPath, [script, echo.address], { timeout: 10_000 });
+    const { stdout } = await promisify(execFile)(process.execPath, [script, echo.address], { timeout: 60_000 });
     assert.equal(stdout, "metadata message status 0\n");
   });
 
