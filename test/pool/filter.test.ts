@@ -243,3 +243,16 @@ test("what a dial brought speaks for those who waited for it, not for those who 
   assert.equal(later.state, "resolved");
   for (const lease of [held, await second, later.value]) lease?.release();
 });
+
+test("a filter that is not worth a dial waits for the dial in flight, and is refused when that brings no match", async (t) => {
+  const { pool } = pooled(t);
+  const dial = scriptedDial({}, { manual: true });
+  const first = pool.acquire("k", { dial });
+  const choosy = outcome(pool.acquire("k", { filter: () => false }));
+  await settle();
+  assert.equal(choosy.state, "pending");
+  dial.pending[0]?.arrive();
+  await settle();
+  assert.equal(choosy.state, "rejected");
+  (await first).release();
+});
