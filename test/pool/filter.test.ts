@@ -256,3 +256,10 @@ test("a filter that is not worth a dial waits for the dial in flight, and is ref
   assert.equal(choosy.state, "rejected");
   (await first).release();
 });
+
+test("who finds no conn, and brings no way to dial one, learns just that", async (t) => {
+  const { pool } = pooled(t);
+  const none = await rejection(pool.acquire("k"));
+  assert.equal(none.name, "NoConnError");
+  assert.match(none.message, /no dial function/);
+});

@@ -81,6 +81,23 @@ test('selection "fastest" takes the conn with the least mean call time, times it
   );
 });
 
+test('selection "fastest" takes the fastest of those that pass a filter, too', async (t) => {
+  const { pool, clock } = pooled(t, { selection: "fastest" });
+  const [slow, quick, medium] = [new ScriptedConn(), new ScriptedConn(), new ScriptedConn()];
+  for (const [conn, ms] of [
+    [slow, 40],
+    [quick, 10],
+    [medium, 20],
+  ] as const) {
+    pool.put("k", conn);
+    const lease = pool.tryAcquire("k", { filter: (candidate) => candidate === conn });
+    await clock.advance(ms);
+    lease?.release();
+  }
+  const taken = [1, 2, 3].map(() => pool.tryAcquire("k", { filter: () => true })?.conn);
+  for (const [i, conn] of [quick, medium, slow].entries()) assert.equal(taken[i], conn);
+});
+
 test('with selection "fastest" a conn not yet tried is tried, one that slows down is left, and tried again some time', async (t) => {
   const { pool, clock } = pooled(t, { selection: "fastest" });
   const [a, b] = [new ScriptedConn(), new ScriptedConn()];
