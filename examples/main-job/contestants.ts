@@ -11,7 +11,7 @@ export interface Contestant {
   close(): Promise<void> | void;
 }
 
-const timeoutMs = 10_000;
+const timeoutMs = 30_000;
 const insecure = credentials.createInsecure();
 const secure = credentials.createSsl(Buffer.from(localhost.certificate));
 

@@ -209,7 +209,7 @@ export class GrpcConn implements Conn, CallHost {
 
   /** The one way to end the connection from this side. */
   #end(): void {
-    this.channel.close();
+    this.#sockets.close(this.channel);
     this.#life.markClosed("pool"); // why, has been said before
     setTimeout(() => this.#sockets.destroySockets(), lingerMs).unref();
   }

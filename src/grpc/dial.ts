@@ -79,7 +79,7 @@ export function dialGrpc(
       checkKey(() => checkTarget(channel.getTarget()));
       await raceDial<void>(undefined, { key, signal }, (race) => connect(channel, race));
     } catch (error) {
-      channel.close();
+      sockets.close(channel);
       sockets.destroySockets();
       throw error;
     }

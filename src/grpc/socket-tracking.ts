@@ -1,6 +1,6 @@
 import type { ClientHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
-import { ChannelCredentials } from "@grpc/grpc-js";
+import { ChannelCredentials, type ChannelInterface } from "@grpc/grpc-js";
 
 type CreateConnector = ChannelCredentials["_createSecureConnector"];
 
@@ -29,6 +29,7 @@ export class SocketTracking extends ChannelCredentials {
   readonly #inner: ChannelCredentials;
   readonly #connections = new Set<Connection>();
   #readBefore = 0;
+  #closed = false;
   #destroyed = false;
 
   constructor(inner: ChannelCredentials) {
@@ -54,7 +55,7 @@ export class SocketTracking extends ChannelCredentials {
         process.nextTick(() => meet(connection, result.socket));
         return result;
       },
-      waitForReady: () => inner.waitForReady(),
+      waitForReady: () => (this.#closed ? new Promise(() => {}) : inner.waitForReady()),
       getCallCredentials: () => inner.getCallCredentials(),
       destroy: () => inner.destroy(),
     };
@@ -93,6 +94,21 @@ export class SocketTracking extends ChannelCredentials {
     const left = session.listeners("newListener");
     for (const listener of nodesOwn) if (!left.includes(listener)) session.on("newListener", listener);
     return session;
+  }
+
+  /**
+   * Closes the channel that has these credentials, for good. What grpc-js has put off to the next turns of the event loop (the
+   * addresses of a peer, a call's wish to connect) reaches a channel that is closed by then, too, and opens it again: it
+   * would connect to the peer, over and over, for as long as the process lives. So nothing connects any more, and the channel
+   * is closed once more behind all that.
+   *
+   * @see https://github.com/grpc/grpc-node/blob/%40grpc/grpc-js%401.14.0/packages/grpc-js/src/resolver-dns.ts (`startResolution`)
+   */
+  close(channel: ChannelInterface): void {
+    this.#closed = true;
+    channel.close();
+    // A call asks at the end of this turn, and the addresses come in the turn after that.
+    setImmediate(() => setImmediate(() => channel.close()));
   }
 
   /** Destroys every socket that is open, and from now on each that still connects. */

@@ -81,7 +81,7 @@ export class WaitQueue<K, C extends PoolConn> {
 
   #servedAfter({ key: { pending }, since }: Waiter<K, C>, { targetMs }: DelayRule): void {
     const now = this.#timers.now();
-    if (!pending.isOverloaded && now - since <= targetMs) pending.lastSoonAt = now;
+    if (now - since <= targetMs) pending.lastSoonAt = now;
   }
 
   /** Whether the newest waiters are served first. Refuses those then that have waited too long. */

@@ -47,10 +47,6 @@ export class List<T extends Linked<T>> {
     this.size--;
   }
 
-  has(node: T): boolean {
-    return node.list === this;
-  }
-
   *[Symbol.iterator](): Generator<T, void, undefined> {
     for (let node = this.head; node !== undefined; node = node.next) yield node;
   }

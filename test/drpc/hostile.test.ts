@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { DrpcProtocolError, DrpcServer } from "../../src/drpc/index.ts";
 import { ConnClosedError } from "../../src/errors.ts";
 import { ca, localhost } from "../support/certs.ts";
-import { turns } from "../support/clock.ts";
+import { turns, until } from "../support/clock.ts";
 import { rejection } from "../support/outcome.ts";
 import { peer, peerHandlers } from "../support/peer.ts";
 import { Place, tryEcho } from "../support/place.ts";
@@ -13,21 +13,40 @@ import { connect, Far, holding, packet, unwire, wire } from "../support/wire.ts"
 
 const hello = Buffer.from("hello");
 
+function rejectedAsClosed(error: unknown): undefined {
+  if (!(error instanceof ConnClosedError)) throw error;
+}
+
 test("inactive clients are closed, silent ones and those that send half a request", async () => {
   await using place = await new Place({ inactivityTimeoutMs: 30 }).listen();
   const silent = await place.dial();
   await holding(silent.closed);
   const half = await place.dial();
-  const stream = await half.newStream(peer.echo);
-  await stream.closed;
+  // Where the machine stands still, it is closed before it has sent its half.
+  await half.newStream(peer.echo).then((stream) => stream.closed, rejectedAsClosed);
+  await holding(half.closed);
   await place.listen({ header: true });
   const [host, port] = place.key.split(":");
   const socket = connectTcp(Number(port), host).resume();
   await new Promise((resolve) => socket.on("close", resolve));
-  await place.listen();
-  const busy = await place.dial();
-  const hang = await busy.newStream(peer.hang);
-  await hang.closeSend(hello);
+});
+
+test("a client is not inactive while a handler runs for it", async () => {
+  let running = 0;
+  const hang = async function* (_: unknown, { signal }: { signal: AbortSignal }) {
+    running++;
+    yield hello;
+    await once(signal, "abort");
+  };
+  await using place = await new Place({ inactivityTimeoutMs: 30 }, { hang }).listen();
+  // Until a handler runs, a client that the machine holds up is inactive.
+  let busy = await place.dial();
+  while (running === 0) {
+    const stream = await busy.newStream(peer.hang).catch(rejectedAsClosed);
+    await stream?.closeSend(hello).catch(rejectedAsClosed);
+    await until(() => running > 0 || busy.draining, "the call runs, or the client is closed");
+    if (running === 0) busy = await place.dial();
+  }
   await new Promise((resolve) => setTimeout(resolve, 60));
   assert(busy.unblocked(), "a handler that runs is activity");
   await busy.close();

@@ -54,7 +54,7 @@ for (const [kind, server, client] of servers) {
       for (const [name, behaviour] of Object.entries(behaviours)) {
         if (refused.includes(name) || different[kind]?.includes(name)) continue;
         if (algorithm > 0 && name.endsWith("refused connection")) continue; // nothing is sent that could be compressed
-        test(`in ${name}`, { timeout: 10_000 }, async () => {
+        test(`in ${name}`, { timeout: 60_000 }, async () => {
           const plain = await plainly(behaviour, echo, client, channelOptions);
           assert.deepEqual(await throughPool(behaviour, echo, client, channelOptions), plain);
         });

@@ -120,7 +120,7 @@ for (const [http, code] of [
 
 describe("how a call ends", () => {
   for (const [name, [answer, code, details]] of Object.entries(outcomes)) {
-    test(`by ${name}: ${status[code]}`, { timeout: 10_000 }, async () => {
+    test(`by ${name}: ${status[code]}`, { timeout: 60_000 }, async () => {
       await using raw = await startRaw(answer);
       const conn = await open(raw.address);
       const error = Object(await rejection(conn.invoke(unary, { text: "x" })));

@@ -53,7 +53,7 @@ for (const [kind, server, client] of [
     });
     after(() => echo[Symbol.asyncDispose]());
     for (const [name, behaviour] of Object.entries(behaviours)) {
-      test(`in ${name}`, { timeout: 10_000 }, async () => {
+      test(`in ${name}`, { timeout: 60_000 }, async () => {
         assert.deepEqual(await throughPool(behaviour, echo, client), await plainly(behaviour, echo, client));
       });
     }

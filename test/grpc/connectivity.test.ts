@@ -76,7 +76,7 @@ describe("the state of a pooled channel", () => {
     assert.equal(pool.stats().dials, 1);
   });
 
-  test("becomes READY soon after a server has come that was not there", { timeout: 10_000 }, async () => {
+  test("becomes READY soon after a server has come that was not there", { timeout: 60_000 }, async () => {
     const port = await freePort();
     await using pool = new Pool({ dial: dialGrpc(insecure), backoff: { baseMs: 20, maxMs: 100 } });
     const channel = pooledChannel(pool, `127.0.0.1:${port}`);
@@ -258,7 +258,7 @@ describe("closing a view of a pool", () => {
     silent.close();
   });
 
-  test("leaves nothing of the view with the pool or its conns", { timeout: 10_000 }, async () => {
+  test("leaves nothing of the view with the pool or its conns", { timeout: 60_000 }, async () => {
     setFlagsFromString("--expose-gc");
     const collect: () => void = runInNewContext("gc");
     await using echo = await startEcho();

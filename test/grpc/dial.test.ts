@@ -17,7 +17,9 @@ const never = new AbortController().signal;
 /** Accepts connections, and says nothing. */
 async function startSilent() {
   const sockets = new Set<Socket>();
+  const counts = { accepted: 0 };
   const server = createServer((socket) => {
+    counts.accepted++;
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket)).on("error", () => {});
     socket.resume();
@@ -25,6 +27,7 @@ async function startSilent() {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     sockets,
+    counts,
     address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
     async [Symbol.asyncDispose](): Promise<void> {
       for (const socket of sockets) socket.destroy();
@@ -150,6 +153,19 @@ describe("dialing a gRPC peer", () => {
       assert.equal(await rejection(Promise.resolve(dialing)), reason);
       await until(() => silent.sockets.size === 0, "the socket closes");
     }
+  });
+
+  test("a dial that is given up as soon as it has begun never connects, not even later", async () => {
+    await using silent = await startSilent();
+    const hasty = dialGrpc(insecure, { "grpc.initial_reconnect_backoff_ms": 10, "grpc.max_reconnect_backoff_ms": 20 });
+    for (const key of [silent.address, silent.address.replace("127.0.0.1", "localhost")]) {
+      const caller = new AbortController();
+      const dialed = rejection(Promise.resolve(hasty(key, { signal: caller.signal })));
+      caller.abort();
+      await dialed;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.equal(silent.counts.accepted, 0);
   });
 
   test("a signal that is aborted already dials nothing", async () => {

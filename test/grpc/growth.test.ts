@@ -41,7 +41,7 @@ async function trickle(client: Client, echo: EchoServer, connections: number): P
 }
 
 describe("connections grow and shrink with the calls, as A105 and more", () => {
-  test("under load up to the service config's maximum; when it falls, back to one", { timeout: 20_000 }, async () => {
+  test("under load up to the service config's maximum; when it falls, back to one", { timeout: 60_000 }, async () => {
     await using echo = await startEcho();
     await using pool = new Pool({ ...grpcPeers({ maxStreams: 2 }), selection: "newest", expirationMs: 100 });
     const channelFactoryOverride = pooledChannels(pool);
@@ -61,7 +61,7 @@ describe("connections grow and shrink with the calls, as A105 and more", () => {
     assert.equal(pool.stats().dials, 4);
   });
 
-  test("with minIdle, a conn is dialed before the limit is reached", { timeout: 20_000 }, async () => {
+  test("with minIdle, a conn is dialed before the limit is reached", { timeout: 60_000 }, async () => {
     await using echo = await startEcho();
     const dial = dialGrpc(insecure, {}, { maxStreams: 2 });
     await using pool = new Pool({ dial, minIdle: 1, maxKeyConns: 4 });
@@ -79,7 +79,7 @@ describe("connections grow and shrink with the calls, as A105 and more", () => {
     for (const end of ends) end();
   });
 
-  test("when traffic falls, the minimum stays, and nothing more", { timeout: 20_000 }, async () => {
+  test("when traffic falls, the minimum stays, and nothing more", { timeout: 60_000 }, async () => {
     await using echo = await startEcho();
     const dial = dialGrpc(insecure, {}, { maxStreams: 2 });
     await using pool = new Pool({ dial, selection: "newest", expirationMs: 200, minIdle: 2 });

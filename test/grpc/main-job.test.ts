@@ -25,7 +25,7 @@ function alive(pid: number): boolean {
 }
 
 describe("the main job", () => {
-  test("prints a table and a plot of the three ways, draws the plot, and ends", { timeout: 20_000 }, async () => {
+  test("prints a table and a plot of the three ways, draws the plot, and ends", { timeout: 60_000 }, async () => {
     const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, "500"]);
     assert.equal(stderr, "");
     assert.match(stdout, /^The same calls in three ways: /);
@@ -48,7 +48,7 @@ describe("the main job", () => {
   });
 
   const skip = process.platform === "linux" ? false : "reads /proc";
-  test("leaves no process behind when it is interrupted or killed", { timeout: 20_000, skip }, async () => {
+  test("leaves no process behind when it is interrupted or killed", { timeout: 60_000, skip }, async () => {
     for (const signal of ["SIGINT", "SIGKILL"] as const) {
       const job = spawn(process.execPath, [script], { stdio: ["ignore", "pipe", "inherit"] });
       for await (const [text] of on(job.stdout, "data")) if (String(text).includes("running: ")) break;

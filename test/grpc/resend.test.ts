@@ -120,7 +120,7 @@ const peers: Record<string, Peer> = {
 for (const [style, open] of Object.entries(styles)) {
   describe(`${style} that may retry what was not sent`, () => {
     for (const [name, { does, requests, comes }] of Object.entries(peers)) {
-      test(`sends ${requests === 1 ? "once" : "twice"} for ${name}`, { timeout: 10_000 }, async () => {
+      test(`sends ${requests === 1 ? "once" : "twice"} for ${name}`, { timeout: 60_000 }, async () => {
         let seen = 0;
         // Node sends no GOAWAY that leaves out the first stream of a connection.
         await using raw = await startRaw((stream) => {

@@ -24,6 +24,10 @@ function call(client: Client, ask: Ask, options: CallOptions = {}): Promise<Answ
   });
 }
 
+function refusedTwice(error: unknown): undefined {
+  if (Object(error).details !== "Stream refused by server") throw error;
+}
+
 describe("a pooled channel", () => {
   test("100 calls on a server limited to 10 streams run in one round, on 10 connections", async () => {
     await using echo = await startEcho(undefined, { "grpc.max_concurrent_streams": 10 });
@@ -177,8 +181,12 @@ describe("a pooled channel", () => {
     const caller = async (number: number): Promise<void> => {
       while (Date.now() < end) {
         const text = String(calls++);
-        const answered = await (number % 2 ? call(client, { text }) : handle.invoke(unary, { text }));
-        assert.equal(answered?.text, text);
+        const ask = () => (number % 2 ? call(client, { text }) : handle.invoke(unary, { text }));
+        // Where the machine stands still, the connection of the second attempt is too old, too, when the call arrives.
+        // There is no third attempt, and the caller hears of it: whoever asks again is answered, and has run once.
+        let answered = await ask().catch(refusedTwice);
+        while (answered === undefined) answered = await ask().catch(refusedTwice);
+        assert.equal(answered.text, text);
       }
     };
     await Promise.all(Array.from({ length: 30 }, (_, number) => caller(number)));

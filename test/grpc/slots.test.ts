@@ -43,12 +43,12 @@ describe("a slot is taken at start, and given back once", () => {
   test("a listener that throws keeps none", async () => {
     await using echo = await startEcho();
     const script = fileURLToPath(new URL("../support/throwing-listener.js", import.meta.url));
-    const { stdout } = await promisify(execFile)(process.execPath, [script, echo.address], { timeout: 10_000 });
+    const { stdout } = await promisify(execFile)(process.execPath, [script, echo.address], { timeout: 60_000 });
     assert.equal(stdout, "metadata message status 0\n");
   });
 
   // node:test fails a test by itself for what nobody handled.
-  test("10,000 calls that end in every way leave none taken", { timeout: 120_000 }, async () => {
+  test("4,000 calls that end in every way leave none taken", { timeout: 120_000 }, async () => {
     await using echo = await startEcho();
     const dial = dialGrpc(insecure, {}, { maxStreams: 10 });
     await using pool = new Pool({ dial, maxKeyConns: 5 });
@@ -58,7 +58,7 @@ describe("a slot is taken at start, and given back once", () => {
     const handle = other.get(echo.address, { retryUnsent: true });
     const random = randomFrom(7);
     const ends = new Map<string, number>();
-    let left = 10_000;
+    let left = 4_000;
     const caller = async (): Promise<void> => {
       while (left-- > 0) {
         const code = await (random(2) ? callThrough(client, random) : callOn(handle, random));
@@ -68,7 +68,7 @@ describe("a slot is taken at start, and given back once", () => {
     };
     await Promise.all(Array.from({ length: 80 }, caller));
     const all = [...ends.values()].reduce((sum, count) => sum + count);
-    assert.equal(all, 10_000);
+    assert.equal(all, 4_000);
     // Every status there is, OK among them.
     for (let code = 0; code <= 16; code++)
       assert.ok(ends.get(status[code] ?? ""), `no call ended with ${status[code]}`);

@@ -202,7 +202,7 @@ describe("a stream on a gRPC conn", () => {
     });
   });
 
-  test("a send waits while the peer does not read", { timeout: 10_000 }, async () => {
+  test("a send waits while the peer does not read", { timeout: 60_000 }, async () => {
     await using raw = await startRaw((stream) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc" });
       stream.pause();
@@ -225,7 +225,7 @@ describe("a stream on a gRPC conn", () => {
     await other.close();
   });
 
-  test("a flood of messages that nobody reads stops at the peer", { timeout: 10_000 }, async () => {
+  test("a flood of messages that nobody reads stops at the peer", { timeout: 60_000 }, async () => {
     let written = 0;
     await using raw = await startRaw((stream) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc" });

@@ -239,7 +239,7 @@ test("an idle socket does not hold the process, one in use does", async (t) => {
       const pool = new Pool({ dial: dialSocket() });
       const lease = await pool.acquire("127.0.0.1:${port}");
       ${body}`;
-    const child = spawn(process.execPath, ["--input-type=module", "-e", program], { timeout: 10_000 });
+    const child = spawn(process.execPath, ["--input-type=module", "-e", program], { timeout: 60_000 });
     let output = "";
     child.stdout.on("data", (data) => (output += String(data)));
     return new Promise((resolve) => child.on("close", (code) => resolve([output.trim(), code])));

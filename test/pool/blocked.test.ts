@@ -131,3 +131,17 @@ test("a conn that answers each question with a new promise does not starve the e
   stop.abort();
   await settle();
 });
+
+test("a conn that goes while it is asked, and says that it is blocked, is gone: what it says then is not heard", async (t) => {
+  const { pool } = pooled(t);
+  const conn = new ScriptedConn();
+  pool.put("k", conn);
+  pool.tryAcquire("k")?.release();
+  conn.unblocked = () => {
+    pool.clear();
+    return Promise.reject(new Error("too late"));
+  };
+  assert.equal(pool.tryAcquire("k"), undefined);
+  await turns();
+  assert.deepEqual([conn.closes, pool.stats().closed.cleared], [1, 1]);
+});

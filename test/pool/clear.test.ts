@@ -115,3 +115,17 @@ test("clear ends a backoff also for those who came while it ran", async (t) => {
   await settle();
   assert.equal(patient.state, "resolved");
 });
+
+test("of very many keys that were cleared one by one, the first are forgotten on the safe side: what is out is not wanted back", async (t) => {
+  const { pool } = pooled(t);
+  const [early, late, other] = [new ScriptedConn(), new ScriptedConn(), new ScriptedConn()];
+  pool.put("early", early);
+  pool.put("other", other);
+  assert.deepEqual([pool.take("early"), pool.take("other")], [early, other]);
+  pool.clear("early");
+  for (let i = 0; i < 1000; i++) pool.clear(`key ${i}`);
+  pool.put("late", late);
+  assert.equal(pool.take("late"), late);
+  assert.deepEqual([pool.put("early", early), pool.put("other", other), pool.put("late", late)], [false, false, true]);
+  assert.deepEqual([early.closes, other.closes, late.closes], [1, 1, 0]);
+});

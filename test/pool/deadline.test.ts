@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Conn } from "../../src/contract.ts";
+import { PoolClosedError, WaitTimeoutError } from "../../src/errors.ts";
 import { spentMs } from "../../src/explanation.ts";
 import { settle } from "../support/clock.ts";
 import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
@@ -55,6 +56,43 @@ test("the error says where the time went: waited, dialed, and the counts", async
   assert.equal(error.cause, undefined); // no dial has failed
   for (const one of dial.conns[0]?.calls ?? []) one.answer("done");
   await first;
+});
+
+test("callers without a time limit are told how long each has waited, whoever came before", async (t) => {
+  const { ask, pool, clock } = fullKey(t);
+  const held = await ask("held");
+  const first = rejection(ask("first"));
+  await clock.advance(50);
+  const second = rejection(ask("second"));
+  const third = rejection(ask("third"));
+  await clock.advance(30);
+  const closing = pool.close();
+  for (const [caller, waitedMs] of [
+    [first, 80],
+    [second, 30],
+    [third, 30],
+  ] as const) {
+    const error = await caller;
+    assert.ok(error instanceof PoolClosedError);
+    assert.equal(error.waitedMs, waitedMs);
+  }
+  held.release();
+  await closing;
+});
+
+test("of a dial that was in flight before, a caller is told no more than what it has waited for it", async (t) => {
+  const { pool, clock } = pooled<Conn>(t, { maxKeyConns: 1 });
+  const dial = scriptedDial({}, { manual: true });
+  const first = pool.acquire("k", { dial });
+  await clock.advance(50);
+  const second = rejection(pool.acquire("k", { dial, timeoutMs: 100 }));
+  await clock.advance(10);
+  dial.pending[0]?.arrive();
+  await clock.advance(90);
+  const error = await second;
+  assert.ok(error instanceof WaitTimeoutError);
+  assert.deepEqual([error.dialMs, error.slotMs], [10, 90]);
+  (await first).release();
 });
 
 test("a lease that is dialed for has the same deadline, and its dial is abandoned then", async (t) => {

@@ -198,3 +198,37 @@ function checkFacts(conn: Conn): void {
   );
   if (name === "idle" || name === "closed" || name === "taken") assert.equal(conn.streams, 0);
 }
+
+test("of what a conn says of itself, what is wrong counts as nothing: no slots, no bytes, no ping", () => {
+  const trap = (): never => {
+    throw new Error("a getter that throws");
+  };
+  const saying = (name: string, get: () => unknown): Conn => {
+    const conn = { closed: new Promise<void>(() => {}), close: () => {} };
+    return new Entry<string, PoolConn>(Object.defineProperty(conn, name, { get }), home, 0, 0);
+  };
+  const slots: [unknown, number][] = [
+    [7, 7],
+    [0.5, 0.5],
+    [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
+    [undefined, 1],
+    [null, 1],
+    [0, 0],
+    [-1, 0],
+    [Number.NaN, 0],
+    ["5", 0],
+    [5n, 0],
+  ];
+  for (const [said, taken] of slots) assert.equal(saying("maxStreams", () => said).maxStreams, taken, String(said));
+  assert.equal(saying("maxStreams", trap).maxStreams, 0);
+  for (const [said, read] of [
+    [3, 3],
+    ["3", Number.NaN],
+    [undefined, Number.NaN],
+  ] as const) {
+    assert.equal(saying("bytesRead", () => said).bytesRead, read);
+  }
+  assert.equal(saying("bytesRead", trap).bytesRead, Number.NaN);
+  assert.deepEqual([saying("ping", () => () => {}).canPing, saying("ping", trap).canPing], [true, false]);
+  assert.equal(saying("draining", trap).saysDraining, undefined);
+});

@@ -276,3 +276,35 @@ test("a conn that makes way, and comes closer to its end, is enough for one wait
   assert.equal(waiting.state, "resolved");
   waiting.value?.release();
 });
+
+test("the place of a conn that dies goes to the key that has waited longest, not to its own", async (t) => {
+  const { lease } = pooled(t, { maxConns: 1 });
+  const dial = scriptedDial();
+  const held = await lease("b", dial);
+  const oldest = outcome(lease("a", dial));
+  const own = outcome(lease("b", dial));
+  await settle();
+  held.conn.die();
+  await settle();
+  assert.deepEqual([oldest.state, own.state], ["resolved", "pending"]);
+  oldest.value?.release();
+  await settle();
+  own.value?.release();
+});
+
+test("a key that gave up its place goes behind, though its own callers came before the others", async (t) => {
+  const { pool, lease } = pooled(t, { maxConns: 1 });
+  const dial = scriptedDial();
+  let served = 0;
+  const busy = Array.from({ length: 40 }, async () => {
+    const one = await lease("a", dial);
+    served++;
+    await turns(1);
+    one.release();
+  });
+  const other = await lease("b", dial);
+  assert.ok(served < 40, `${served} of the other key's callers came first`);
+  other.release();
+  await Promise.all(busy);
+  assert.equal(pool.stats().waiting, 0);
+});

@@ -171,3 +171,95 @@ test("a conn that did not pass a filter when it was dialed, and passes it now, s
   lease.release();
   held?.release();
 });
+
+test("a filter that ends its own call while it judges what was dialed takes nobody else's dial away", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial({}, { manual: true });
+  const caller = new AbortController();
+  let asked = 0;
+  const filter = (): boolean => {
+    if (++asked === 2) caller.abort();
+    return false;
+  };
+  const choosy = outcome(pool.acquire("k", { dial, filter, signal: caller.signal }));
+  const first = outcome(pool.acquire("k", { dial }));
+  const second = outcome(pool.acquire("k", { dial }));
+  dial.pending[0]?.arrive();
+  await settle();
+  assert.deepEqual([choosy.state, first.state, second.state], ["rejected", "resolved", "pending"]);
+  dial.conns[0]?.die();
+  await settle();
+  assert.equal(dial.count, 2);
+  dial.pending[1]?.arrive();
+  await settle();
+  second.value?.release();
+});
+
+test("a filter that ends its own call while that is served holds up nobody behind it", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial({}, { manual: true });
+  const caller = new AbortController();
+  const filter = (): boolean => {
+    caller.abort();
+    return false;
+  };
+  const choosy = outcome(pool.acquire("k", { dial, filter, signal: caller.signal }));
+  const behind = outcome(pool.acquire("k", { dial }));
+  dial.pending[0]?.arrive();
+  await settle();
+  assert.deepEqual([choosy.state, behind.state], ["rejected", "resolved"]);
+  behind.value?.release();
+});
+
+test("a filter that the conn dialed for it does not pass is refused at once, though others wait who are not choosy", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial();
+  const filter = (): boolean => false;
+  assert.equal((await rejection(pool.acquire("k", { dial, filter }))).name, "NoMatchError");
+  const held = await pool.acquire("k", { dial });
+  const waiting = outcome(pool.acquire("k", { dial }));
+  await settle();
+  const again = outcome(pool.acquire("k", { dial, filter }));
+  await settle();
+  assert.deepEqual([waiting.state, again.state], ["pending", "rejected"]);
+  held.release();
+  await settle();
+  waiting.value?.release();
+});
+
+test("what a dial brought speaks for those who waited for it, not for those who come later", async (t) => {
+  const { pool } = pooled(t);
+  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+  const first = pool.acquire("k", { dial });
+  const second = pool.acquire("k", { dial });
+  dial.pending[0]?.arrive(new ScriptedConn({ tags: { name: "a" } }));
+  const held = await first;
+  const later = outcome(pool.acquire("k", { dial, filter: ({ tags }) => tags?.["name"] === "b" }));
+  await settle();
+  assert.deepEqual([dial.count, later.state], [3, "pending"]);
+  dial.pending[1]?.arrive();
+  dial.pending[2]?.arrive(new ScriptedConn({ tags: { name: "b" } }));
+  await settle();
+  assert.equal(later.state, "resolved");
+  for (const lease of [held, await second, later.value]) lease?.release();
+});
+
+test("a filter that is not worth a dial waits for the dial in flight, and is refused when that brings no match", async (t) => {
+  const { pool } = pooled(t);
+  const dial = scriptedDial({}, { manual: true });
+  const first = pool.acquire("k", { dial });
+  const choosy = outcome(pool.acquire("k", { filter: () => false }));
+  await settle();
+  assert.equal(choosy.state, "pending");
+  dial.pending[0]?.arrive();
+  await settle();
+  assert.equal(choosy.state, "rejected");
+  (await first).release();
+});
+
+test("who finds no conn, and brings no way to dial one, learns just that", async (t) => {
+  const { pool } = pooled(t);
+  const none = await rejection(pool.acquire("k"));
+  assert.equal(none.name, "NoConnError");
+  assert.match(none.message, /no dial function/);
+});

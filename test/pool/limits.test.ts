@@ -232,3 +232,26 @@ test("a lifetime that is switched on counts from when a conn was opened", async 
   await clock.advance(100);
   assert.equal(conn.closes, 1);
 });
+
+test("a lowered maxConns counts what is open: dials that no place is left for are abandoned", async (t) => {
+  const { pool } = pooled(t, { maxConns: 4 });
+  const dial = scriptedDial({}, { manual: true });
+  const open = [pool.acquire("a", { dial }), pool.acquire("b", { dial })];
+  for (const pending of dial.pending) pending.arrive();
+  await settle();
+  const waiting = [outcome(pool.acquire("c", { dial })), outcome(pool.acquire("d", { dial }))];
+  pool.configure({ maxConns: 3 });
+  assert.deepEqual(
+    dial.pending.map(({ signal }) => signal.aborted),
+    [false, false, false, true],
+  );
+  dial.pending[2]?.arrive();
+  for (const lease of open) (await lease).release();
+  await settle();
+  dial.pending[4]?.arrive();
+  await settle();
+  for (const { state, value } of waiting) {
+    assert.equal(state, "resolved");
+    value?.release();
+  }
+});

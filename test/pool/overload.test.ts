@@ -90,6 +90,82 @@ test("controlled delay: the newest first, until nobody waits; who waited too lon
   fifth.value?.release();
 });
 
+test("when nobody waits any more the overload is over, though a dial is still in flight", async (t) => {
+  const dial = scriptedDial({}, { manual: true });
+  const { pool, clock } = pooled(t, { dial, maxKeyConns: 2, queue: { targetMs: 10, intervalMs: 100 } });
+  const asked = pool.acquire("k");
+  dial.pending[0]?.arrive();
+  const lease = await asked;
+  const warm = outcome(pool.warm("k", 2)); // its dial hangs
+  const late = outcome(pool.acquire("k"));
+  await clock.advance(101);
+  lease.release();
+  await settle();
+  assert.ok(late.error instanceof QueueFullError);
+  const again = pool.tryAcquire("k");
+  const first = outcome(pool.acquire("k"));
+  const second = outcome(pool.acquire("k"));
+  again?.release();
+  await settle();
+  assert.deepEqual([first.state, second.state], ["resolved", "pending"]);
+  first.value?.release();
+  await settle();
+  second.value?.release();
+  dial.pending[1]?.arrive();
+  await settle();
+  assert.equal(warm.state, "resolved");
+});
+
+test("a key where somebody always waits is not overloaded as long as one of them is served within the target", async (t) => {
+  const { pool, clock } = pooled(t, {
+    dial: scriptedDial(),
+    maxKeyConns: 1,
+    queue: { targetMs: 10, intervalMs: 25 },
+  });
+  let lease = await pool.acquire("k");
+  let next = outcome(pool.acquire("k"));
+  for (let i = 0; i < 5; i++) {
+    await clock.advance(10); // as long as it may be, and no longer
+    const behind = outcome(pool.acquire("k"));
+    lease.release();
+    await settle();
+    assert.deepEqual([next.state, behind.state], ["resolved", "pending"]);
+    assert.ok(next.value !== undefined);
+    lease = next.value;
+    next = behind;
+  }
+  lease.release();
+  await settle();
+  next.value?.release();
+});
+
+test("a queue is overloaded when the interval is over, not before; who has waited for the target is not refused yet", async (t) => {
+  for (const [heldMs, newestFirst] of [
+    [100, false],
+    [101, true],
+  ] as const) {
+    const { pool, clock } = pooled(t, {
+      dial: scriptedDial(),
+      maxKeyConns: 1,
+      queue: { targetMs: 10, intervalMs: 100 },
+    });
+    const lease = await pool.acquire("k");
+    const first = outcome(pool.acquire("k"));
+    await clock.advance(heldMs - 10);
+    const second = outcome(pool.acquire("k"));
+    await clock.advance(10);
+    const third = outcome(pool.acquire("k"));
+    lease.release();
+    await settle();
+    const expected = newestFirst ? ["rejected", "pending", "resolved"] : ["resolved", "pending", "pending"];
+    assert.deepEqual([first.state, second.state, third.state], expected);
+    for (const outcome of [third, first, second, third]) {
+      outcome.value?.release();
+      await settle();
+    }
+  }
+});
+
 test("queue options that mean nothing are refused", () => {
   for (const queue of ["lifo", { targetMs: 0 }, { intervalMs: -1 }, { target: 5 }])
     assert.throws(() => pooledWith(queue), { code: "ERR_POOL_ARGUMENT" });

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ConnInfo, Selection } from "../../src/options.ts";
+import { EntriesByLoad } from "../../src/pool/selector.ts";
+import type { Linked, List } from "../../src/runtime/list.ts";
 import { settle } from "../support/clock.ts";
 import { namedConns, ScriptedConn } from "../support/conn.ts";
 import { soon } from "../support/outcome.ts";
@@ -79,6 +81,61 @@ test('selection "fastest" takes the conn with the least mean call time, times it
     held.slice(0, 3).every((lease) => lease?.conn === quick),
     true,
   );
+});
+
+test('selection "least-loaded" takes the least loaded of those that pass a filter, too', async (t) => {
+  const { pool } = pooled(t, { selection: "least-loaded" });
+  const conns = [1, 2, 3, 4].map((load) => new ScriptedConn({ maxStreams: 6, tags: { load } }));
+  for (const conn of conns) pool.put("k", conn);
+  // Loads come in an order of their own: 3 before 2 and 4.
+  for (const load of [3, 1, 4, 2])
+    for (let i = 0; i < load; i++) pool.tryAcquire("k", { filter: ({ tags }) => tags?.["load"] === load });
+  const taken = [1, 2, 3].map(() => pool.tryAcquire("k", { filter: ({ tags }) => tags?.["load"] !== 1 })?.conn);
+  assert.deepEqual(
+    taken.map((conn) => conn?.tags?.["load"]),
+    [2, 3, 2],
+  );
+  assert.equal(pool.tryAcquire("k")?.conn, conns[0]);
+});
+
+test("conns stand in the order of their loads, whichever loads come first and are left out", () => {
+  class Node implements Linked<Node> {
+    prev: Node | undefined = undefined;
+    next: Node | undefined = undefined;
+    list: List<Node> | undefined = undefined;
+    readonly load: number;
+    constructor(load: number) {
+      this.load = load;
+    }
+  }
+  const byLoad = new EntriesByLoad<Node>();
+  for (const load of [5, 1, 3, 9, 7, 2, 3]) byLoad.of(load).push(new Node(load));
+  assert.deepEqual(
+    [...byLoad].map(({ load }) => load),
+    [1, 2, 3, 3, 5, 7, 9],
+  );
+  for (const load of [1, 2, 3, 3, 5, 7, 9]) {
+    assert.equal(byLoad.least?.load, load);
+    byLoad.least.list?.remove(byLoad.least);
+  }
+  assert.equal(byLoad.least, undefined);
+});
+
+test('selection "fastest" takes the fastest of those that pass a filter, too', async (t) => {
+  const { pool, clock } = pooled(t, { selection: "fastest" });
+  const [slow, quick, medium] = [new ScriptedConn(), new ScriptedConn(), new ScriptedConn()];
+  for (const [conn, ms] of [
+    [slow, 40],
+    [quick, 10],
+    [medium, 20],
+  ] as const) {
+    pool.put("k", conn);
+    const lease = pool.tryAcquire("k", { filter: (candidate) => candidate === conn });
+    await clock.advance(ms);
+    lease?.release();
+  }
+  const taken = [1, 2, 3].map(() => pool.tryAcquire("k", { filter: () => true })?.conn);
+  for (const [i, conn] of [quick, medium, slow].entries()) assert.equal(taken[i], conn);
 });
 
 test('with selection "fastest" a conn not yet tried is tried, one that slows down is left, and tried again some time', async (t) => {

@@ -189,3 +189,10 @@ test("a failed newStream gives its conn back before it rejects", async (t) => {
   await call(handle);
   assert.equal(conns.length, 1);
 });
+
+test("a conn whose newStream brings no stream fails that call, and keeps no slot", async (t) => {
+  const { conn, pool, handle } = await single(t);
+  conn.newStream = () => Promise.resolve(undefined as never);
+  assert.equal((await rejection(handle.newStream(echo))).name, "TypeError");
+  assert.deepEqual([pool.stats().streams, pool.stats().idle], [0, 1]);
+});

@@ -44,6 +44,8 @@ export interface Report {
 }
 
 const patienceMs = 30_000;
+/** After this a call without a short time limit is tried, too. */
+const hurryMs = 5_000;
 
 class Seat {
   calls = 0;
@@ -87,7 +89,10 @@ class Seat {
 
   /** Waits until a call has succeeded that began after `since`. Returns how long that took. */
   async isBack(since: number): Promise<number> {
-    await until(() => this.successFrom > since, `${this.proxy.address} is served again`, patienceMs);
+    const isBack = (): boolean => this.successFrom > since;
+    // On a machine that is too busy for the callers' time limit, one call without hurry tells.
+    await until(isBack, "", hurryMs).catch(() => this.call(patienceMs));
+    await until(isBack, `${this.proxy.address} is served again`, patienceMs);
     return performance.now() - since;
   }
 
