@@ -244,8 +244,8 @@ export class Backoffs<K, C extends PoolConn> {
   failed(key: KeyPool<K, C>, dial: PendingDial<K, C>, error: DialError): boolean {
     const pending = key.ownPending();
     const before = pending.backoff;
-    const pace = this.#paceOf(key);
     const isNewFailure = before === undefined || dial.failuresBefore >= before.failures;
+    const pace = isNewFailure ? this.#paceOf(key) : before.pace; // it looks at all who wait
     const failures = (before?.failures ?? 0) + (isNewFailure ? 1 : 0);
     const pause = before?.pause ?? timer(() => this.#pauseOver(key));
     const memory = before?.memory ?? timer(() => this.#forget(key));
