@@ -72,8 +72,8 @@ export interface Script {
   readonly maxLifetimeMs?: number | undefined;
   /** As in `PoolConn`. Default: absent. */
   readonly tags?: Record<string, unknown> | undefined;
-  /** Answers each call, of which it is told the RPC's path; absent: the test does, through `calls`. */
-  readonly answer?: ((request: unknown, path: string) => unknown) | undefined;
+  /** Answers each call; absent: the test does, through `calls`. */
+  readonly answer?: ((request: unknown) => unknown) | undefined;
   /** Awaited by `close()`; may throw or reject. */
   readonly close?: (() => unknown) | undefined;
 }
@@ -129,14 +129,14 @@ export class ScriptedConn implements Conn {
     return this.#closed.promise;
   }
 
-  async invoke<I, O>(rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
+  async invoke<I, O>(_rpc: Rpc<I, O>, request: NoInfer<I>, options?: CallOptions): Promise<O> {
     if (this.dead) throw new ConnClosedError("died", false);
     this.started++;
     const call = new ScriptedCall<O>(this, options);
     this.calls.add(call as ScriptedCall);
     if (this.#script.answer !== undefined) {
       const { answer } = this.#script;
-      void outcome(async () => call.answer((await answer(request, rpc.path)) as O)).then((failed) => {
+      void outcome(async () => call.answer((await answer(request)) as O)).then((failed) => {
         if (failed !== undefined) call.fail(failed.error);
       });
     }

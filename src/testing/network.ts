@@ -25,7 +25,7 @@ export interface Faults {
   readonly limitChanges?: number | undefined;
   /** Of cancelled calls: their conn stays blocked for `blockedMs`. Default 0.5. */
   readonly blocks?: number | undefined;
-  /** Of conns: their `close()` rejects, though they are closed. Default 0.05. */
+  /** Of conns: their `close()` rejects, though they are closed; `pool.close()` then rejects, too. Default 0. */
   readonly failedCloses?: number | undefined;
   /** Milliseconds that slow dials and calls take. Default [500, 5_000]; 0: no time. */
   readonly slowMs?: Range | undefined;
@@ -63,7 +63,7 @@ const defaultRates: Readonly<Record<Rate, number>> = {
   goaways: 0.02,
   limitChanges: 0.05,
   blocks: 0.5,
-  failedCloses: 0.05,
+  failedCloses: 0,
 };
 const rateNames = Object.keys(defaultRates) as Rate[]; // the names of the record above, which is all that keys() has of it
 const defaultRanges = { slowMs: [500, 5_000], blockedMs: [10, 500], silentMs: 900_000 } as const;

@@ -23,7 +23,7 @@ export interface Simulation<K = string> {
   readonly random: Random;
   readonly seed: number;
   /** Resolves after so many milliseconds of simulated time. */
-  sleep(ms: number): Promise<void>;
+  readonly sleep: (ms: number) => Promise<void>;
 }
 
 /** A simulated program has failed. `cause` is what it threw, unchanged. */

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { type Conn, Pool } from "../../src/index.ts";
-import { echo, type Simulation, SimulationError, simulate } from "../../src/testing/index.ts";
+import { echo, FakeClock, type Simulation, SimulationError, simulate } from "../../src/testing/index.ts";
 import { nothingUnheard } from "../support/outcome.ts";
 
 nothingUnheard();
@@ -46,7 +46,7 @@ async function failureOf(run: Promise<void>): Promise<SimulationError> {
     () => undefined,
     (reason: unknown) => reason,
   );
-  assert.ok(error instanceof SimulationError, `failed with ${error}`);
+  assert.ok(error instanceof SimulationError, `failed with ${String(error)}`);
   return error;
 }
 
@@ -64,7 +64,7 @@ test("each fault happens in some runs of the defaults, and the pool leaves nothi
     for (const line of simulation.network.trace) kinds.add(line.replace(/^\d+ ms: /, "").replaceAll(/\d+ of \w/g, "N"));
   });
   for (const kind of ["dial N fails", "conn N dies", "conn N falls silent", "conn N says goaway", "conn N is blocked"])
-    assert.ok(kinds.has(kind), `${kind} is not in ${[...kinds]}`);
+    assert.ok(kinds.has(kind), `${kind} is not in ${[...kinds].join()}`);
 });
 
 test("chance is the run's own while it lasts, and the machine's again afterwards, after a failure too", async () => {
@@ -174,6 +174,20 @@ test("what a timer of the simulated clock throws fails the run", async () => {
     }),
   );
   assert.match(error.message, /in a callback/);
+});
+
+test("a step of the clock fires the next timer alone, or none, and then no time has passed", async () => {
+  const clock = new FakeClock();
+  const fired: number[] = [];
+  for (const ms of [20, 10, 10]) clock.setTimeout(() => fired.push(clock.now()), ms);
+  assert.equal(await clock.step(5), false);
+  assert.equal(clock.now(), 1000);
+  for (const timers of [2, 1, 0]) {
+    assert.equal(await clock.step(), true);
+    assert.equal(clock.timers, timers);
+  }
+  assert.deepEqual(fired, [1010, 1010, 1020]);
+  assert.equal(await clock.step(), false);
 });
 
 test("one simulation runs at a time, since chance is the process's", async () => {
