@@ -103,6 +103,20 @@ export function checkFraction(name: string, value: unknown): asserts value is nu
   if (typeof value !== "number" || !(value >= 0 && value <= 1)) refuseNumber(name, "a number from 0 to 1", value);
 }
 
+/** A number that is drawn: always the same, or from the least of a pair to the most. */
+export function checkRange(
+  name: string,
+  value: unknown,
+  least = 0,
+): asserts value is number | readonly [least: number, most: number] {
+  const [low, high, ...more]: readonly unknown[] = Array.isArray(value) ? value : [value, value];
+  const isRange = typeof low === "number" && typeof high === "number" && more.length === 0;
+  if (isRange && low >= least && high >= low && high < Number.POSITIVE_INFINITY) return;
+  const expected = `a number of at least ${least}, or a pair of them, [least, most]`;
+  if (isRange) throw new PoolRangeError(refusal(name, expected, value));
+  refuse(name, expected, value);
+}
+
 export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") refuse(name, "a function", value);
 }

@@ -56,15 +56,25 @@ export class FakeClock implements Clock {
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
     await settle();
-    for (;;) {
-      const next = [...this.#timers].filter((timer) => timer.due <= end).sort((a, b) => a.due - b.due)[0];
-      if (next === undefined) break;
-      this.#timers.delete(next);
-      this.#now = Math.max(this.#now, next.due);
-      next.callback();
-      await settle();
-    }
+    while (await this.step(end - this.#now));
     this.#now = end;
+  }
+
+  /**
+   * Lets time pass up to the next timer, fires that one alone, and lets what it sets going settle. False: none is due within
+   * `withinMs`, and no time has passed. Default: however late it is due.
+   */
+  async step(withinMs: number = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const end = this.#now + withinMs;
+    let next: Timer | undefined;
+    for (const timer of this.#timers)
+      if (timer.due <= end && (next === undefined || timer.due < next.due)) next = timer;
+    if (next === undefined) return false;
+    this.#timers.delete(next);
+    this.#now = Math.max(this.#now, next.due);
+    next.callback();
+    await settle();
+    return true;
   }
 }
 

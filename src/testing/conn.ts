@@ -45,6 +45,12 @@ export class ScriptedCall<O = unknown> {
     return this.#deferred.promise;
   }
 
+  /** It has not ended yet. */
+  get isRunning(): boolean {
+    const running: ReadonlySet<object> = this.conn.calls;
+    return running.has(this);
+  }
+
   /** The RPC ends well. */
   answer(value: O): void {
     this.conn.ended(this);

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import ts from "typescript-5.4";
+import { Random } from "../../src/testing/random.ts";
 import { makeRun } from "../support/simulator/plan.ts";
-import { Random } from "../support/simulator/random.ts";
 import { playRun } from "../support/simulator/run.ts";
 
 /**

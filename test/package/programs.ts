@@ -72,7 +72,7 @@ import { type DrpcConn, dialDrpc } from "rpc-conn-pool/drpc";
 import { dialGrpc, type GrpcConn, pooledChannel } from "rpc-conn-pool/grpc";
 import { type Instrumentation, instrument } from "rpc-conn-pool/otel";
 import { dialService } from "rpc-conn-pool/resolve";
-import { FakeClock, type ScriptedConn, scriptedDial } from "rpc-conn-pool/testing";
+import { FakeClock, type ScriptedConn, scriptedDial, simulate } from "rpc-conn-pool/testing";
 
 export const conn: Conn = new Pool().get("localhost:1", dialDrpc());
 const options: PoolOptions<string, GrpcConn> = { dial: dialGrpc(credentials.createInsecure()) };
@@ -80,6 +80,9 @@ export const channel = pooledChannel(new Pool(options), "localhost:1");
 export const session = pooledSession(new Pool({ dial: dialHttp2() }), "http://localhost:1");
 export const spread: Dial<string, DrpcConn> = dialService({ resolve: ["10.0.0.1:1"], dial: dialDrpc() });
 export const scripted: Pool<string, ScriptedConn> = new Pool({ dial: scriptedDial(), clock: new FakeClock() });
+export const simulated: Promise<void> = simulate({ seed: 1 }, async ({ clock, network }) => {
+  await new Pool({ clock, dial: network.dial }).close();
+});
 export const watching: Instrumentation = instrument(scripted, { keyAttributes: (key) => ({ "server.address": key }) });
 export const code = (error: unknown): string | undefined => (isPoolError(error) ? error.code : undefined);
 // @ts-expect-error The types are really there.

@@ -7,9 +7,9 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { Lease } from "../../src/contract.ts";
 import { Pool } from "../../src/pool/pool.ts";
+import { Random } from "../../src/testing/random.ts";
 import { DrpcPoolModel } from "../support/simulator/drpcpool.ts";
 import { Machine } from "../support/simulator/machine.ts";
-import { Random } from "../support/simulator/random.ts";
 import { UpstreamConn } from "../support/simulator/upstream-conn.ts";
 
 /**

@@ -3,7 +3,7 @@ import type { PoolOptions } from "../../../src/options.ts";
 import { Pool } from "../../../src/pool/pool.ts";
 import type { Clock } from "../../../src/runtime/clock.ts";
 import { Heap, type Ranked } from "../../../src/runtime/heap.ts";
-import { Random } from "../simulator/random.ts";
+import { Random } from "../../../src/testing/random.ts";
 
 interface Due extends Ranked {
   readonly act: () => void;

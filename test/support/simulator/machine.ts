@@ -1,5 +1,5 @@
 import type { Clock } from "../../../src/runtime/clock.ts";
-import { Random } from "./random.ts";
+import { Random } from "../../../src/testing/random.ts";
 
 interface Timer {
   readonly callback: () => void;

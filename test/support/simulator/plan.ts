@@ -1,6 +1,6 @@
 import type { Limits } from "../../../src/options.ts";
+import { Random } from "../../../src/testing/random.ts";
 import type { OpName } from "./commands.ts";
-import { Random } from "./random.ts";
 
 export const keys = ["a", "b", "c", "d"] as const;
 /** Every pause between dials ends within this. */

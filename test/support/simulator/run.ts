@@ -1,8 +1,8 @@
+import { Random } from "../../../src/testing/random.ts";
 import { commands, doSomething, giveBack } from "./commands.ts";
 import { whenSettled } from "./invariants.ts";
 import { heal } from "./liveness.ts";
 import type { Command, Run } from "./plan.ts";
-import { Random } from "./random.ts";
 import { trace } from "./trace.ts";
 import { World } from "./world.ts";
 

@@ -1,6 +1,6 @@
+import { Random } from "../../../src/testing/random.ts";
 import { commands, type OpName } from "./commands.ts";
 import { keys, plainPlan } from "./plan.ts";
-import { Random } from "./random.ts";
 import { ReferencePool } from "./reference.ts";
 import { World } from "./world.ts";
 

@@ -20,10 +20,12 @@ export class Random {
     return Math.floor(this.next() * end);
   }
 
+  /** True as often as `probability` says, from 0, never, to 1, always. */
   chance(probability: number): boolean {
     return probability > 0 && this.next() < probability;
   }
 
+  /** One of them. */
   pick<T>(from: readonly [T, ...T[]]): T {
     return from[this.under(from.length)] ?? from[0];
   }
