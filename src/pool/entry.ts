@@ -73,8 +73,6 @@ export class SignsOfLife {
   quietSince: number = Number.NaN;
   /** When a sign of life was last asked for. */
   askedAt: number = Number.NEGATIVE_INFINITY;
-  /** A sign of life has been asked for, and is awaited. */
-  isAsked = false;
   /** For how long calls that ended unanswered have been owed an answer, together, since a byte last came; how many they were. */
   owedMs = 0;
   unanswered = 0;

@@ -37,6 +37,8 @@ export class Health<K, C extends PoolConn> {
   readonly #core: Core<K, C>;
   /** Conns that cannot be asked and are skipped while others can be had, the one longest skipped first; the timers look for late bytes. */
   readonly #aside = new Map<KeyPool<K, C>, Map<Entry<K, C>, Timer>>();
+  /** Of the conns that are asked for a sign of life now: whether it comes. */
+  readonly #questions = new Map<Entry<K, C>, Promise<boolean>>();
   /** What ends each question that is being asked about a conn. */
   readonly #asking = new Map<Entry<K, C>, Set<() => void>>();
   readonly #watch: Timer = timer(() => this.#core.enter(() => this.#lookAtClock()));
@@ -171,7 +173,7 @@ export class Health<K, C extends PoolConn> {
     life.unanswered++;
     if (now - life.owesSince < leastSilenceMs) return;
     if (!entry.canPing) this.#doubt(entry, life);
-    else if (now - life.askedAt >= pingEveryMs) this.#suspect(entry, life);
+    else if (this.#questions.has(entry) || now - life.askedAt >= pingEveryMs) this.#suspect(entry, life);
   }
 
   /**
@@ -263,7 +265,7 @@ export class Health<K, C extends PoolConn> {
 
   /** A conn is skipped until it shows life. One that does not is closed under its streams. */
   #suspect(entry: Entry<K, C>, life: SignsOfLife): void {
-    if (life.isAsked) return;
+    if (entry.isSuspect) return;
     const { key } = entry;
     const { entries, capacity, drain } = this.#core;
     const answer = this.#ask(entry, life);
@@ -338,10 +340,17 @@ export class Health<K, C extends PoolConn> {
    * Whether the conn shows life within a time: it answers a ping, or bytes come. Those count once: what they are part of may never
    * come to its end. Never rejects.
    */
-  async #ask(entry: Entry<K, C>, life: SignsOfLife): Promise<boolean> {
+  #ask(entry: Entry<K, C>, life: SignsOfLife): Promise<boolean> {
+    const asked = this.#questions.get(entry);
+    if (asked !== undefined) return asked;
+    const answer = this.#pingOrBytes(entry, life).finally(() => this.#questions.delete(entry));
+    this.#questions.set(entry, answer);
+    return answer;
+  }
+
+  async #pingOrBytes(entry: Entry<K, C>, life: SignsOfLife): Promise<boolean> {
     const { bytesRead: before } = entry;
     const controller = new AbortController();
-    life.isAsked = true;
     life.askedAt = this.#timers.now();
     let settle = (_isAlive: boolean) => {};
     const over = new Promise<boolean>((resolve) => {
@@ -366,7 +375,6 @@ export class Health<K, C extends PoolConn> {
     forget();
     this.#timers.disarm(patience);
     controller.abort();
-    life.isAsked = false;
     if (isAlive) {
       life.provenAtThaw = this.#thaws;
       life.quietSince = this.#timers.now();

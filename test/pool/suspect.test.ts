@@ -314,6 +314,22 @@ test("a conn that was quiet for long is pinged along with its next call, which d
   lease.value?.release();
 });
 
+test("a conn that is pinged along with its next call is skipped as soon as that call has ended unanswered", async (t) => {
+  const { pool, clock, conns } = livingPool(t);
+  (await pool.acquire("k")).release();
+  await clock.advance(30_000);
+  const lease = await pool.acquire("k");
+  assert.equal(conns[0]?.pings.length, 1);
+  await clock.advance(2_000);
+  lease.release({ unanswered: true });
+  assert.deepEqual([conns[0]?.pings.length, pool.stats().blocked], [1, 1]);
+  const next = await pool.acquire("k");
+  assert.equal(next.conn, conns[1]);
+  next.release();
+  await clock.advance(3_000);
+  assert.deepEqual([pool.stats().closed.silent, conns[0]?.closes], [1, 1]);
+});
+
 test("callers who give up at once, again and again, bring no flood of pings: servers punish that", async (t) => {
   const { pool, clock, conns } = livingPool(t);
   for (let i = 0; i < 300; i++) {
