@@ -18,6 +18,7 @@ const key = `localhost:${(echo.address() as AddressInfo).port}`;
 
 const pool = new Pool({ name: "backends", dial: dialSocket(), maxKeyConns: 2 });
 const watching = instrument(pool, { meterProvider });
+await pool.warm(key, 2);
 await Promise.all(
   ["one", "two", "three"].map((word) =>
     pool.use(key, async ({ socket }) => {
