@@ -63,9 +63,10 @@ export class Core<K, C extends PoolConn> {
     this.events = makeEvents(config.name);
     this.keys = new KeyTable(config, this.timers, this);
     this.entries = new Entries(this.timers, this.events, this);
-    this.health = new Health(config, this.timers, this);
-    const isDue = this.health.validates
-      ? (entry: Entry<K, C>, rules?: KeyRules) => this.health.isDue(entry, rules)
+    this.hooks = new Hooks(config, this.timers, this);
+    this.health = new Health(this.timers, this);
+    const isDue = this.hooks.validates
+      ? (entry: Entry<K, C>, rules?: KeyRules) => this.hooks.isDue(entry, rules)
       : undefined;
     const trustOrAsk = (entry: Entry<K, C>, life: SignsOfLife) => this.health.trustOrAsk(entry, life);
     this.selector = new Selector(config.selection, isDue, trustOrAsk, this.timers, this.entries);
@@ -76,7 +77,6 @@ export class Core<K, C extends PoolConn> {
     this.backoffs = new Backoffs(this.timers, this);
     this.capacity = new Capacity(this);
     this.minIdle = new MinIdle(config.dial, this);
-    this.hooks = new Hooks(this);
     this.transfer = new Transfer(this);
     this.drain = new Drain(this);
     this.dispatcher = new Dispatcher(this);
@@ -295,7 +295,8 @@ export class Core<K, C extends PoolConn> {
 
   /** A conn has gone, or takes no streams any more. */
   left(entry: Entry<K, C>): void {
-    this.health.stop(entry);
+    this.health.left(entry);
+    this.hooks.left(entry);
     if (this.entries.open === 0) this.health.rest();
     this.minIdle.left(entry);
     this.transfer.left(entry);

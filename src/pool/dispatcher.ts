@@ -25,7 +25,7 @@ export class Dispatcher<K, C extends PoolConn> {
   dispatch(key: KeyPool<K, C>): "steady" | "served" | "again" {
     this.#handOut(key);
     if (this.isSteady(key)) return "steady"; // what follows would find nothing to do
-    if (this.#core.health.validates) this.#core.health.validateFor(key);
+    if (this.#core.hooks.validates) this.#core.hooks.validateFor(key);
     this.#judgeArrival(key);
     this.#judgeNewcomers(key);
     if (key.isResting) {
@@ -42,7 +42,7 @@ export class Dispatcher<K, C extends PoolConn> {
   /** Nothing but a conn given back can serve those who wait for the key, and nobody else waits for a place. */
   isSteady(key: KeyPool<K, C>): boolean {
     const { waiters, dials, mustRecheck, backoff, arrived } = key.pending;
-    if (waiters.tail?.isNew !== false || mustRecheck || this.#core.health.validates) return false;
+    if (waiters.tail?.isNew !== false || mustRecheck || this.#core.hooks.validates) return false;
     if (dials.head !== undefined || backoff !== undefined || arrived !== undefined) return false;
     return !this.#core.capacity.keyHasRoom(key) && this.#core.capacity.lineIsEmpty && this.#core.minIdle.isUnused;
   }

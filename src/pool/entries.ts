@@ -218,7 +218,7 @@ export class Entries<K, C extends PoolConn> {
     extras.blockedAtUses = uses;
     this.hold(
       entry,
-      () => this.core.health.withinDialTimeout(entry, settled),
+      () => this.core.hooks.withinDialTimeout(entry, settled),
       "blocked",
       () => this.core.available(entry.key),
     );

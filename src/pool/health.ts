@@ -1,15 +1,13 @@
-import type { CloseReason, PoolConn } from "../contract.ts";
-import type { Filter, Reset, Validate } from "../options.ts";
+import type { PoolConn } from "../contract.ts";
+import type { Filter } from "../options.ts";
 import { inNextTurn, systemClock, wallNow } from "../runtime/clock.ts";
-import { isThenable, outcome } from "../runtime/guard.ts";
+import { outcome } from "../runtime/guard.ts";
 import { isArmed, type Timer, type Timers, timer } from "../runtime/timers.ts";
 import type { KeyRules } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { Entry, SignsOfLife } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
 
-/** A conn that was never used is not asked sooner than this after it came, whatever `validateAfterMs` says. */
-const newConnMs = 500;
 /** A conn that ran no stream for so long may have been forgotten by a NAT or a firewall between. */
 const longQuietMs = 30_000;
 /** A peer that has answered nothing for so long may be gone; callers may give up sooner for reasons of their own. */
@@ -26,107 +24,24 @@ const lookEveryMs = 250;
 const watchEveryMs = 1_000;
 /** If that happens so much later, the process or the machine has stood still. */
 const frozenMs = 1_500;
-/** Slots that one validation promises at most: an infinite sum could never be taken back. */
-const mostSlots = 1e6;
 
-/** Whether conns work: `validate` before reuse, `reset` after use, and pings of those that owe an answer and are silent. */
+/** Whether conns live: pings of those that owe an answer and are silent, and what is done with those that know none. */
 export class Health<K, C extends PoolConn> {
-  readonly #validate: Validate<C> | undefined;
-  readonly #reset: Reset<C> | undefined;
   readonly #timers: Timers;
   readonly #core: Core<K, C>;
   /** Conns that cannot be asked and are skipped while others can be had, the one longest skipped first; the timers look for late bytes. */
   readonly #aside = new Map<KeyPool<K, C>, Map<Entry<K, C>, Timer>>();
   /** Of the conns that are asked for a sign of life now: whether it comes. */
   readonly #questions = new Map<Entry<K, C>, Promise<boolean>>();
-  /** What ends each question that is being asked about a conn. */
-  readonly #asking = new Map<Entry<K, C>, Set<() => void>>();
   readonly #watch: Timer = timer(() => this.#core.enter(() => this.#lookAtClock()));
   /** The time of day when it was last looked at. */
   #lookedAt = 0;
   /** How often the process has gone on after it had stood still. */
   #thaws = 0;
 
-  constructor(
-    options: { readonly validate?: Validate<C> | undefined; readonly reset?: Reset<C> | undefined },
-    timers: Timers,
-    core: Core<K, C>,
-  ) {
-    this.#validate = options.validate;
-    this.#reset = options.reset;
+  constructor(timers: Timers, core: Core<K, C>) {
     this.#timers = timers;
     this.#core = core;
-  }
-
-  get validates(): boolean {
-    return this.#validate !== undefined;
-  }
-
-  get resets(): boolean {
-    return this.#reset !== undefined;
-  }
-
-  /** A conn that was used or dialed a moment ago is as healthy as a question could tell. */
-  isDue(entry: Entry<K, C>, { validateAfterMs }: KeyRules = entry.key.rules): boolean {
-    const afterMs = entry.uses > 0 ? validateAfterMs : Math.max(validateAfterMs, newConnMs);
-    return this.#timers.now() - (entry.someExtras?.usedAt ?? entry.openedAt) >= afterMs;
-  }
-
-  used(entry: Entry<K, C>): void {
-    entry.extras.usedAt = this.#timers.now();
-  }
-
-  /** Validates as many conns as the waiters need that nothing else will serve: no storm after a quiet time. */
-  validateFor(key: KeyPool<K, C>): void {
-    if (this.#validate === undefined) return;
-    for (
-      let waiter = key.pending.waiters.head;
-      waiter !== undefined && key.pending.validating < key.pending.waiters.size;
-    ) {
-      const entry = this.#core.selector.pickDue(key, waiter.request.filter);
-      if (entry !== undefined) this.#begin(entry);
-      else waiter = waiter.next;
-    }
-  }
-
-  /** A validation is a lease: it holds a slot, and nothing else may use the conn meanwhile. */
-  #begin(entry: Entry<K, C>): void {
-    const validate = this.#validate;
-    if (validate === undefined) return;
-    const slots = Math.min(entry.slots - entry.streams, mostSlots); // as it has just been asked
-    const isShared = entry.streams > 0;
-    const pending = entry.key.ownPending();
-    pending.validating += slots;
-    this.#core.entries.leaseUnseen(entry);
-    if (entry.streams === 1) entry.holdProcess(true);
-    const controller = new AbortController();
-    const ask = async () => {
-      if ((await validate(entry.conn, { signal: controller.signal })) !== true)
-        throw new Error("the conn is not healthy");
-    };
-    this.#hold(entry, ask, controller, "invalid", () => {
-      pending.validating -= slots;
-      entry.extras.usedAt = Number.POSITIVE_INFINITY; // with `validateAfterMs` 0 it would be due again before anybody has it
-      this.#core.validated(entry, isShared);
-      this.used(entry);
-    });
-  }
-
-  /** A conn that has been given back is not used again before its reset is done; one whose reset fails is closed. */
-  reset(entry: Entry<K, C>): void {
-    const reset = this.#reset;
-    if (reset === undefined || !entry.isIdle) return;
-    entry.holdProcess(true);
-    this.#hold(
-      entry,
-      () => reset(entry.conn),
-      undefined,
-      "reset",
-      () => {
-        if (entry.isIdle) entry.holdProcess(false);
-        this.#core.available(entry.key);
-      },
-    );
   }
 
   /** A first stream has begun. A conn that was quiet for long is asked for a sign of life along with it: nobody waits for that. */
@@ -363,7 +278,7 @@ export class Health<K, C extends PoolConn> {
     };
     const patience = timer(() => inNextTurn(() => inNextTurn(lastWord)));
     this.#timers.arm(patience, patienceMs);
-    const forget = this.#asked(entry, () => {
+    const forget = this.#core.hooks.untilLeft(entry, () => {
       if (!entry.isOpen) settle(true); // nobody asks any more; one that drains may run streams that wait
     });
     const ping = async () => {
@@ -384,57 +299,13 @@ export class Health<K, C extends PoolConn> {
     return isAlive;
   }
 
-  /** Remembers what ends a question about a conn that leaves. Returns what forgets it. */
-  #asked(entry: Entry<K, C>, stop: () => void): () => void {
-    const asking = this.#asking.get(entry) ?? new Set();
-    this.#asking.set(entry, asking.add(stop));
-    return () => {
-      if (asking.delete(stop) && asking.size === 0) this.#asking.delete(entry);
-    };
-  }
-
   /** A conn that shows no life is closed under its streams: they would wait for ever. */
   #judge(entry: Entry<K, C>, isAlive: boolean): void {
     if (!isAlive) this.#core.enter(() => this.#core.entries.destroy(entry, "silent"));
   }
 
-  /** The conn leaves: whatever is being asked about it, the answer is not waited for. */
-  stop(entry: Entry<K, C>): void {
+  /** The conn leaves. */
+  left(entry: Entry<K, C>): void {
     this.#takeBack(entry);
-    for (const stop of this.#asking.get(entry) ?? []) stop();
-  }
-
-  /** The conn is skipped until there is an answer; one that does not come within `dialTimeoutMs` is a failure. */
-  #hold(
-    entry: Entry<K, C>,
-    ask: () => unknown,
-    controller: AbortController | undefined,
-    reason: CloseReason,
-    done: () => void,
-  ): void {
-    const limited = () => {
-      const answer = ask();
-      return isThenable(answer) ? this.withinDialTimeout(entry, answer, controller) : answer;
-    };
-    this.#core.entries.hold(entry, limited, reason, done);
-  }
-
-  /** What `answer` brings, or a rejection where that takes longer than `dialTimeoutMs`, or the conn leaves. */
-  withinDialTimeout(entry: Entry<K, C>, answer: PromiseLike<unknown>, controller?: AbortController): Promise<unknown> {
-    const { dialTimeoutMs } = entry.key.rules;
-    let stop = () => {};
-    const over = new Promise<never>((_, reject) => {
-      stop = () => {
-        reject(new Error("no answer in time"));
-        controller?.abort();
-      };
-    });
-    const forget = this.#asked(entry, stop);
-    const timeout = timer(stop);
-    if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#timers.arm(timeout, dialTimeoutMs);
-    return Promise.race([answer, over]).finally(() => {
-      forget();
-      this.#timers.disarm(timeout);
-    });
   }
 }

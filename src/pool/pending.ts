@@ -227,7 +227,7 @@ export class Pending<K, C extends PoolConn> implements Ranked {
   isBatching = false;
   /** What the last dial brought, until the dispatcher has served the key. */
   arrived: { readonly entry: Entry<K, C>; readonly dial: PendingDial<K, C> } | undefined = undefined;
-  /** Slots that conns which are being validated will have. Written by `Health`. */
+  /** Slots that conns which are being validated will have. Written by `Hooks`. */
   validating = 0;
   /** Slots that the dials in flight will bring, and dials of which nothing is known. */
   #promised = 0;
