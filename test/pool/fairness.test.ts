@@ -277,6 +277,20 @@ test("a conn that makes way, and comes closer to its end, is enough for one wait
   waiting.value?.release();
 });
 
+test("of two busy keys one makes way for one waiter: the other keeps its conn", async (t) => {
+  const { pool } = pooled(t, { dial: () => new ScriptedConn({ maxStreams: 50 }), maxConns: 2, maxStreams: 50 });
+  const held = [await pool.acquire("one"), await pool.acquire("two")];
+  const waiting = outcome(pool.acquire("other"));
+  await settle();
+  for (let i = 0; i < 16; i++) pool.tryAcquire("two")?.release();
+  for (let i = 0; i < 17; i++) pool.tryAcquire("one")?.release();
+  for (let i = 0; i < 2; i++) pool.tryAcquire("two")?.release();
+  assert.deepEqual([pool.stats("one").draining, pool.stats("two").draining], [1, 0]);
+  for (const lease of held) lease.release();
+  await settle();
+  waiting.value?.release();
+});
+
 test("the place of a conn that dies goes to the key that has waited longest, not to its own", async (t) => {
   const { lease } = pooled(t, { maxConns: 1 });
   const dial = scriptedDial();
