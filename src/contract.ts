@@ -77,7 +77,7 @@ export interface PoolConn {
    * request after a long quiet time. A rejection, or no answer in time, closes the conn with the reason `silent`.
    */
   readonly ping?: ((options: { signal: AbortSignal }) => PromiseLike<unknown>) | undefined;
-  /** Streams that the peer runs on this conn now: while there are some, it does not expire, nor is it closed by `prefer`. Default 0. */
+  /** Streams that the peer runs on this conn now: while there are some, it does not expire, nor does `prefer` close it where `maxConns` has room. Default 0. */
   readonly peerStreams?: number | undefined;
   /** The pool subscribes once, to hear that `maxStreams` or `draining` has changed. */
   readonly onChange?: ((listener: () => void) => void) | undefined;
@@ -121,7 +121,7 @@ export interface Lease<C> extends Disposable {
   /**
    * Gives the slot back. Idempotent; nothing after `discard`. `unanswered`: the call was given up, by its time limit or its
    * signal, before any answer came: if no byte has come from the conn either, it is suspect, and asked for a sign of life. One that
-   * cannot be asked is skipped while another can be had, and closed once it has owed answers for 5 s in all.
+   * cannot be asked is skipped while another can be had, and closed once it has owed answers for 5 s in all, to two calls at least.
    */
   release(outcome?: { readonly unanswered?: boolean | undefined }): void;
   /**
@@ -149,7 +149,7 @@ export type CloseReason =
   | "reset"
   /** its `unblocked()` promise rejected, or did not settle in time */
   | "blocked"
-  /** it owed an answer, showed no sign of life, and did not answer a ping, or cannot be asked and owed answers for 5 s */
+  /** it owed an answer, showed no sign of life, and did not answer a ping, or cannot be asked and owed two calls or more their answers, for 5 s in all */
   | "silent"
   /** a lease's user said that it is broken */
   | "discarded"

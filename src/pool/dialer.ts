@@ -267,7 +267,8 @@ export class Backoffs<K, C extends PoolConn> {
       if (request.pace === undefined && request.waitForReady) return usualPace;
       first ??= request.pace;
     }
-    return first === undefined || minIdle.keeps(key) ? usualPace : backoffRule(first);
+    if (first === undefined || minIdle.keeps(key)) return usualPace;
+    return attempt(() => backoffRule(first)) ?? usualPace; // an adapter of a later version may say what is not known here
   }
 
   /** Nothing is held back any more. The caller serves the key. */

@@ -43,6 +43,8 @@ export interface EntryExtras<C> {
   lifetime?: Timer;
   /** Looks whether its peer's streams are over: the other of two crossing conns stays. */
   peerTimer?: Timer;
+  /** Another conn of its key came for it: both sides had dialed. */
+  isCrossed?: boolean;
   /** How much of `lifetimeJitter` is taken off its lifetime. */
   jitter?: number;
   /** When its lifetime ends at the latest, since its key was cleared. */
@@ -76,8 +78,9 @@ export class SignsOfLife {
   /** For how long calls that ended unanswered have been owed an answer, together, since a byte last came; how many they were. */
   owedMs = 0;
   unanswered = 0;
-  /** Up to when `owedMs` has been counted, or when a first stream began. */
+  /** Up to when `owedMs` has been counted; when the youngest stream began. */
   countedAt = 0;
+  beganAt = 0;
   /** How often in a row bytes came, and no answer to the ping. */
   bytesAlone = 0;
   /** How often the process had stood still when the conn came, or last answered a ping. */
@@ -124,9 +127,9 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   isDialed = false;
   /** `unblocked()` is worth asking: a stream has ended since the conn came, or it has been in other hands. */
   mustAskUnblocked = false;
-  /** What it is skipped for: a pending `unblocked()`, its `reset`, its validation. Written by `Entries`. */
+  /** For how many reasons it is skipped: `unblocked()`, `reset`, its validation, a sign of life. Written by `Entries`. */
   holdCount = 0;
-  /** It is skipped since it may be dead. Written by `Entries`. */
+  /** It is asked for a sign of life, and skipped meanwhile: others may be dialed in its place. Written by `Entries`. */
   isSuspect = false;
   /** Numbers the give-backs of all keys, so that ages compare without a clock. Written by `Entries`. */
   releaseSeq = 0;

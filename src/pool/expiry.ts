@@ -276,7 +276,12 @@ export class Lifetimes<K, C extends PoolConn> {
   /** Its time runs, by the rules of its key; or no more, if it has left. */
   rearm(entry: Entry<K, C>): void {
     const left = entry.isOpen ? this.remainingMs(entry, entry.key) : Number.POSITIVE_INFINITY;
-    const known = entry.someExtras?.lifetime;
+    const { lifetime: known, isOutlived, awaitsTurn } = entry.someExtras ?? {};
+    if (isOutlived || awaitsTurn) {
+      if (left <= 0) return; // it is being replaced, or waits for that
+      entry.extras.isOutlived = false;
+      entry.extras.awaitsTurn = false;
+    }
     if (left < Number.POSITIVE_INFINITY && entry.isOpen)
       this.#extend(entry, left); // to ask may have closed it
     else if (known !== undefined) this.#timers.disarm(known);

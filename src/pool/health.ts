@@ -44,6 +44,11 @@ export class Health<K, C extends PoolConn> {
     this.#core = core;
   }
 
+  /** One more stream has begun beside others. */
+  beganBeside(life: SignsOfLife): void {
+    life.beganAt = this.#timers.now();
+  }
+
   /** A first stream has begun. A conn that was quiet for long is asked for a sign of life along with it: nobody waits for that. */
   began(entry: Entry<K, C>): void {
     const { life, bytesRead } = entry;
@@ -51,7 +56,7 @@ export class Health<K, C extends PoolConn> {
     const now = this.#timers.now();
     if (bytesRead !== life.bytesSeen) this.#showsLife(life, now);
     else if (Number.isNaN(life.owesSince)) life.owesSince = now;
-    life.countedAt = now;
+    life.beganAt = now;
     life.bytesSeen = bytesRead;
     if (now - life.quietSince >= longQuietMs && entry.canPing)
       void this.#ask(entry, life).then((isAlive) => this.#judge(entry, isAlive));
@@ -82,7 +87,7 @@ export class Health<K, C extends PoolConn> {
     const isSilent = Number.isNaN(bytesRead) || bytesRead === life.bytesSeen;
     life.bytesSeen = bytesRead;
     if (!isSilent) this.#showsLife(life, now);
-    else life.owedMs += now - life.countedAt;
+    else life.owedMs += now - Math.max(life.countedAt, life.beganAt); // it ran at least as long as the youngest
     life.countedAt = now;
     if (!isSilent) return;
     life.unanswered++;
@@ -149,12 +154,11 @@ export class Health<K, C extends PoolConn> {
   }
 
   /**
-   * How many may wait a moment for another conn before they get one that is doubtful: where none is in use that may come back, nobody,
-   * else as many as may wait at all.
+   * How many may wait a moment for another conn before they get one that is doubtful: where there is none that may come back, in use
+   * or blocked, nobody, else as many as may wait at all.
    */
   mayHope(key: KeyPool<K, C>, { maxWaiters }: KeyRules = key.rules): number {
-    const aside = [...(this.#aside.get(key)?.keys() ?? [])].filter(({ isIdle }) => !isIdle);
-    return key.leasedCount > aside.length ? maxWaiters : 0;
+    return key.usable - key.suspectCount > (this.#aside.get(key)?.size ?? 0) ? maxWaiters : 0;
   }
 
   /** So many of those who wait cannot have another conn. Returns whether there are any for them. */

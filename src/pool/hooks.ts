@@ -62,7 +62,10 @@ export class Hooks<K, C extends PoolConn> {
     this.#core.entries.lease(entry);
     if (entry.canUnref && entry.streams === 1) entry.holdProcess(true);
     if (entry.uses >= maxUses) this.#core.entries.drain(entry, "retired");
-    if (entry.life !== undefined && entry.streams === 1) this.#core.health.began(entry); // asks the conn, which may use the pool
+    if (entry.life !== undefined) {
+      if (entry.streams > 1) this.#core.health.beganBeside(entry.life);
+      else this.#core.health.began(entry); // asks the conn, which may use the pool
+    }
     return minIdle > 0;
   }
 

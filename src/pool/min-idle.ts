@@ -84,7 +84,7 @@ export class MinIdle<K, C extends PoolConn> {
     if (kept === undefined) return;
     kept.outlived.delete(entry);
     kept.outstayed.delete(entry);
-    if (entry.someExtras?.peerTimer !== undefined) return; // another conn of the key came for it
+    if (entry.someExtras?.isCrossed) return; // another conn of the key came for it
     // What another key's conn was evicted for is refilled on the next use, not before: it wanted the place.
     const { minIdle, keyCapacity } = key.rules;
     if (reason === "evicted" && key.idleCount < Math.min(minIdle, keyCapacity)) this.#drop(key);

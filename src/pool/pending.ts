@@ -134,7 +134,7 @@ export class PendingDial<K, C extends PoolConn> implements Linked<PendingDial<K,
   slots: number;
   /** Not for a waiter: for `minIdle` or `warm`, or a replacement. */
   readonly isBackground: boolean;
-  /** The conn that goes when this one has come. */
+  /** The conn in whose place this one comes: it goes then, or has gone where the key was full. */
   readonly replaces: Entry<K, C> | undefined;
   /** The async context of the caller that it was begun for, where somebody listens. */
   readonly caller: AsyncResource | undefined;

@@ -35,7 +35,7 @@ export class Transfer<K, C extends PoolConn> {
 
   /**
    * `conn` is not held. False, and it is closed: there is no place, a `clear` came while it was out, its lifetime is over, or
-   * it drains, or `prefer` says so. `open` gives the record of its key; none once the pool is closed.
+   * it drains. False, too, where `prefer` leaves it to its peer. `open` gives the record of its key; none once the pool is closed.
    */
   put(open: () => KeyPool<K, C> | undefined, conn: C, prefer: PutOptions["prefer"]): boolean {
     const { entries } = this.#core;
@@ -86,6 +86,7 @@ export class Transfer<K, C extends PoolConn> {
       return;
     }
     this.#core.entries.add(entry, key, false);
+    entry.extras.isCrossed = true;
     this.#holdForPeer(entry);
     this.#core.entries.drain(entry, "evicted");
   }
@@ -93,7 +94,10 @@ export class Transfer<K, C extends PoolConn> {
   #replaceDialed(key: KeyPool<K, C>): void {
     this.#core.dialer.abandonAll(key, "a conn was put in instead");
     const dialed = key.entries().filter((entry) => entry.isDialed);
-    for (const entry of dialed) if (entry.peerStreams > 0) this.#holdForPeer(entry);
+    for (const entry of dialed) {
+      entry.extras.isCrossed = true;
+      if (entry.peerStreams > 0) this.#holdForPeer(entry);
+    }
     this.#core.entries.drainAll(dialed, "evicted");
   }
 
@@ -107,7 +111,7 @@ export class Transfer<K, C extends PoolConn> {
 
   #look(entry: Entry<K, C>): void {
     const { peerTimer } = entry.extras;
-    const isOver = entry.peerStreams <= 0;
+    const isOver = !(entry.peerStreams > 0);
     if (peerTimer === undefined || !entry.isOpen) return;
     if (isOver) this.#core.entries.releaseUnseen(entry);
     else this.#core.timers.arm(peerTimer, crossedMs);

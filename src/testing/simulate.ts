@@ -49,6 +49,8 @@ export class SimulationError extends Error {
 
 /** Lines of the trace in a message. */
 const lastLines = 10;
+/** Turns of the event loop, three at a time, in which something may still arm a timer. */
+const mostTurns = 10;
 /** Timers that may fire one after the other while no time passes. */
 const mostTogether = 100_000;
 /** Timers that fire after a failure, so that whoever still waits hears that all is over. */
@@ -124,9 +126,14 @@ async function run<K>(
   const failure = end.failed ?? failed;
   if (failure === undefined) return;
   const trace = [...network.trace];
+  // What fails now, since the network ends, nobody may wait for any more: the failure of the run is the news.
+  const unheard = (): void => {};
+  process.on("unhandledRejection", unheard);
   network.end();
   await settle();
   for (let fired = 0; fired < mostAfterwards; fired++) if ((await outcome(() => clock.step())) !== undefined) break;
+  await settle();
+  process.off("unhandledRejection", unheard);
   throw new SimulationError(seed, trace, failure.error);
 }
 
@@ -138,6 +145,8 @@ async function drive(clock: FakeClock, maxMs: number, isOver: () => boolean): Pr
     now = clock.now();
     if (together > mostTogether) throw new Error("timers fire without end while no simulated time passes");
     if (await clock.step(end - now)) continue;
+    for (let turn = 0; turn < mostTurns && clock.timers === 0 && !isOver(); turn++) await settle();
+    if (isOver() || (await clock.step(end - now))) continue;
     if (clock.timers > 0) throw new Error(`the program is not done after ${maxMs} ms of simulated time`);
     throw new Error(
       "the program waits for what can never happen: no timer of the simulated clock is armed, nothing runs in the network. " +

@@ -198,7 +198,7 @@ export class SimulatedConn extends ScriptedConn {
 class SimulatedStream<I, O> extends ScriptedStream<I, O> {
   readonly #conn: SimulatedConn;
   readonly #path: string;
-  readonly #received: O[] = [];
+  readonly #received: { readonly value: O }[] = [];
   /** The exchange of the newest message. */
   #newest: Promise<unknown> = Promise.resolve();
   #isSendClosed = false;
@@ -208,7 +208,14 @@ class SimulatedStream<I, O> extends ScriptedStream<I, O> {
     super(call);
     this.#conn = conn;
     this.#path = path;
-    void this.closed.then(() => this.#changed.resolve());
+    void this.closed.then(() => this.#tell());
+  }
+
+  /** All who wait look again. */
+  #tell(): void {
+    const { resolve } = this.#changed;
+    this.#changed = deferred();
+    resolve();
   }
 
   override async send(message: I): Promise<void> {
@@ -218,8 +225,8 @@ class SimulatedStream<I, O> extends ScriptedStream<I, O> {
     const exchange = this.#conn.exchange(message, this.#path);
     this.#newest = Promise.all([exchange, this.#newest]).then(
       ([reply]) => {
-        this.#received.push(reply as O);
-        this.#changed.resolve();
+        this.#received.push({ value: reply as O });
+        this.#tell();
       },
       (error: unknown) => this.call.fail(error),
     );
@@ -235,10 +242,9 @@ class SimulatedStream<I, O> extends ScriptedStream<I, O> {
   override [Symbol.asyncIterator](): AsyncIterator<O, undefined> {
     const next = async (): Promise<IteratorResult<O, undefined>> => {
       for (;;) {
-        const [value] = this.#received.splice(0, 1);
-        if (value !== undefined) return { done: false, value };
+        const [reply] = this.#received.splice(0, 1);
+        if (reply !== undefined) return { done: false, value: reply.value };
         if (!this.call.isRunning) break;
-        this.#changed = deferred();
         await this.#changed.promise;
       }
       await this.call.promise;

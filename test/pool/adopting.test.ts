@@ -5,7 +5,7 @@ import type { Lease } from "../../src/contract.ts";
 import type { PoolOptions } from "../../src/options.ts";
 import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock, settle } from "../support/clock.ts";
-import { manualDial, ScriptedConn } from "../support/conn.ts";
+import { manualDial, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { type Outcome, outcome } from "../support/outcome.ts";
 import { pooled } from "../support/pool.ts";
 
@@ -170,6 +170,22 @@ describe("the conn that is not preferred", () => {
     assert.deepEqual([dialed.closes, inbound.closes], [1, 0]);
   });
 });
+
+for (const peerStreams of [0, 1, Number.NaN]) {
+  test(`minIdle is kept where a conn that is put in goes before those of the pool (their peerStreams: ${peerStreams})`, async (t) => {
+    const dial = scriptedDial({ maxStreams: 10 });
+    const { pool, clock } = pooled(t, { dial, minIdle: 2 });
+    (await pool.acquire("peer")).release();
+    await settle();
+    for (const conn of dial.conns) Object.assign(conn, { peerStreams });
+    pool.put("peer", new ScriptedConn({ maxStreams: 10 }), { prefer: "this" });
+    await clock.advance(peerStreams === 1 ? 0 : 3_000);
+    assert.equal(pool.stats("peer").idle, 2);
+    for (const conn of dial.conns) Object.assign(conn, { peerStreams: 0 });
+    await clock.advance(1_000);
+    assert.ok(dial.conns.slice(0, 2).every(({ closes }) => closes === 1));
+  });
+}
 
 test("whatever happens, none that is left to its peer is used, closed under the peer's streams, or kept after them", async () => {
   const op = fc.tuple(

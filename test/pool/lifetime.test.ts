@@ -356,3 +356,14 @@ test("a conn waits for its turn to be replaced for a second at most", async (t) 
   await clock.advance(100);
   assert.deepEqual([pool.stats().open, pool.stats().dials], [20, 40]);
 });
+
+test("a conn that waits for its turn to be replaced stays where its lifetime is lifted, and where other limits change", async (t) => {
+  const { pool, clock, conns } = await fullOfOld(t, 2);
+  await clock.advance(10_000); // the first is being replaced, the second waits for that
+  pool.configure({ maxWaiters: 7 });
+  await clock.advance(10);
+  assert.deepEqual([conns[1]?.closes, pool.stats().idle], [0, 1]);
+  pool.configure({ maxLifetimeMs: 0 });
+  await clock.advance(60_000);
+  assert.deepEqual([conns[1]?.closes, pool.stats().open, pool.stats().dials], [0, 2, 3]);
+});

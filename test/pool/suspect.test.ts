@@ -248,6 +248,40 @@ test("a conn that cannot be asked is closed once it has owed answers for 5 s in 
   assert.deepEqual([pool.stats().open, pool.stats().closed.silent], [0, 2]);
 });
 
+test("time in which other calls ran, or none that was given up, is not owed", async (t) => {
+  const { pool, clock } = pooled<ScriptedConn>(t, {
+    dial: () => Object.assign(new ScriptedConn({ maxStreams: 10 }), { bytesRead: 0 }),
+    maxKeyConns: 1,
+  });
+  const watch = await pool.acquire("k"); // a stream on which nothing happens
+  for (let i = 0; i < 5; i++) {
+    await clock.advance(6_000);
+    const lease = await pool.acquire("k");
+    await clock.advance(10);
+    lease.release({ unanswered: true });
+  }
+  await settle();
+  assert.deepEqual([pool.stats().leased, pool.stats().closed.silent, pool.stats().draining], [1, 0, 0]);
+  watch.release();
+});
+
+test("a caller waits for a conn that is blocked for a moment rather than to get a doubtful one", async (t) => {
+  const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 2 });
+  const other = await pool.acquire("k");
+  await giveUp(1000);
+  const free = deferred();
+  if (conns[0] !== undefined) conns[0].blockedUntil = free.promise;
+  other.release();
+  const waiting = outcome(pool.acquire("k"));
+  await clock.advance(100);
+  assert.equal(waiting.state, "pending");
+  if (conns[0] !== undefined) conns[0].blockedUntil = undefined;
+  free.resolve();
+  await settle();
+  assert.equal(waiting.value?.conn, conns[0]);
+  waiting.value?.release();
+});
+
 test("bytes that an event loop had no time to read are a sign of life", async (t) => {
   const { pool, clock, conns, giveUp } = mutePool(t, { maxKeyConns: 1 });
   await giveUp(1000);

@@ -261,6 +261,19 @@ test("a stream has one response to each message, in order, and ends after closeS
     assert.equal(pool.stats().idle, 1);
   }));
 
+test("a response may be nothing, and several may be waited for at once", () =>
+  over({ faults: false, answer: () => undefined }, async (pool) => {
+    const stream = await pool.get("a").newStream(echo);
+    const responses = stream[Symbol.asyncIterator]();
+    const waiting = [responses.next(), responses.next(), responses.next()];
+    await stream.send("one");
+    await stream.closeSend("two");
+    assert.deepEqual(
+      (await Promise.all(waiting)).map(({ done }) => done),
+      [false, false, true],
+    );
+  }));
+
 test("a stream whose conn dies throws the error of its conn, at both ends; one that is left gives its slot back", () =>
   over({ faults: false }, async (pool, { network }) => {
     const left = await pool.get("a").newStream(echo);
