@@ -38,8 +38,8 @@ export interface KeyLimits {
   readonly maxStreams?: number | undefined;
   /**
    * Dials in flight per key. Default 0: unlimited. Negative: none, only `put` brings conns. Unlimited, callers who come at once to a
-   * key whose conns are exclusive get a dial each, and dials that the first conns make needless are abandoned: of 50 for calls
-   * of 2 ms, where a dial takes 150 ms, 30 % more or less, 42. A limit spares them, for a little of the callers' time.
+   * key whose conns are exclusive get a dial each, and dials that the first conns make needless are abandoned: of 50 dials for calls
+   * of 2 ms, where a dial takes 150 ms, 30 % more or less, 42 are. A limit spares them, for a little of the callers' time.
    */
   readonly maxKeyDials?: number | undefined;
   /**

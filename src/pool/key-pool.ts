@@ -21,7 +21,7 @@ export interface SharedLists<K, C extends PoolConn> {
   readonly roomy: List<Entry<K, C>>;
   /** Instead of `roomy`, where the load decides. */
   readonly byLoad: EntriesByLoad<Entry<K, C>> | undefined;
-  /** Free, but due for validation: a search set them aside, so that the next does not meet them again. */
+  /** Free, but due for validation: a search has moved them here, so that the next does not meet them again. */
   readonly due: List<Entry<K, C>>;
 }
 

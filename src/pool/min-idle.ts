@@ -23,7 +23,7 @@ interface Kept<K, C extends PoolConn> {
   readonly outstayed: Map<Entry<K, C>, number>;
 }
 
-/** Conns that are kept ready though nobody waits for them: `minIdle`, `warm`, and the replacement of old conns. */
+/** Conns that are kept ready though nobody waits for them: `minIdle`, `warm`, and what comes for those of `minIdle` that are old. */
 export class MinIdle<K, C extends PoolConn> {
   readonly #dial: Dial<K, C> | undefined;
   readonly #core: Core<K, C>;

@@ -203,7 +203,7 @@ export class Selector<K, C extends PoolConn> {
     else idle.insert(entry, next);
   }
 
-  /** Puts back what was set aside for validation. From the youngest on: each goes to the front, without a walk. */
+  /** Puts back what was moved away for validation. From the youngest on: each goes to the front, without a walk. */
   #restoreDue({ shared }: KeyPool<K, C>): void {
     for (let entry = shared?.due.tail; entry !== undefined; entry = shared?.due.tail) this.place(entry);
   }

@@ -81,7 +81,7 @@ export class FakeClock implements Clock {
 // Kept from the start: under a test runner's fake timers it would wait for somebody to run them.
 const { setImmediate: machineImmediate } = globalThis;
 
-/** Lets everything run that needs no time to pass: promises, callbacks, and I/O that is ready. */
+/** Lets promises, callbacks and I/O that is ready run, for three turns of the event loop: more than a thousand waiters at once may need more. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => machineImmediate(resolve));
 }

@@ -7,7 +7,7 @@ import { SimulatedConn, type Wire } from "./simulated-conn.ts";
 /** A number, always the same, or one that is drawn each time, from the least to the most. */
 export type Range = number | readonly [least: number, most: number];
 
-/** What goes wrong in a simulated network, and how often: each rate is a part of 1; 0: never. */
+/** What goes wrong in a simulated network, and how often: each rate is a part of 1; 0: never. A message of a stream counts as a call. */
 export interface Faults {
   /** Of dials: they fail, as of a peer that refuses. Default 0.05. */
   readonly failedDials?: number | undefined;

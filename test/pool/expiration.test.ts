@@ -343,3 +343,13 @@ test("times beyond what a timer of Node's can hold come when they are due, not a
   assert.equal(conn.closes, 1);
   assert.ok(delays.every((ms) => ms >= 0 && ms <= 2 ** 31 - 1));
 });
+
+test("where expiration is lifted, no timer of it stays", async (t) => {
+  const { pool, clock, lease } = pooled(t, { expirationMs: 60_000 });
+  (await lease("k", scriptedDial())).release();
+  assert.equal(clock.timers, 1);
+  pool.configure({ expirationMs: 0 });
+  assert.equal(clock.timers, 0);
+  await clock.advance(600_000);
+  assert.equal(pool.stats().idle, 1);
+});
