@@ -29,7 +29,7 @@ const none = grpcCredentials.createEmpty();
  * limit as it is and follows, GOAWAY's code, and pings. The keys and the credentials are those of `dialGrpc`.
  *
  * It takes the channel options that grpc-js' connections have (names, keep-alive, message sizes, compression, the
- * flow-control window, which is 4 MiB for a stream and 16 MiB for all together unless `grpc-node.flow_control_window`
+ * flow-control window, which is 1 MiB for a stream and 16 MiB for all together unless `grpc-node.flow_control_window`
  * says otherwise), and goes through the proxy that the environment names (`grpc_proxy`, `https_proxy`, `http_proxy`, but for
  * `no_grpc_proxy` or `no_proxy`), unless `grpc.enable_http_proxy` is 0. What only grpc-js' channel does (retries and load balancing by service config, xDS, channelz) is refused.
  *
