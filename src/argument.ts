@@ -261,7 +261,7 @@ const ownPace: unique symbol = Symbol.for("rpc-conn-pool.pace");
 
 /** The same options, and how dials for that caller alone are paced where the pool has no `backoff`. */
 export function atOwnPace<T extends object>(options: T, pace: Backoff): T {
-  return Object.assign({ ...options }, { [ownPace]: pace });
+  return { ...options, [ownPace]: pace };
 }
 
 export function ownPaceOf(options: (object & { readonly [ownPace]?: Backoff }) | undefined): Backoff | undefined {

@@ -78,9 +78,8 @@ export class SignsOfLife {
   /** For how long calls that ended unanswered have been owed an answer, together, since a byte last came; how many they were. */
   owedMs = 0;
   unanswered = 0;
-  /** Up to when `owedMs` has been counted; when the youngest stream began. */
+  /** From when on time is to be counted to `owedMs`: a call last ended unanswered then, or the youngest stream began. */
   countedAt = 0;
-  beganAt = 0;
   /** How often in a row bytes came, and no answer to the ping. */
   bytesAlone = 0;
   /** How often the process had stood still when the conn came, or last answered a ping. */

@@ -25,6 +25,11 @@ const watchEveryMs = 1_000;
 /** If that happens so much later, the process or the machine has stood still. */
 const frozenMs = 1_500;
 
+/** An event loop that was held up reads what has come in its next turn: `then` runs behind that. */
+function whenRead(then: () => void): void {
+  inNextTurn(() => inNextTurn(then));
+}
+
 /** Whether conns live: pings of those that owe an answer and are silent, and what is done with those that know none. */
 export class Health<K, C extends PoolConn> {
   readonly #timers: Timers;
@@ -46,7 +51,7 @@ export class Health<K, C extends PoolConn> {
 
   /** One more stream has begun beside others. */
   beganBeside(life: SignsOfLife): void {
-    life.beganAt = this.#timers.now();
+    life.countedAt = this.#timers.now();
   }
 
   /** A first stream has begun. A conn that was quiet for long is asked for a sign of life along with it: nobody waits for that. */
@@ -56,7 +61,7 @@ export class Health<K, C extends PoolConn> {
     const now = this.#timers.now();
     if (bytesRead !== life.bytesSeen) this.#showsLife(life, now);
     else if (Number.isNaN(life.owesSince)) life.owesSince = now;
-    life.beganAt = now;
+    life.countedAt = now;
     life.bytesSeen = bytesRead;
     if (now - life.quietSince >= longQuietMs && entry.canPing)
       void this.#ask(entry, life).then((isAlive) => this.#judge(entry, isAlive));
@@ -87,7 +92,7 @@ export class Health<K, C extends PoolConn> {
     const isSilent = Number.isNaN(bytesRead) || bytesRead === life.bytesSeen;
     life.bytesSeen = bytesRead;
     if (!isSilent) this.#showsLife(life, now);
-    else life.owedMs += now - Math.max(life.countedAt, life.beganAt); // it ran at least as long as the youngest
+    else life.owedMs += now - life.countedAt; // it ran at least as long as the youngest
     life.countedAt = now;
     if (!isSilent) return;
     life.unanswered++;
@@ -106,9 +111,8 @@ export class Health<K, C extends PoolConn> {
     this.#setAside(entry, life);
     if (life.owedMs < patienceMs || life.unanswered < leastUnanswered) return;
     const { bytesSeen } = life;
-    // An event loop that was held up reads what has come in its next turn.
     const close = () => Object.is(entry.bytesRead, bytesSeen) && this.#core.entries.drain(entry, "silent");
-    inNextTurn(() => inNextTurn(() => this.#core.enter(close)));
+    whenRead(() => this.#core.enter(close));
   }
 
   #setAside(entry: Entry<K, C>, { bytesSeen }: SignsOfLife): void {
@@ -275,12 +279,11 @@ export class Health<K, C extends PoolConn> {
     const over = new Promise<boolean>((resolve) => {
       settle = resolve;
     });
-    // An event loop that was held up reads what has come in its next turn: that is asked for first.
     const lastWord = () => {
       life.bytesAlone = Object.is(entry.bytesRead, before) ? 0 : life.bytesAlone + 1;
       settle(life.bytesAlone === 1);
     };
-    const patience = timer(() => inNextTurn(() => inNextTurn(lastWord)));
+    const patience = timer(() => whenRead(lastWord));
     this.#timers.arm(patience, patienceMs);
     const forget = this.#core.hooks.untilLeft(entry, () => {
       if (!entry.isOpen) settle(true); // nobody asks any more; one that drains may run streams that wait
