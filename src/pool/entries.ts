@@ -4,9 +4,9 @@ import { isThenable, outcome } from "../runtime/guard.ts";
 import { type Timers, timer } from "../runtime/timers.ts";
 import { unlimited } from "./config.ts";
 import type { Core } from "./core.ts";
-import { Entry } from "./entry.ts";
+import { Entry, TakenConn } from "./entry.ts";
 import { ConnEvents, type Events } from "./events.ts";
-import { KeyPool } from "./key-pool.ts";
+import type { KeyPool } from "./key-pool.ts";
 import { Latency } from "./selector.ts";
 
 /** A function that hands its `this` on: to bind it costs half of a closure for each entry. */
@@ -41,10 +41,8 @@ export class Entries<K, C extends PoolConn> {
   /** What the pool holds. A weak map of many entries would make every garbage collection pay. */
   readonly #held = new Map<C, Entry<K, C>>();
   /** What it does not hold, since it was taken out or closed, is remembered only as long as somebody keeps it. */
-  readonly #others = new WeakMap<C, Entry<K, C>>();
-  readonly #onClosed = told<Entry<K, C>>((entry) => this.#hasClosed(entry));
-  /** The key of conns that are out with callers, who may keep them longer than the pool keeps their keys. */
-  #nowhere: KeyPool<K, C> | undefined;
+  readonly #others = new WeakMap<C, Entry<K, C> | TakenConn<C>>();
+  readonly #onClosed = told<C>((conn) => this.#hasClosed(conn));
   private releases = 0;
 
   constructor(timers: Timers, events: Events<K, C>, core: Core<K, C>) {
@@ -60,19 +58,21 @@ export class Entries<K, C extends PoolConn> {
     return this.#closing.size;
   }
 
-  find(conn: C): Entry<K, C> | undefined {
+  find(conn: C): Entry<K, C> | TakenConn<C> | undefined {
     return this.#held.get(conn) ?? this.#others.get(conn);
   }
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
   enlist(conn: C, key: KeyPool<K, C>, generation: number): Entry<K, C> {
-    const entry = new Entry<K, C>(conn, key, generation, this.#timers.now());
+    const known = this.find(conn);
+    if (known instanceof Entry) return known;
+    const entry = new Entry<K, C>(conn, key, generation, this.#timers.now(), known);
+    this.#others.delete(conn);
     this.#held.set(conn, entry);
+    if (known !== undefined) return entry; // it is watched since it came first
     if (this.core.selector.selection === "fastest") entry.extras.latency = new Latency(entry.openedAt);
-    const onClosed = this.#onClosed.bind(entry);
     try {
-      conn.closed.then(onClosed, onClosed);
-      this.#subscribe(entry);
+      this.#watch(entry);
     } catch (error) {
       this.#held.delete(conn); // not the pool's: it cannot be watched
       throw error;
@@ -80,14 +80,20 @@ export class Entries<K, C extends PoolConn> {
     return entry;
   }
 
-  #subscribe(entry: Entry<K, C>): void {
-    entry.subscribe(() => this.core.enter(() => this.#changed(entry)));
+  /** By the conn, not by its entry: the entry goes when the conn is taken out. */
+  #watch(entry: Entry<K, C>): void {
+    const { conn } = entry;
+    const onClosed = this.#onClosed.bind(conn);
+    conn.closed.then(onClosed, onClosed);
+    entry.subscribe(() => this.core.enter(() => this.#changed(conn)));
   }
 
-  /** What was enlisted will not be added. */
+  /** It is not held any more, or what was enlisted will not be added. */
   drop(entry: Entry<K, C>): void {
-    this.#held.delete(entry.conn);
-    this.#others.set(entry.conn, entry);
+    const { conn } = entry;
+    if (this.#held.get(conn) !== entry) return; // it has come back, as another entry
+    this.#held.delete(conn);
+    this.#others.set(conn, entry.isTaken ? new TakenConn<C>(entry) : entry);
   }
 
   /** The one way in for what was dialed, adopted or put back. The caller dispatches, and then the caps are kept. */
@@ -196,11 +202,7 @@ export class Entries<K, C extends PoolConn> {
 
   /** Removes an idle conn, which the caller owns from now on. */
   take(entry: Entry<K, C>): void {
-    const { key, hash, rules } = entry.key;
     this.#transit(entry, () => entry.take());
-    if (!entry.isTaken) return; // a callback has put it back
-    this.#nowhere ??= new KeyPool(key, hash, rules, 0, this.core.resting);
-    entry.key = this.#nowhere;
   }
 
   /** Skipped until `until` settles; a rejection closes the conn. */
@@ -289,8 +291,9 @@ export class Entries<K, C extends PoolConn> {
     key.blockedCount += by;
   }
 
-  #changed(entry: Entry<K, C>): void {
-    if (!entry.isReady) return;
+  #changed(conn: C): void {
+    const entry = this.#held.get(conn);
+    if (!entry?.isReady) return;
     if (entry.saysDraining) {
       this.drain(entry, "goaway");
       return;
@@ -300,13 +303,16 @@ export class Entries<K, C extends PoolConn> {
     this.core.available(entry.key);
   }
 
-  #hasClosed(entry: Entry<K, C>): void {
+  #hasClosed(conn: C): void {
     this.core.enter(() => {
-      if (entry.isOpen) this.#transit(entry, () => entry.destroy("died"), true);
-      else if (entry.isTaken) {
-        entry.destroy("died");
-        this.drop(entry);
-      } else this.#gone(entry);
+      const known = this.find(conn);
+      if (known === undefined) return; // it was not taken in
+      if (known instanceof TakenConn) known.destroy();
+      else if (known.isOpen) this.#transit(known, () => known.destroy("died"), true);
+      else if (known.isTaken) {
+        known.destroy("died");
+        this.drop(known);
+      } else this.#gone(known);
     });
   }
 
@@ -327,10 +333,10 @@ export class Entries<K, C extends PoolConn> {
       this.core.selector.place(entry);
       return false;
     }
-    this.drop(entry);
     entry.key.leave(entry);
     entry.key.idleQueue?.forget(entry);
     this.core.lifetimes.rearm(entry);
+    this.drop(entry);
     return true;
   }
 

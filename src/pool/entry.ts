@@ -40,9 +40,9 @@ export interface EntryExtras<C> {
   /** For `"fastest"`. */
   latency?: Latency;
   /** Ends its lifetime. */
-  lifetime?: Timer;
+  lifetime?: Timer | undefined;
   /** Looks whether its peer's streams are over: the other of two crossing conns stays. */
-  peerTimer?: Timer;
+  peerTimer?: Timer | undefined;
   /** Another conn of its key came for it: both sides had dialed. */
   isCrossed?: boolean;
   /** How much of `lifetimeJitter` is taken off its lifetime. */
@@ -95,7 +95,7 @@ export class SignsOfLife {
  *     draining(n)  -release-> draining(n-1), closed at 0                        -drain-> draining(n)  -destroy-> closed
  *     closed       -release, drain, destroy-> closed
  *
- * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller. `drain` lets what runs finish:
+ * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller, when a `TakenConn` remembers it. `drain` lets what runs finish:
  * evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, it shows no
  * sign of life, or the grace of the pool's close is over. Only the methods below write the state; a call that the table does not have throws.
  */
@@ -143,13 +143,16 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   settlers: CallSettlers | undefined = undefined;
   #extras: EntryExtras<C> | undefined = undefined;
 
-  constructor(conn: C, key: KeyPool<K, C>, generation: number, openedAt: number) {
+  /** `taken`: the conn comes back. */
+  constructor(conn: C, key: KeyPool<K, C>, generation: number, now: number, taken?: TakenConn<C>) {
     this.conn = conn;
     this.canUnref = attempt(() => conn.ref) !== undefined;
-    this.life = attempt(() => conn.bytesRead ?? conn.ping) === undefined ? undefined : new SignsOfLife();
+    this.life = taken === undefined ? signsOf(conn) : taken.life;
     this.key = key;
-    this.generation = generation;
-    this.openedAt = Math.ceil(openedAt);
+    this.generation = taken?.generation ?? generation;
+    this.openedAt = taken?.openedAt ?? Math.ceil(now);
+    this.uses = taken?.uses ?? 0;
+    this.#extras = taken?.extras;
   }
 
   get isReady(): boolean {
@@ -246,7 +249,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
     this.phase = taken;
   }
 
-  /** The pool's from now on. What `take` took keeps its age, uses and generation. */
+  /** The pool's from now on. */
   put(key: KeyPool<K, C>): void {
     if (this.phase !== taken) cannot(this, "be put");
     this.phase = ready;
@@ -345,6 +348,38 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
       ageMs: Math.max(now - this.openedAt, 0),
       uses: this.uses,
     });
+  }
+}
+
+function signsOf(conn: PoolConn): SignsOfLife | undefined {
+  return attempt(() => conn.bytesRead ?? conn.ping) === undefined ? undefined : new SignsOfLife();
+}
+
+/** What is remembered of a conn that is out with a caller. It keeps its age, uses and generation, should it come back. */
+export class TakenConn<C extends PoolConn> {
+  /** False: it has closed meanwhile. */
+  isTaken = true;
+  readonly generation: number;
+  readonly openedAt: number;
+  readonly uses: number;
+  readonly life: SignsOfLife | undefined;
+  readonly extras: EntryExtras<C> | undefined;
+
+  constructor({ generation, openedAt, uses, life, someExtras }: Entry<unknown, C>) {
+    this.generation = generation;
+    this.openedAt = openedAt;
+    this.uses = uses;
+    this.life = life;
+    // The timers are of the entry, which goes.
+    this.extras = someExtras && { ...someExtras, lifetime: undefined, peerTimer: undefined };
+  }
+
+  get isOpen(): false {
+    return false;
+  }
+
+  destroy(): void {
+    this.isTaken = false;
   }
 }
 

@@ -40,16 +40,17 @@ export class Transfer<K, C extends PoolConn> {
   put(open: () => KeyPool<K, C> | undefined, conn: C, prefer: PutOptions["prefer"]): boolean {
     const { entries } = this.#core;
     let key = open();
-    let entry = entries.find(conn); // after `limits`, which may have put the conn in itself
+    const known = entries.find(conn); // after `limits`, which may have put the conn in itself
     if (key === undefined) {
-      if (entry !== undefined && !entry.isTaken) return false;
-      entry?.destroy("pool");
+      if (known !== undefined && !known.isTaken) return false;
+      known?.destroy("pool");
       void outcome(() => conn.close());
       return false;
     }
+    let entry: Entry<K, C> | undefined;
     try {
-      if (entry !== undefined && !entry.isTaken) return entry.isOpen; // it may have died meanwhile, too
-      entry ??= entries.enlist(conn, key, this.generation);
+      if (known !== undefined && !known.isTaken) return known.isOpen; // it may have died meanwhile, too
+      entry = entries.enlist(conn, key, this.generation);
       entry.doubt();
       if (prefer === "dialed" && this.#isDialed(key)) {
         this.#leaveToPeer(entry, key);

@@ -165,6 +165,25 @@ test("what take took and is put back keeps its uses and its age", async (t) => {
   assert.equal(other.subscriptions, 1); // watched once per conn and pool
 });
 
+test("what take took and is put back is watched as before: it leaves when it says so, and counts once when it dies", async (t) => {
+  const { pool } = pooled(t);
+  const [leaving, dying] = [new ScriptedConn(), new ScriptedConn()];
+  for (const [key, conn] of [
+    ["a", leaving],
+    ["b", dying],
+  ] as const) {
+    assert.equal(pool.put(key, conn), true);
+    assert.equal(pool.take(key), conn);
+    assert.equal(pool.put(key, conn), true);
+  }
+  leaving.draining = true;
+  leaving.changed();
+  dying.die();
+  await settle();
+  const { open, closed } = pool.stats();
+  assert.deepEqual([open, closed.goaway, closed.died, leaving.closes], [0, 1, 1, 1]);
+});
+
 test("what take took keeps its generation: it is closed when it is put back after a clear", async (t) => {
   for (const cleared of ["k", undefined]) {
     const { pool } = pooled(t);
