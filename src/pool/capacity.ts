@@ -207,12 +207,12 @@ export class Capacity<K, C extends PoolConn> {
     const { first, second } = this.#line;
     this.#releasesWithoutProgress++;
     const another = first === key.pending ? second : first;
-    if (another === undefined || ++key.streamsSinceYield <= fairHandOffs) return false;
+    if (another === undefined || ++key.extras.streamsSinceYield <= fairHandOffs) return false;
     // As many conns are draining already as keys wait: a busy conn need not go too, unless those come no closer to their end.
     const enough = this.#core.entries.yielding >= this.#line.size && this.#releasesWithoutProgress <= fairHandOffs;
     if (entry.streams > 0 && enough) return false;
     this.#releasesWithoutProgress = 0;
-    key.streamsSinceYield = 0;
+    key.extras.streamsSinceYield = 0;
     this.leaveLine(key);
     key.ownPending().turn = this.#core.queue.nextSeq();
     return true;
@@ -262,12 +262,11 @@ export class Capacity<K, C extends PoolConn> {
   /** Sees to the order that the key's idle conns stand in. It costs a little, so it is kept only where something asks for it. */
   order(key: KeyPool<K, C>): void {
     const { capacity, maxConns } = this.#core.keys.rules;
-    const { expirationMs, keyCapacity } = key.rules;
+    const { expirationMs } = key.rules;
     const isOrdered = capacity < unlimited || maxConns < unlimited || expirationMs < Number.POSITIVE_INFINITY;
     const before = key.idleQueue;
     const queue = isOrdered ? this.#core.idleOrder.join(expirationMs) : undefined;
     if (before !== undefined) this.#core.idleOrder.leave(before);
-    key.isBounded = isOrdered || keyCapacity < unlimited;
     if (queue === before) return;
     for (const entry of key.entries()) before?.forget(entry);
     key.idleQueue = queue;
@@ -282,7 +281,7 @@ export class Capacity<K, C extends PoolConn> {
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
   becameIdle(entry: Entry<K, C>): void {
     const { key } = entry;
-    if (!key.isBounded || !entry.isIdle) return;
+    if (!entry.isIdle) return;
     key.idleQueue?.touch(entry);
     if (key.idleCount > key.rules.keyCapacity || this.#core.entries.idle > this.#core.keys.rules.capacity)
       this.trim(key, "evicted");

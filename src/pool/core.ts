@@ -148,7 +148,7 @@ export class Core<K, C extends PoolConn> {
       const isUsed = pending.waiters.size + pending.dials.size > 0 || this.minIdle.keepsAlive(key);
       if (!isUsed) this.backoffs.end(key);
     }
-    key.rest();
+    key.rest(this.resting);
   }
 
   #emptied(key: KeyPool<K, C>): void {

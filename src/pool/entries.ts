@@ -273,8 +273,10 @@ export class Entries<K, C extends PoolConn> {
   }
 
   #setSuspect(entry: Entry<K, C>, isSuspect: boolean): void {
-    entry.key.suspectCount += Number(isSuspect) - Number(entry.isSuspect);
-    entry.isSuspect = isSuspect;
+    const { key, life } = entry;
+    if (life === undefined || life.isSuspect === isSuspect) return;
+    key.extras.suspect += isSuspect ? 1 : -1;
+    life.isSuspect = isSuspect;
   }
 
   #addHold(entry: Entry<K, C>, by: 1 | -1): void {
@@ -288,7 +290,7 @@ export class Entries<K, C extends PoolConn> {
     entry.holdCount = holds;
     if (by === 0) return;
     if (!key.isResting) key.pending.count(this.#timers.now());
-    key.blockedCount += by;
+    key.extras.blocked += by;
   }
 
   #changed(conn: C): void {
@@ -361,7 +363,7 @@ export class Entries<K, C extends PoolConn> {
     }
     if (entry.isDraining) {
       this.draining += by;
-      key.drainingCount += by;
+      key.extras.draining += by;
       if (entry.reason === "evicted") this.yielding += by;
     }
   }

@@ -35,6 +35,8 @@ export interface CallSettlers {
 
 /** What is kept of a conn only where an option or its own members ask for it. */
 export interface EntryExtras<C> {
+  /** Why it leaves or has left. */
+  reason?: CloseReason;
   /** When the conn was last known to work: for `validate`. Absent: when it was opened. */
   usedAt?: number;
   /** For `"fastest"`. */
@@ -65,8 +67,10 @@ export interface EntryExtras<C> {
   failedFilter?: Filter<C> | undefined;
 }
 
-/** What is known of whether the peer is there. Its fields are numbers always, which V8 writes in place. Written by `Health`. */
+/** What is known of whether the peer is there. Times are numbers always, which V8 writes in place. Written by `Health`. */
 export class SignsOfLife {
+  /** It is asked for one, and skipped meanwhile: others may be dialed in its place. Written by `Entries`. */
+  isSuspect = false;
   /** `bytesRead` when a call last began or ended unanswered, or a ping ended; NaN: it does not count them. */
   bytesSeen: number = Number.NaN;
   /** Since when no byte has come though a call runs, or has ended unanswered; NaN: nothing is owed. */
@@ -116,7 +120,6 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   key: KeyPool<K, C>;
   /** `idle` and `leased` are both "ready", told apart by the stream count. */
   private phase: typeof taken | typeof ready | typeof draining | typeof closed = taken;
-  #reason: CloseReason | undefined = undefined;
   streams = 0;
   /** Streams that the conn took when it was last asked, under the key's cap. Written by the selector. */
   slots = 0;
@@ -128,8 +131,6 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   mustAskUnblocked = false;
   /** For how many reasons it is skipped: `unblocked()`, `reset`, its validation, a sign of life. Written by `Entries`. */
   holdCount = 0;
-  /** It is asked for a sign of life, and skipped meanwhile: others may be dialed in its place. Written by `Entries`. */
-  isSuspect = false;
   /** Numbers the give-backs of all keys, so that ages compare without a clock. Written by `Entries`. */
   releaseSeq = 0;
   /** The tick of its last give-back; negative: it stands in no idle order. Written by the idle order. */
@@ -181,7 +182,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
 
   /** Why it leaves or has left. */
   get reason(): CloseReason {
-    return this.#reason ?? "died";
+    return this.#extras?.reason ?? "died";
   }
 
   get state(): EntryState {
@@ -231,14 +232,14 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   drain(reason: CloseReason): void {
     if (this.phase === closed) return;
     if (this.phase === taken) cannot(this, "drain");
-    this.#reason ??= reason;
+    this.extras.reason ??= reason;
     this.phase = this.streams === 0 ? closed : draining;
   }
 
   /** Closed now, whatever runs. */
   destroy(reason: CloseReason): void {
     if (this.phase === closed) return;
-    this.#reason ??= reason;
+    this.extras.reason ??= reason;
     this.phase = closed;
     this.streams = 0;
   }

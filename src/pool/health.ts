@@ -188,7 +188,7 @@ export class Health<K, C extends PoolConn> {
 
   /** A conn is skipped until it shows life. One that does not is closed under its streams. */
   #suspect(entry: Entry<K, C>, life: SignsOfLife): void {
-    if (entry.isSuspect) return;
+    if (entry.life?.isSuspect) return;
     const { key } = entry;
     const { entries, capacity, drain } = this.#core;
     const answer = this.#ask(entry, life);

@@ -25,6 +25,20 @@ export interface SharedLists<K, C extends PoolConn> {
   readonly due: List<Entry<K, C>>;
 }
 
+/** What most keys never need: none of their conns is out of use, and nothing has happened to them. */
+class KeyExtras<K, C extends PoolConn> {
+  /** Conns that drain; that are asked for a sign of life; that are skipped for now. Written by `Entries`. */
+  draining = 0;
+  suspect = 0;
+  blocked = 0;
+  /** Streams that ended here while another key waited for a place. Written by `Capacity`. */
+  streamsSinceYield = 0;
+  /** Where `nextInTurn` has come to. */
+  cursor: Entry<K, C> | undefined = undefined;
+  /** What happened to it that does not happen all the time, the last first. */
+  readonly history: Remembered[] = [];
+}
+
 /** All that the pool knows about one key. It lives while the key has a conn, a dial, a waiter or a running backoff. */
 export class KeyPool<K, C extends PoolConn> {
   readonly key: K;
@@ -40,35 +54,22 @@ export class KeyPool<K, C extends PoolConn> {
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
   #oldest: Entry<K, C> | undefined = undefined;
   #youngest: Entry<K, C> | undefined = undefined;
-  /** Where `nextInTurn` has come to. */
-  private cursor: Entry<K, C> | undefined = undefined;
-  /** Conns that are open, draining ones included; idle, blocked ones included; draining. Written by `Entries`. */
+  /** Conns that are open, draining ones included; idle, blocked ones included. Written by `Entries`. */
   open = 0;
   idleCount = 0;
-  drainingCount = 0;
-  /** Of the usable ones, those that are asked for a sign of life: others may be dialed in their place. Written by `Entries`. */
-  suspectCount = 0;
-  /** Of the open ones, those that are skipped for now. Written by `Entries`. */
-  blockedCount = 0;
-  /** Where its idle conns stand in the order of all, if there is one. Written by `Capacity`, like the next two. */
+  /** Where its idle conns stand in the order of all, if there is one. Written by `Capacity`. */
   idleQueue: IdleQueue<Entry<K, C>> | undefined = undefined;
-  /** A cap or an order asks for something when a conn becomes idle. */
-  isBounded = false;
-  /** Streams that ended here while another key waited for a place. */
-  streamsSinceYield = 0;
-  /** What happened to it that does not happen all the time, the last first. */
-  #history: Remembered[] | undefined = undefined;
   /** Something is to be done at each lease and give-back beside counting. Written by `Hooks`. */
   hasHooks = false;
   /** False: forgotten by the pool; who holds it looks the key up again. Written by the key table. */
   isAlive = true;
   /** To be read; `ownPending` gives one that may be changed. */
   pending: Pending<K, C>;
-  readonly #resting: Pending<K, C>;
   /** Leases that found a conn with room at once. */
   hits = 0;
   /** What else has been counted; most keys count nothing else. */
   #counters: Counters | undefined = undefined;
+  #extras: KeyExtras<K, C> | undefined = undefined;
 
   constructor(key: K, hash: unknown, rules: KeyRules, since: number, resting: Pending<K, C>) {
     this.key = key;
@@ -76,7 +77,6 @@ export class KeyPool<K, C extends PoolConn> {
     this.rules = rules;
     this.since = Math.floor(since);
     this.pending = resting;
-    this.#resting = resting;
   }
 
   /** How messages call it. */
@@ -86,12 +86,12 @@ export class KeyPool<K, C extends PoolConn> {
 
   /** Remembers something that has happened at a time; of such things, the last few. */
   remember(what: KeyEvent["what"], why: string, at: number): void {
-    this.#history ??= [];
-    if (this.#history.unshift({ what, why, at }) > mostRemembered) this.#history.pop();
+    const { history } = this.extras;
+    if (history.unshift({ what, why, at }) > mostRemembered) history.pop();
   }
 
   get history(): readonly Remembered[] {
-    return this.#history ?? [];
+    return this.#extras?.history ?? [];
   }
 
   get counters(): Counters {
@@ -106,23 +106,42 @@ export class KeyPool<K, C extends PoolConn> {
   }
 
   get isResting(): boolean {
-    return this.pending === this.#resting;
+    return this.pending.key === undefined;
   }
 
   /** A record of what is pending that is this key's own. */
   ownPending(): Pending<K, C> {
-    if (this.pending === this.#resting) this.pending = new Pending(this);
+    if (this.isResting) this.pending = new Pending(this);
     return this.pending;
   }
 
-  /** Lets go of a record in which nothing is pending. */
-  rest(): void {
-    if (this.pending !== this.#resting && this.pending.isOver) this.pending = this.#resting;
+  /** Lets go of a record in which nothing is pending, for the one of all keys that rest. */
+  rest(resting: Pending<K, C>): void {
+    if (this.pending.isOver) this.pending = resting;
   }
 
   /** Nothing is left of it. */
   get isEmpty(): boolean {
     return this.open === 0 && this.pending.isEmpty;
+  }
+
+  get extras(): KeyExtras<K, C> {
+    this.#extras ??= new KeyExtras<K, C>();
+    return this.#extras;
+  }
+
+  get drainingCount(): number {
+    return this.#extras?.draining ?? 0;
+  }
+
+  /** Of the usable conns, those that are asked for a sign of life: others may be dialed in their place. */
+  get suspectCount(): number {
+    return this.#extras?.suspect ?? 0;
+  }
+
+  /** Of the open conns, those that are skipped for now. */
+  get blockedCount(): number {
+    return this.#extras?.blocked ?? 0;
   }
 
   /** Conns that may take streams: open, and not draining. */
@@ -144,7 +163,7 @@ export class KeyPool<K, C extends PoolConn> {
   leave(entry: Entry<K, C>): void {
     entry.list?.remove(entry);
     const { older, younger } = entry;
-    if (this.cursor === entry) this.cursor = younger;
+    if (this.#extras?.cursor === entry) this.#extras.cursor = younger;
     if (older === undefined) this.#oldest = younger;
     else older.younger = younger;
     if (younger === undefined) this.#youngest = older;
@@ -159,8 +178,9 @@ export class KeyPool<K, C extends PoolConn> {
 
   /** The open conns, one at each call, over and over. */
   nextInTurn(): Entry<K, C> | undefined {
-    const entry = this.cursor ?? this.#oldest;
-    this.cursor = entry?.younger;
+    const { extras } = this;
+    const entry = extras.cursor ?? this.#oldest;
+    extras.cursor = entry?.younger;
     return entry;
   }
 
