@@ -113,8 +113,6 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   younger: Entry<K, C> | undefined = undefined;
 
   readonly conn: C;
-  /** The conn can let the process go while it runs no stream. */
-  readonly canUnref: boolean;
   /** Absent: the conn neither counts the bytes that come nor answers pings. */
   readonly life: SignsOfLife | undefined;
   key: KeyPool<K, C>;
@@ -147,7 +145,6 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   /** `taken`: the conn comes back. */
   constructor(conn: C, key: KeyPool<K, C>, generation: number, now: number, taken?: TakenConn<C>) {
     this.conn = conn;
-    this.canUnref = attempt(() => conn.ref) !== undefined;
     this.life = taken === undefined ? signsOf(conn) : taken.life;
     this.key = key;
     this.generation = taken?.generation ?? generation;
@@ -321,6 +318,11 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   /** The pool's only subscription to the conn's changes. Throws what `onChange` throws. */
   subscribe(listener: () => void): void {
     this.conn.onChange?.(listener);
+  }
+
+  /** The conn can let the process go while it runs no stream. */
+  get canUnref(): boolean {
+    return attempt(() => this.conn.ref) !== undefined;
   }
 
   /** A conn that runs no stream must not hold the process, and one that runs some must. */

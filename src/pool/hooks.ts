@@ -60,7 +60,7 @@ export class Hooks<K, C extends PoolConn> {
     entry.someExtras?.latency?.changed(entry.streams, this.#core.timers.now());
     if (minIdle > 0) this.#core.minIdle.used(key);
     this.#core.entries.lease(entry);
-    if (entry.canUnref && entry.streams === 1) entry.holdProcess(true);
+    if (entry.streams === 1) entry.holdProcess(true);
     if (entry.uses >= maxUses) this.#core.entries.drain(entry, "retired");
     if (entry.life !== undefined) {
       if (entry.streams > 1) this.#core.health.beganBeside(entry.life);
@@ -78,7 +78,7 @@ export class Hooks<K, C extends PoolConn> {
 
   /** After a stream has been uncounted. */
   released(entry: Entry<K, C>): void {
-    if (entry.canUnref && entry.isIdle) entry.holdProcess(false);
+    if (entry.isIdle) entry.holdProcess(false);
     if (entry.isIdle) this.#core.health.ended(entry);
     this.#startReset(entry);
   }

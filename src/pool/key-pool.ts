@@ -15,7 +15,7 @@ const mostRemembered = 5;
 /** Something that has happened to a key. */
 export type Remembered = Omit<KeyEvent, "agoMs"> & { readonly at: number };
 
-/** Lists that most keys never need. Written by the selector. */
+/** The lists of conns that run streams. */
 export interface SharedLists<K, C extends PoolConn> {
   /** Free, with streams: the one longest with room first. */
   readonly roomy: List<Entry<K, C>>;
@@ -25,8 +25,12 @@ export interface SharedLists<K, C extends PoolConn> {
   readonly due: List<Entry<K, C>>;
 }
 
-/** What most keys never need: none of their conns is out of use, and nothing has happened to them. */
+/** What many keys never need. */
 class KeyExtras<K, C extends PoolConn> {
+  /** What tells the key from others, where that is not the key itself. */
+  hash: unknown = undefined;
+  /** Written by the selector. */
+  shared: SharedLists<K, C> | undefined = undefined;
   /** Conns that drain; that are asked for a sign of life; that are skipped for now. Written by `Entries`. */
   draining = 0;
   suspect = 0;
@@ -37,18 +41,18 @@ class KeyExtras<K, C extends PoolConn> {
   cursor: Entry<K, C> | undefined = undefined;
   /** What happened to it that does not happen all the time, the last first. */
   readonly history: Remembered[] = [];
+  /** All that is counted, but hits. */
+  readonly counters: Counters = new Counters();
 }
 
 /** All that the pool knows about one key. It lives while the key has a conn, a dial, a waiter or a running backoff. */
 export class KeyPool<K, C extends PoolConn> {
   readonly key: K;
-  readonly hash: unknown;
   rules: KeyRules;
   /** In whole milliseconds: a fraction would be an object of its own. */
   readonly since: number;
-  /** Free, no stream: the one longest idle first. Written by the selector, like the next. */
+  /** Free, no stream: the one longest idle first. Written by the selector. */
   readonly idle: List<Entry<K, C>> = new List();
-  shared: SharedLists<K, C> | undefined = undefined;
   /** Slots of the key's last conn; undefined: nothing is known yet. */
   lastSlots: number | undefined = undefined;
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
@@ -67,16 +71,25 @@ export class KeyPool<K, C extends PoolConn> {
   pending: Pending<K, C>;
   /** Leases that found a conn with room at once. */
   hits = 0;
-  /** What else has been counted; most keys count nothing else. */
-  #counters: Counters | undefined = undefined;
   #extras: KeyExtras<K, C> | undefined = undefined;
 
   constructor(key: K, hash: unknown, rules: KeyRules, since: number, resting: Pending<K, C>) {
     this.key = key;
-    this.hash = hash;
     this.rules = rules;
     this.since = Math.floor(since);
     this.pending = resting;
+    if (hash !== key) this.extras.hash = hash;
+  }
+
+  get extras(): KeyExtras<K, C> {
+    this.#extras ??= new KeyExtras<K, C>();
+    return this.#extras;
+  }
+
+  /** What tells the key from others. */
+  get hash(): unknown {
+    const own = this.#extras?.hash;
+    return own === undefined ? this.key : own;
   }
 
   /** How messages call it. */
@@ -95,14 +108,13 @@ export class KeyPool<K, C extends PoolConn> {
   }
 
   get counters(): Counters {
-    this.#counters ??= new Counters();
-    return this.#counters;
+    return this.extras.counters;
   }
 
   /** Adds what was counted to `sum`. */
   addTo(sum: Counters): void {
     sum.hits += this.hits;
-    if (this.#counters !== undefined) sum.add(this.#counters);
+    if (this.#extras !== undefined) sum.add(this.#extras.counters);
   }
 
   get isResting(): boolean {
@@ -125,9 +137,8 @@ export class KeyPool<K, C extends PoolConn> {
     return this.open === 0 && this.pending.isEmpty;
   }
 
-  get extras(): KeyExtras<K, C> {
-    this.#extras ??= new KeyExtras<K, C>();
-    return this.#extras;
+  get shared(): SharedLists<K, C> | undefined {
+    return this.#extras?.shared;
   }
 
   get drainingCount(): number {
