@@ -50,10 +50,9 @@ export class Dialer<K, C extends PoolConn> {
     this.inFlight++;
     const { dialTimeoutMs } = key.rules;
     if (dialTimeoutMs < Number.POSITIVE_INFINITY) this.#timers.arm(started, dialTimeoutMs);
-    const { generation } = this.#core.transfer;
     const arrival = inNoContext(() => this.#dial(started));
     arrival.then(
-      (conn) => this.#core.enter(() => this.#arrived(started, conn, generation)),
+      (conn) => this.#core.enter(() => this.#arrived(started, conn)),
       (error: unknown) => this.#core.enter(() => this.#failed(started, error)),
     );
     return true;
@@ -103,7 +102,7 @@ export class Dialer<K, C extends PoolConn> {
     });
   }
 
-  #arrived(dial: PendingDial<K, C>, conn: C, generation: number): void {
+  #arrived(dial: PendingDial<K, C>, conn: C): void {
     let entry: Entry<K, C>;
     let isHeld = false;
     try {
@@ -117,7 +116,7 @@ export class Dialer<K, C extends PoolConn> {
         isHeld = true;
         throw new PoolTypeError("the dial function returned a conn that this pool has already: return a new one");
       }
-      entry = this.#core.entries.enlist(conn, dial.key, generation);
+      entry = this.#core.entries.enlist(conn, dial.key);
     } catch (error) {
       if (!isHeld) closeBrought(conn);
       this.#failed(dial, error);

@@ -63,10 +63,10 @@ export class Entries<K, C extends PoolConn> {
   }
 
   /** Makes a record of a conn and watches it. It does not count before `add`. */
-  enlist(conn: C, key: KeyPool<K, C>, generation: number): Entry<K, C> {
+  enlist(conn: C, key: KeyPool<K, C>): Entry<K, C> {
     const known = this.find(conn);
     if (known instanceof Entry) return known;
-    const entry = new Entry<K, C>(conn, key, generation, this.#timers.now(), known);
+    const entry = new Entry<K, C>(conn, key, this.#timers.now(), known);
     this.#others.delete(conn);
     this.#held.set(conn, entry);
     if (known !== undefined) return entry; // it is watched since it came first
@@ -93,7 +93,7 @@ export class Entries<K, C extends PoolConn> {
     const { conn } = entry;
     if (this.#held.get(conn) !== entry) return; // it has come back, as another entry
     this.#held.delete(conn);
-    this.#others.set(conn, entry.isTaken ? new TakenConn<C>(entry) : entry);
+    this.#others.set(conn, entry.isTaken ? new TakenConn<C>(entry, this.core.transfer.generationOf(entry)) : entry);
   }
 
   /** The one way in for what was dialed, adopted or put back. The caller dispatches, and then the caps are kept. */

@@ -135,19 +135,16 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   tick = -1;
   /** Its index among the give-backs that the idle order has not taken in yet; negative: none. */
   noted = -1;
-  /** A `clear` with a higher number closes it. */
-  readonly generation: number;
   /** In whole milliseconds, rounded up: a fraction would be an object of its own, and make lifetimes end early. */
   readonly openedAt: number;
   settlers: CallSettlers | undefined = undefined;
   #extras: EntryExtras<C> | undefined = undefined;
 
   /** `taken`: the conn comes back. */
-  constructor(conn: C, key: KeyPool<K, C>, generation: number, now: number, taken?: TakenConn<C>) {
+  constructor(conn: C, key: KeyPool<K, C>, now: number, taken?: TakenConn<C>) {
     this.conn = conn;
     this.life = taken === undefined ? signsOf(conn) : taken.life;
     this.key = key;
-    this.generation = taken?.generation ?? generation;
     this.openedAt = taken?.openedAt ?? Math.ceil(now);
     this.uses = taken?.uses ?? 0;
     this.#extras = taken?.extras;
@@ -358,17 +355,18 @@ function signsOf(conn: PoolConn): SignsOfLife | undefined {
   return attempt(() => conn.bytesRead ?? conn.ping) === undefined ? undefined : new SignsOfLife();
 }
 
-/** What is remembered of a conn that is out with a caller. It keeps its age, uses and generation, should it come back. */
+/** What is remembered of a conn that is out with a caller. It keeps its age and its uses, should it come back. */
 export class TakenConn<C extends PoolConn> {
   /** False: it has closed meanwhile. */
   isTaken = true;
+  /** A `clear` with a higher number does not want it back. */
   readonly generation: number;
   readonly openedAt: number;
   readonly uses: number;
   readonly life: SignsOfLife | undefined;
   readonly extras: EntryExtras<C> | undefined;
 
-  constructor({ generation, openedAt, uses, life, someExtras }: Entry<unknown, C>) {
+  constructor({ openedAt, uses, life, someExtras }: Entry<unknown, C>, generation: number) {
     this.generation = generation;
     this.openedAt = openedAt;
     this.uses = uses;

@@ -15,7 +15,7 @@ const mostRemembered = 5;
 /** Something that has happened to a key. */
 export type Remembered = Omit<KeyEvent, "agoMs"> & { readonly at: number };
 
-/** The lists of conns that run streams. */
+/** Lists that most keys never need. Written by the selector. */
 export interface SharedLists<K, C extends PoolConn> {
   /** Free, with streams: the one longest with room first. */
   readonly roomy: List<Entry<K, C>>;
@@ -29,8 +29,6 @@ export interface SharedLists<K, C extends PoolConn> {
 class KeyExtras<K, C extends PoolConn> {
   /** What tells the key from others, where that is not the key itself. */
   hash: unknown = undefined;
-  /** Written by the selector. */
-  shared: SharedLists<K, C> | undefined = undefined;
   /** Conns that drain; that are asked for a sign of life; that are skipped for now. Written by `Entries`. */
   draining = 0;
   suspect = 0;
@@ -51,8 +49,9 @@ export class KeyPool<K, C extends PoolConn> {
   rules: KeyRules;
   /** In whole milliseconds: a fraction would be an object of its own. */
   readonly since: number;
-  /** Free, no stream: the one longest idle first. Written by the selector. */
+  /** Free, no stream: the one longest idle first. Written by the selector, like the next. */
   readonly idle: List<Entry<K, C>> = new List();
+  shared: SharedLists<K, C> | undefined = undefined;
   /** Slots of the key's last conn; undefined: nothing is known yet. */
   lastSlots: number | undefined = undefined;
   /** All open conns, free or not, draining ones included: a chain from the one longest here. */
@@ -135,10 +134,6 @@ export class KeyPool<K, C extends PoolConn> {
   /** Nothing is left of it. */
   get isEmpty(): boolean {
     return this.open === 0 && this.pending.isEmpty;
-  }
-
-  get shared(): SharedLists<K, C> | undefined {
-    return this.#extras?.shared;
   }
 
   get drainingCount(): number {

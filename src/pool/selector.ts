@@ -180,8 +180,8 @@ export class Selector<K, C extends PoolConn> {
 
   #shared(key: KeyPool<K, C>): SharedLists<K, C> {
     const byLoad = this.selection === "least-loaded" ? new EntriesByLoad<Entry<K, C>>() : undefined;
-    key.extras.shared ??= { roomy: new List(), byLoad, due: new List() };
-    return key.extras.shared;
+    key.shared ??= { roomy: new List(), byLoad, due: new List() };
+    return key.shared;
   }
 
   private listFor({ key, streams }: Entry<K, C>): List<Entry<K, C>> {

@@ -4,7 +4,7 @@ import type { PutOptions } from "../options.ts";
 import { outcome } from "../runtime/guard.ts";
 import { timer } from "../runtime/timers.ts";
 import type { Core } from "./core.ts";
-import type { Entry } from "./entry.ts";
+import { type Entry, TakenConn } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
 
 /** How long a conn waits for calls that its peer may have begun before it heard that the other one stays. */
@@ -15,10 +15,10 @@ const memory = 1000;
 
 /** Conns that come from callers and go to them: adopted ones, and those that are taken out and brought back. */
 export class Transfer<K, C extends PoolConn> {
-  /** Raised by each `clear`; an entry carries the number of its dial. */
-  generation = 0;
+  /** Raised by each `clear`: conns that were out with callers then are of an earlier one. */
+  #generation = 0;
   readonly #core: Core<K, C>;
-  /** Conns of an earlier generation are stale, whatever their key. */
+  /** Conns of an earlier one are stale, whatever their key. */
   #staleBelow = 0;
   /** The generation of the last `clear` of a key, oldest first. */
   readonly #cleared = new Map<unknown, number>();
@@ -50,18 +50,19 @@ export class Transfer<K, C extends PoolConn> {
     let entry: Entry<K, C> | undefined;
     try {
       if (known !== undefined && !known.isTaken) return known.isOpen; // it may have died meanwhile, too
-      entry = entries.enlist(conn, key, this.generation);
+      const generation = known instanceof TakenConn ? known.generation : this.#generation;
+      entry = entries.enlist(conn, key);
       entry.doubt();
       if (prefer === "dialed" && this.#isDialed(key)) {
-        this.#leaveToPeer(entry, key);
+        this.#leaveToPeer(entry, key, generation);
         return false;
       }
       if (prefer === "this") this.#replaceDialed(key);
-      if (this.#objection(entry, key) === undefined) this.#core.capacity.makeRoomForPut(key);
+      if (this.#objection(entry, key, generation) === undefined) this.#core.capacity.makeRoomForPut(key);
       // Others were called: the conn may have died or been put in, the key may have been forgotten, the pool closed.
       const home = open();
       key = home ?? key;
-      const objection = home === undefined ? "pool" : this.#objection(entry, home);
+      const objection = home === undefined ? "pool" : this.#objection(entry, home, generation);
       if (!entry.isTaken) return entry.isOpen;
       const isWelcome = objection === undefined && key.isAlive && this.#core.capacity.hasRoomForPut(key);
       if (isWelcome) this.#core.admit(entry, key);
@@ -79,8 +80,8 @@ export class Transfer<K, C extends PoolConn> {
   }
 
   /** It is not used here. The peer, which dialed it, closes it once it has heard that the other conn stays. */
-  #leaveToPeer(entry: Entry<K, C>, key: KeyPool<K, C>): void {
-    const objection = this.#objection(entry, key);
+  #leaveToPeer(entry: Entry<K, C>, key: KeyPool<K, C>, generation: number): void {
+    const objection = this.#objection(entry, key, generation);
     if (!entry.isTaken) return; // it was asked, and has died
     if (objection !== undefined || !key.isAlive || !this.#core.capacity.hasRoomForAnyPut) {
       this.#core.entries.refuse(entry, key, objection ?? "evicted");
@@ -125,8 +126,8 @@ export class Transfer<K, C extends PoolConn> {
   }
 
   /** Why a conn is not wanted (back), whatever place there is. */
-  #objection(entry: Entry<K, C>, key: KeyPool<K, C>): CloseReason | undefined {
-    if (entry.generation < Math.max(this.#staleBelow, this.#cleared.get(key.hash) ?? 0)) return "cleared";
+  #objection(entry: Entry<K, C>, key: KeyPool<K, C>, generation: number): CloseReason | undefined {
+    if (generation < Math.max(this.#staleBelow, this.#cleared.get(key.hash) ?? 0)) return "cleared";
     if (entry.saysDraining) return "goaway";
     return this.#core.lifetimes.remainingMs(entry, key) <= 0 ? "retired" : undefined;
   }
@@ -137,9 +138,14 @@ export class Transfer<K, C extends PoolConn> {
     return entry?.conn;
   }
 
+  /** The generation of a conn that is taken out: the pool holds none that a `clear` has closed. -1: one has shortened its life. */
+  generationOf(entry: Entry<K, C>): number {
+    return entry.someExtras?.cutAt === undefined ? this.#generation : -1;
+  }
+
   /** What is out with callers, of one key or of all, is not wanted back. */
   clear(hash: unknown): void {
-    const generation = ++this.generation;
+    const generation = ++this.#generation;
     if (hash === undefined) {
       this.#staleBelow = generation;
       this.#cleared.clear();

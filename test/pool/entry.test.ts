@@ -155,11 +155,11 @@ test("the life of a conn: uses count streams begun, and stay when it is taken an
   conn.release();
   conn.take();
   conn.put(anotherHome);
-  assert.deepEqual([conn.uses, conn.key.key, conn.generation, conn.openedAt], [3, "another home", 7, 5]);
+  assert.deepEqual([conn.uses, conn.key.key, conn.openedAt], [3, "another home", 5]);
 });
 
 function make(): Conn {
-  return new Entry<string, PoolConn>({ close() {}, closed: new Promise(() => {}) }, home, 7, 5);
+  return new Entry<string, PoolConn>({ close() {}, closed: new Promise(() => {}) }, home, 5);
 }
 
 function put(conn: Conn): Conn {
@@ -205,7 +205,7 @@ test("of what a conn says of itself, what is wrong counts as nothing: no slots, 
   };
   const saying = (name: string, get: () => unknown): Conn => {
     const conn = { closed: new Promise<void>(() => {}), close: () => {} };
-    return new Entry<string, PoolConn>(Object.defineProperty(conn, name, { get }), home, 0, 0);
+    return new Entry<string, PoolConn>(Object.defineProperty(conn, name, { get }), home, 0);
   };
   const slots: [unknown, number][] = [
     [7, 7],
