@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** What becomes of the bytes that pass. Nothing said: they pass as they come. */
 export interface Weather {
@@ -127,15 +128,9 @@ export class FaultProxy implements AsyncDisposable {
   static async start(serverPort: number, seed = 1): Promise<FaultProxy> {
     for (;;) {
       const proxy = new FaultProxy(serverPort, seed);
-      // Below the ports that systems give away by themselves: nobody takes it while new conns are refused.
+      // Below the ports that systems give away by themselves: only another proxy may take it while new conns are refused.
       proxy.#port = 10_000 + Math.floor(Math.random() * 20_000);
-      if (
-        await proxy.listen().then(
-          () => true,
-          () => false,
-        )
-      )
-        return proxy;
+      if (await proxy.#tryListen()) return proxy;
     }
   }
 
@@ -150,8 +145,15 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   async listen(): Promise<void> {
+    while (!(await this.#tryListen())) await sleep(20);
+  }
+
+  async #tryListen(): Promise<boolean> {
     this.#server.listen(this.#port, "127.0.0.1");
-    await once(this.#server, "listening");
+    return once(this.#server, "listening").then(
+      () => true,
+      () => false,
+    );
   }
 
   /** From 0 to 1, the same numbers for the same seed. */
