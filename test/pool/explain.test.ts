@@ -159,19 +159,36 @@ test("explain foretells what a caller meets, whatever happened before", async (t
       await settle();
       assert.deepEqual(facts(), unasked, "to ask has changed something");
       const before = w.dial.count;
+      const { waiting } = w.pool.stats("k");
       const asked = await w.ask("k", caller);
       const { decision } = told;
       const state = { lease: "resolved", refuse: "rejected", dial: "pending", wait: "pending" }[decision];
       assert.equal(asked.state, state, `${String(told)}\n${String(asked.error)}`);
       if (decision === "refuse") assert.ok(isPoolError(asked.error) && asked.error.code === told.code, String(told));
+      // A conn that has gained room without a word serves who waited: what was dialed for them is the caller's then.
       if (told.why.includes("nothing is against") || told.why.includes("makes way"))
-        assert.ok(w.dial.count > before, String(told));
+        assert.ok(w.dial.count > before || w.pool.stats("k").waiting <= waiting, String(told));
       if (decision === "wait" && told.heldBackBy?.by !== "pace") assert.equal(w.dial.count, before, String(told));
       seen[decision] = (seen[decision] ?? 0) + 1;
       await w.pool.close({ graceMs: 0 });
     },
   );
-  await fc.assert(property, { numRuns: 300 });
+  await fc.assert(property, {
+    numRuns: 300,
+    examples: [
+      [
+        [
+          ["ask", 0],
+          ["arrive", 0],
+          ["ask", 0],
+          ["gain", 0],
+        ],
+        { maxKeyConns: 0, maxConns: 0, maxDials: 0, maxKeyDials: 0, maxStreams: 0, maxWaiters: 1000, backoff: false },
+        1,
+        2,
+      ],
+    ],
+  });
   for (const decision of ["lease", "dial", "wait", "refuse"])
     assert.ok((seen[decision] ?? 0) > 5, JSON.stringify(seen));
 });
