@@ -12,6 +12,20 @@ const fairHandOffs = 16;
 /** What is against a dial of a key. `"pace"`: it fails, and one is in flight already. */
 export type DialObjection = "maxKeyDials" | "maxKeyConns" | "maxDials" | "maxConns" | "pace";
 
+/** What will have happened when a dial is to begin. */
+interface Prospects {
+  /** Dials of the key that have to begin, that one included. */
+  readonly more: number;
+  /** Dials of those who stand in line before the key. */
+  readonly ahead: number;
+  /** Conns of the key that will leave as soon as they are looked at. */
+  readonly going: number;
+  /** Those of them that run no stream. */
+  readonly gone: number;
+}
+
+const atOnce: Prospects = { more: 1, ahead: 0, going: 0, gone: 0 };
+
 /**
  * All limits: how many conns may be open or dialed, how many idle ones are kept, and which conn goes where one is too
  * many. Keys that only `maxConns` holds back stand in a line, by the age of their oldest waiters.
@@ -86,24 +100,25 @@ export class Capacity<K, C extends PoolConn> {
   }
 
   /** What of the key itself is against so many more dials: a limit, or that it fails, since it is dialed one at a time then. */
-  #keyObjection(key: KeyPool<K, C>, rules: KeyRules, more = 1): DialObjection | undefined {
+  #keyObjection(key: KeyPool<K, C>, rules: KeyRules, { more, going } = atOnce): DialObjection | undefined {
     const { dials, backoff } = key.pending;
     if (dials.size + more > rules.maxKeyDials) return "maxKeyDials";
     if (backoff !== undefined && dials.size + more > 1) return "pace";
-    return this.ofKey(key) + more > rules.maxKeyConns ? "maxKeyConns" : undefined;
+    return this.ofKey(key) - going + more > rules.maxKeyConns ? "maxKeyConns" : undefined;
   }
 
   /**
    * What is against so many more dials of the key; the first of all. It changes nothing, so that it can be asked under
-   * other limits than those in force; then `ahead` are the dials of those who stand in line before the key.
+   * other limits than those in force.
    */
-  objection(key: KeyPool<K, C>, own: KeyRules, all: Rules, more = 1, ahead = 0): DialObjection | undefined {
-    const ofKey = this.#keyObjection(key, own, more);
+  objection(key: KeyPool<K, C>, own: KeyRules, all: Rules, at: Prospects = atOnce): DialObjection | undefined {
+    const { more, ahead, gone } = at;
+    const ofKey = this.#keyObjection(key, own, at);
     if (ofKey !== undefined) return ofKey;
     if (this.#core.dialer.inFlight + ahead + more > all.maxDials) return "maxDials";
     if (all.maxConns === unlimited) return undefined;
     const hasTurn = all !== this.#core.keys.rules || this.isFirst(key);
-    return hasTurn && this.ofAllAndClosing + ahead + more <= all.maxConns ? undefined : "maxConns";
+    return hasTurn && this.ofAllAndClosing - gone + ahead + more <= all.maxConns ? undefined : "maxConns";
   }
 
   /** Whether no other key is to have a place before it. */
@@ -123,6 +138,11 @@ export class Capacity<K, C extends PoolConn> {
   wouldEvictFor(key: KeyPool<K, C>): boolean {
     if (key.pending.turn !== undefined || !this.isFirst(key)) return false;
     return this.#core.entries.closing <= this.#line.size && this.#victimFor(key) !== undefined;
+  }
+
+  /** Places that are on their way to the key: of a conn that has been evicted for it, and is being closed. */
+  placesComing(key: KeyPool<K, C>): number {
+    return this.#line.first === key.pending && this.#core.entries.closing > 0 ? 1 : 0;
   }
 
   /** Whether a conn may be dialed that nobody waits for: it evicts none and passes nobody. */

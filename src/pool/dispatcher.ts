@@ -203,7 +203,8 @@ export class Dispatcher<K, C extends PoolConn> {
     for (let waiter = waiters.tail; waiter?.isNew; ) {
       const { prev } = waiter;
       waiter.isNew = false;
-      const { heldBack } = pending;
+      const isPromised = waiter.wantsDial && pending.wanting <= pending.promised();
+      const heldBack = isPromised ? 0 : pending.heldBack - this.#core.capacity.placesComing(key);
       const why = this.refusal(key, waiter.wantsDial, waiter.request.waitForReady, heldBack);
       if (why !== undefined) this.#core.queue.refuse(waiter, this.#core.account.refused(waiter, why, heldBack - 1));
       else if (!waiter.wantsDial) doubtful.push(waiter);

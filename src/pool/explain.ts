@@ -131,9 +131,10 @@ export class Explainer<K, C extends PoolConn> {
     let promised = pending.promised();
     let by: HeldBackBy | undefined = pending.isBatching ? "queue" : undefined;
     if (wantsDial && wanting > promised && by === undefined) {
-      const leaving = seen.filter(({ entry, notFree }) => entry.list !== undefined && goes(notFree)).length;
+      const leaving = seen.filter(({ entry, notFree }) => entry.list !== undefined && goes(notFree));
+      const [going, gone] = [leaving.length, leaving.filter(({ entry }) => entry.isIdle).length];
       by = own.maxStreams === 0 ? "maxStreams" : dispatcher.pauseFor(key, Number.POSITIVE_INFINITY, own);
-      by ??= capacity.objection(key, own, all, more - leaving, ahead);
+      by ??= capacity.objection(key, own, all, { more, ahead, going, gone });
       if (by === undefined && pending.backoff !== undefined && this.#dialsUntil(key, dial) > 1) {
         by = "pace"; // it ends the pause for those who wait for that: they are dialed for first, one at a time
         promised += this.#slotsOf(key, dial);
@@ -147,7 +148,9 @@ export class Explainer<K, C extends PoolConn> {
     const silent = pending.isBatching ? [] : [...health.lastResort(key, filter)];
     const resorting = Math.max(Math.min(silent.length, lacking - health.mayHope(key, own)), 0);
     if (resorting > 0 && waiting === 0) return met("lease", "only a silent conn is free");
-    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, lacking - resorting, own);
+    const isPromised = wantsDial && wanting <= promised;
+    const heldBack = isPromised ? 0 : lacking - resorting - capacity.placesComing(key);
+    const refusal = dispatcher.refusal(key, wantsDial, waitForReady, heldBack, own);
     if (refusal === "backoff")
       return met("refuse", "the key fails, and is not dialed yet", "backoff", pending.backoff?.error.code);
     if (refusal !== undefined) return met("refuse", "too many wait already", "maxWaiters", "ERR_POOL_QUEUE_FULL");

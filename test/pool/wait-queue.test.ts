@@ -79,6 +79,31 @@ test("those whom a dial in flight will serve do not count towards maxWaiters", a
   (await held).release();
 });
 
+test("who may not wait for a limit waits for the place that an idle conn of another key leaves to it", async (t) => {
+  const { pool } = pooled(t, { maxConns: 1, maxWaiters: -1 });
+  const dial = scriptedDial();
+  (await pool.acquire("other", { dial })).release();
+  const [lease, second] = await Promise.allSettled([pool.acquire("k", { dial }), pool.acquire("k", { dial })]);
+  assert.equal(lease.status, "fulfilled");
+  assert.match(String(second.status === "rejected" && second.reason), /maxWaiters/);
+  assert.equal(pool.stats().closed.evicted, 1);
+});
+
+test("who has a dial of its own is not refused since another waits whom no dial serves", async (t) => {
+  const { pool } = pooled(t, { maxWaiters: -1 });
+  const dial = scriptedDial({}, { manual: true });
+  const first = pool.acquire("k", { dial });
+  const choosy = pool.acquire("k", { dial, filter: ({ tags }) => tags?.["zone"] === "a" });
+  const second = pool.acquire("k", { dial });
+  dial.pending[0]?.arrive(); // the dial was for all three, and its conn takes one
+  await settle();
+  const third = pool.acquire("k", { dial });
+  for (const asked of [choosy, second, third]) asked.catch(() => {});
+  await settle();
+  const { refused, waiting, dialing } = pool.stats();
+  assert.deepEqual([(await first).conn, refused, waiting, dialing], [dial.conns[0], 0, 3, 2]);
+});
+
 test("maxWaiters 0 is unlimited, negative is none; the default is 1000", async (t) => {
   const unlimited = fullKey(t, { maxWaiters: 0 });
   const none = fullKey(t, { maxWaiters: -1 });
