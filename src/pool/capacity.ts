@@ -301,7 +301,7 @@ export class Capacity<K, C extends PoolConn> {
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
   becameIdle(entry: Entry<K, C>): void {
     const { key } = entry;
-    if (!entry.isIdle) return;
+    if (!entry.isIdle || (key.idleQueue === undefined && key.rules.keyCapacity === unlimited)) return; // no cap, no order
     key.idleQueue?.touch(entry);
     if (key.idleCount > key.rules.keyCapacity || this.#core.entries.idle > this.#core.keys.rules.capacity)
       this.trim(key, "evicted");
