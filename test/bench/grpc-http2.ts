@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { connect } from "node:http2";
 import type { ClientReadableStream, ClientUnaryCall } from "@grpc/grpc-js";
 import { type ChannelOptions, Client } from "@grpc/grpc-js";
 import { dialGrpcHttp2, type GrpcHttp2Conn, pooledChannel } from "../../src/grpc/index.ts";
@@ -70,6 +72,28 @@ async function direct(address: string, bytes: number): Promise<Fighter> {
   };
 }
 
+/** The least that a call can cost on `node:http2`: no metadata, no status, no check, one request after another in one session. */
+async function floor(address: string, bytes: number): Promise<Fighter> {
+  const session = connect(`http://${address}`);
+  await once(session, "connect");
+  const message = Buffer.alloc(5 + bytes, 1);
+  message.writeUIntBE(bytes, 0, 5);
+  const headers = {
+    ":method": "POST",
+    ":path": goService.echo.path,
+    te: "trailers",
+    "content-type": "application/grpc",
+  };
+  return {
+    call: (done) => {
+      const stream = session.request(headers, { endStream: false });
+      stream.on("data", () => {}).on("end", () => done(null));
+      stream.on("error", done).end(message);
+    },
+    close: () => session.destroy(),
+  };
+}
+
 function planOf(pace: Pace, callers: number): Plan {
   const long = pace.name === "long";
   const pieces = callers > 100 ? 1 : 2;
@@ -80,7 +104,12 @@ function noteOf({ mean, lower, pairs }: Ratio): string {
   return `${pairs} pairs: mean ${mean.toFixed(2)}, lower 95 % bound ${lower.toFixed(2)}`;
 }
 
-const named = { generated: "a generated client over it", direct: "conn.invoke", tuned: "grpc-js, tuned" } as const;
+const named = {
+  generated: "a generated client over it",
+  direct: "conn.invoke",
+  tuned: "grpc-js, tuned",
+  floor: "a bare session.request, the floor",
+} as const;
 
 function* compare<N extends keyof typeof named>(
   what: string,
@@ -125,12 +154,13 @@ async function* unaries(address: string, bytes: number, pace: Pace): AsyncGenera
         tuned: plain(address, unary(bytes), tuning),
         generated: generated(address, unary(bytes)),
         direct: await direct(address, bytes),
+        floor: await floor(address, bytes),
       },
       planOf(pace, callers),
     );
     const goal = goals[callers];
     const what = `${bytes.toLocaleString("en")} bytes, ${callers.toLocaleString("en")} at once`;
-    yield* compare(what, duel, ["tuned", "generated", "direct"], goal ?? {});
+    yield* compare(what, duel, ["tuned", "generated", "direct", "floor"], goal ?? {});
     const beside = duel.ratio("generated", "tuned", "calls/s");
     yield {
       name: "  a generated client over it",
