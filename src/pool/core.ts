@@ -229,13 +229,12 @@ export class Core<K, C extends PoolConn> {
   }
 
   /** The time of a caller was over before it asked: what it is told. Nothing may be left of the key that it opened. */
-  refuseLate(keyPool: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
-    const { key, counters } = keyPool;
-    const error = this.account.late(keyPool, timeoutMs);
-    counters.misses++;
-    counters.timeouts++;
-    this.events.timedOut.emit(() => ({ key, error, ms: 0 }));
-    this.serve(keyPool);
+  refuseLate(key: KeyPool<K, C>, timeoutMs: number): WaitTimeoutError {
+    const error = this.account.late(key, timeoutMs);
+    key.counters.misses++;
+    key.counters.timeouts++;
+    this.events.timedOut.emit(() => ({ key: key.id, error, ms: 0 }));
+    this.serve(key);
     return error;
   }
 

@@ -59,8 +59,8 @@ export class Dialer<K, C extends PoolConn> {
   }
 
   /** A dial function that throws at once fails like one that rejects. */
-  async #dial({ key: { key }, dial, isBackground, signal }: PendingDial<K, C>): Promise<C> {
-    const conn = await dial(key, { signal });
+  async #dial({ key, dial, isBackground, signal }: PendingDial<K, C>): Promise<C> {
+    const conn = await dial(key.id, { signal });
     if (!isBackground || this.#prime === undefined || signal.aborted) return conn;
     try {
       const abandoned = new Promise<never>((_, reject) => {
@@ -77,13 +77,12 @@ export class Dialer<K, C extends PoolConn> {
   /** Nobody wants it any more: it stops counting at once, and what it still brings is closed. */
   abandon(dial: PendingDial<K, C>, reason: string): void {
     if (!dial.isInFlight) return;
-    const { caller } = dial;
-    const { key, name } = dial.key;
+    const { key, caller } = dial;
     this.#uncount(dial);
-    dial.key.counters.abandoned++;
-    dial.key.remember("abandoned", reason, this.#timers.now());
-    this.#events.abandoned.emit(() => ({ key, why: reason, ms: this.#tookMs(dial), caller }));
-    dial.abort(new DialError(`the dial of ${name} was abandoned: ${reason}`));
+    key.counters.abandoned++;
+    key.remember("abandoned", reason, this.#timers.now());
+    this.#events.abandoned.emit(() => ({ key: key.id, why: reason, ms: this.#tookMs(dial), caller }));
+    dial.abort(new DialError(`the dial of ${key.name} was abandoned: ${reason}`));
   }
 
   abandonAll(key: KeyPool<K, C>, reason: string): void {
@@ -141,7 +140,7 @@ export class Dialer<K, C extends PoolConn> {
     } else {
       this.#uncount(dial);
       dial.key.counters.dialed++;
-      this.#events.dialed.emit(() => ({ key: dial.key.key, conn, ms: this.#tookMs(dial), caller: dial.caller }));
+      this.#events.dialed.emit(() => ({ key: dial.key.id, conn, ms: this.#tookMs(dial), caller: dial.caller }));
       this.#core.dialed(dial, entry);
     }
   }
@@ -158,7 +157,7 @@ export class Dialer<K, C extends PoolConn> {
     if (isCut) dial.abort(error); // before another is dialed in its place
     dial.key.counters.dialErrors++;
     dial.key.remember("dialFailed", why, this.#timers.now());
-    this.#events.dialFailed.emit(() => ({ key: dial.key.key, error, ms: this.#tookMs(dial), caller: dial.caller }));
+    this.#events.dialFailed.emit(() => ({ key: dial.key.id, error, ms: this.#tookMs(dial), caller: dial.caller }));
     this.#core.dialFailed(dial, error, waiters);
   }
 

@@ -186,8 +186,8 @@ export class ConnEvents<K, C extends PoolConn> {
     this.#timers = timers;
   }
 
-  leased({ key: { key }, conn }: Entry<K, C>): void {
-    this.#events.leased.emit(() => ({ key, conn }));
+  leased({ key, conn }: Entry<K, C>): void {
+    this.#events.leased.emit(() => ({ key: key.id, conn }));
   }
 
   /** `since`: when the stream began, where somebody listened then. */
@@ -195,7 +195,7 @@ export class ConnEvents<K, C extends PoolConn> {
     const { key, conn } = entry;
     entry.settlers = undefined; // the next call makes settlers of its own, which know when it began
     const ms = since === undefined ? undefined : this.#timers.now() - since;
-    this.#events.released.emit(() => ({ key: key.key, conn, ms }));
+    this.#events.released.emit(() => ({ key: key.id, conn, ms }));
   }
 
   drained(entry: Entry<K, C>): void {
@@ -216,8 +216,8 @@ export class ConnEvents<K, C extends PoolConn> {
     }
   }
 
-  #end({ key: { key }, conn, reason, openedAt, uses, someExtras }: Entry<K, C>): PoolEvents<K, C>["evicted"] {
-    const end = { key, conn, reason, ageMs: Math.max(this.#timers.now() - openedAt, 0), uses };
+  #end({ key, conn, reason, openedAt, uses, someExtras }: Entry<K, C>): PoolEvents<K, C>["evicted"] {
+    const end = { key: key.id, conn, reason, ageMs: Math.max(this.#timers.now() - openedAt, 0), uses };
     return someExtras?.cause === undefined ? end : { ...end, cause: someExtras.cause };
   }
 }

@@ -45,7 +45,8 @@ class KeyExtras<K, C extends PoolConn> {
 
 /** All that the pool knows about one key. It lives while the key has a conn, a dial, a waiter or a running backoff. */
 export class KeyPool<K, C extends PoolConn> {
-  readonly key: K;
+  /** The key, as callers give it. */
+  readonly id: K;
   rules: KeyRules;
   /** In whole milliseconds: a fraction would be an object of its own. */
   readonly since: number;
@@ -73,7 +74,7 @@ export class KeyPool<K, C extends PoolConn> {
   #extras: KeyExtras<K, C> | undefined = undefined;
 
   constructor(key: K, hash: unknown, rules: KeyRules, since: number, resting: Pending<K, C>) {
-    this.key = key;
+    this.id = key;
     this.rules = rules;
     this.since = Math.floor(since);
     this.pending = resting;
@@ -88,12 +89,12 @@ export class KeyPool<K, C extends PoolConn> {
   /** What tells the key from others. */
   get hash(): unknown {
     const own = this.#extras?.hash;
-    return own === undefined ? this.key : own;
+    return own === undefined ? this.id : own;
   }
 
   /** How messages call it. */
   get name(): string {
-    return showKey(this.key, this.hash);
+    return showKey(this.id, this.hash);
   }
 
   /** Remembers something that has happened at a time; of such things, the last few. */

@@ -130,12 +130,12 @@ export class LeakDetector<K, C extends PoolConn> {
   }
 
   #report({ entry, since, stack }: LeaseTicket<K, C>, collected: boolean): void {
-    const { key, name } = entry.key;
+    const { conn, key } = entry;
     const ms = this.#timers.now() - since;
     const how = collected ? "was collected as garbage, and never released" : "has not been released";
-    process.emitWarning(`a lease for ${name}, taken ${Math.round(ms)} ms ago, ${how}. It was taken\n${stack}`, {
+    process.emitWarning(`a lease for ${key.name}, taken ${Math.round(ms)} ms ago, ${how}. It was taken\n${stack}`, {
       code: "RPC_CONN_POOL_LEAK",
     });
-    this.#events.leaked.emit(() => ({ key, conn: entry.conn, ms, collected, stack }));
+    this.#events.leaked.emit(() => ({ key: key.id, conn, ms, collected, stack }));
   }
 }

@@ -237,7 +237,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
 
   /** The keys that have a conn, a dial, a waiter or a running backoff. */
   *keys(): Generator<K, void, undefined> {
-    for (const { key } of this.#core.keys) yield key;
+    for (const { id } of this.#core.keys) yield id;
   }
 
   /** A frozen snapshot, of the pool or of one key. Walks all conns: not for every call. */
@@ -307,7 +307,7 @@ export class Pool<K = string, C extends PoolConn = Conn> implements AsyncDisposa
     limitMs: number | undefined,
     give: (entry: Entry<K, C>) => R,
   ): Promise<R> {
-    const key = found.isAlive ? found : this.#keyPool(found.key, found.hash); // its last conn has gone just now
+    const key = found.isAlive ? found : this.#keyPool(found.id, found.hash); // its last conn has gone just now
     const { waitTimeoutMs } = key.rules;
     if (options === undefined && waitTimeoutMs === Number.POSITIVE_INFINITY) {
       return this.#core.wait(key, this.#request, give);

@@ -104,12 +104,12 @@ export class WaitQueue<K, C extends PoolConn> {
   #tellWaiting(waiter: Waiter<K, C>): void {
     const caller = new AsyncResource("rpc-conn-pool:waiting");
     waiter.caller = caller;
-    this.#events.waiting.emit(() => ({ key: waiter.key.key, caller }));
+    this.#events.waiting.emit(() => ({ key: waiter.key.id, caller }));
   }
 
   #tellServed(waiter: Waiter<K, C>, { conn }: Entry<K, C>): void {
     const ms = Math.max(this.#timers.now() - waiter.since, 0);
-    this.#events.served.emit(() => ({ key: waiter.key.key, conn, ms, caller: waiter.caller }));
+    this.#events.served.emit(() => ({ key: waiter.key.id, conn, ms, caller: waiter.caller }));
   }
 
   /** It may not wait: too many do, or the key's dials fail. */
@@ -139,7 +139,7 @@ export class WaitQueue<K, C extends PoolConn> {
       if (!waiter.isWaiting) return;
       const { key, caller } = waiter;
       const error = this.#core.account.timedOut(waiter);
-      this.#events.timedOut.emit(() => ({ key: key.key, error, ms: this.#timers.now() - waiter.since, caller }));
+      this.#events.timedOut.emit(() => ({ key: key.id, error, ms: this.#timers.now() - waiter.since, caller }));
       this.#reject(waiter, "timeouts", error);
       this.#core.serve(key);
     });
@@ -158,12 +158,12 @@ export class WaitQueue<K, C extends PoolConn> {
   #reject(waiter: Waiter<K, C>, outcome: Unserved, error: unknown): void {
     if (!waiter.isWaiting) return;
     this.#leave(waiter);
-    const { counters, key } = waiter.key;
-    counters[outcome]++;
+    const { key } = waiter;
+    key.counters[outcome]++;
     const topic = outcome === "timeouts" ? undefined : this.#events[outcome];
     if (topic?.isActive) {
       const ms = Math.max(this.#timers.now() - waiter.since, 0);
-      topic.emit(() => ({ key, error, ms, caller: waiter.caller }));
+      topic.emit(() => ({ key: key.id, error, ms, caller: waiter.caller }));
     }
     waiter.reject(error);
   }

@@ -155,7 +155,7 @@ test("the life of a conn: uses count streams begun, and stay when it is taken an
   conn.release();
   conn.take();
   conn.put(anotherHome);
-  assert.deepEqual([conn.uses, conn.key.key, conn.openedAt], [3, "another home", 5]);
+  assert.deepEqual([conn.uses, conn.key.id, conn.openedAt], [3, "another home", 5]);
 });
 
 function make(): Conn {
