@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
+import type { Http2Session, ServerHttp2Stream } from "node:http2";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -255,6 +256,25 @@ describe("a conn", () => {
     assert.equal(Object(await call).code, status.UNAVAILABLE);
     assert.equal(lives.draining, false);
     await lives.close();
+  });
+
+  test("calls that a peer leaves out later, in a second GOAWAY, run on one more connection", async () => {
+    const sessions = new Set<Http2Session | undefined>();
+    const streams: ServerHttp2Stream[] = [];
+    const reply = (at: number) => answer(streams[at] ?? assert.fail("it has not come"), [`{"text":"${at}"}`]);
+    await using raw = await startRaw((stream) => {
+      sessions.add(stream.session);
+      if (streams.push(stream) === 3) stream.session?.goaway(0, 3);
+    });
+    const conn = await open(raw.address);
+    const calls = [1, 2, 3].map(() => conn.invoke(unary, { text: "x" }));
+    await until(() => streams.length === 4, "the third call comes again");
+    streams[0]?.session?.goaway(0, 1);
+    await until(() => streams.length === 5, "the second call comes again");
+    for (const at of [0, 4, 3]) reply(at);
+    assert.deepEqual(await Promise.all(calls), [{ text: "0" }, { text: "4" }, { text: "3" }]);
+    assert.equal(sessions.size, 3);
+    await conn.closed;
   });
 
   test("reads no faster than its reader", { timeout: 30_000 }, async () => {

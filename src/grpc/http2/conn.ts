@@ -46,6 +46,8 @@ export class GrpcHttp2Conn implements Conn, CallHost {
   readonly #closing = new AbortController();
   #encoding: Encoding;
   #failing: HostedCall[] = [];
+  /** Sessions for RPCs that a GOAWAY left out, those that are opened included; the one that takes such RPCs now. */
+  readonly #successors = new Set<Promise<Http2Conn>>();
   #successor: Promise<Http2Conn> | undefined;
 
   /** @internal */
@@ -187,6 +189,7 @@ export class GrpcHttp2Conn implements Conn, CallHost {
     }
     if (this.#successor === undefined) {
       this.#successor = this.#redial(this.#closing.signal);
+      this.#successors.add(this.#successor);
       void this.#retire(this.#successor);
     }
     return this.#successor;
@@ -222,19 +225,21 @@ export class GrpcHttp2Conn implements Conn, CallHost {
 
   async #gone(): Promise<void> {
     await this.#session.closed;
-    while (this.#successor !== undefined) await this.#successor.then(({ closed }) => closed).catch(() => {});
+    for (const successor of this.#successors) await successor.then(({ closed }) => closed).catch(() => {});
   }
 
   /** It takes those that wait for it, and no other. */
   async #retire(successor: Promise<Http2Conn>): Promise<void> {
     try {
       const session = await successor;
-      setImmediate(() => session.drain());
+      await new Promise((resolve) => setImmediate(resolve));
+      this.#successor = undefined; // those that are refused later have one of their own
+      session.drain();
       await session.closed;
     } catch {
-      // Those that waited for it have failed.
+      this.#successor = undefined; // those that waited for it have failed
     }
-    if (this.#successor === successor) this.#successor = undefined;
+    this.#successors.delete(successor);
   }
 
   #settleFailing(): void {
