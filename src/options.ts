@@ -43,8 +43,8 @@ export interface KeyLimits {
    */
   readonly maxKeyDials?: number | undefined;
   /**
-   * Callers per key that a limit holds back (not those that a dial in flight will serve); one more is refused with
-   * `QueueFullError`. Default 1000. 0: unlimited. Negative: nobody waits for a limit.
+   * Callers per key that a limit holds back (not those that a dial in flight will serve, nor one for whom an idle conn of another
+   * key is being closed); one more is refused with `QueueFullError`. Default 1000. 0: unlimited. Negative: nobody waits for a limit.
    */
   readonly maxWaiters?: number | undefined;
   /** How long a caller waits for a lease who does not say so, dialing included. Default 0: for ever. */
