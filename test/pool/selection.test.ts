@@ -37,6 +37,16 @@ test("conns that run streams come before idle ones, the one longest with room fi
   assert.equal(take(), undefined); // all full
 });
 
+test("a conn with room keeps its turn when one of its streams ends and others run on", (t) => {
+  const { pool } = pooled(t, { selection: "oldest" });
+  const [a, b] = [1, 2].map(() => new ScriptedConn({ maxStreams: 3 }));
+  for (const conn of [a, b]) if (conn !== undefined) pool.put("k", conn);
+  const [onA, , , onB] = Array.from({ length: 5 }, () => pool.tryAcquire("k")); // three on a, two on b
+  onA?.release(); // a has room again, and stands behind b
+  onB?.release();
+  assert.equal(pool.tryAcquire("k")?.conn, b);
+});
+
 test('selection "newest", the default, is the same from the other end', (t) => {
   const { pool } = pooled(t);
   const { a, b, c } = namedConns("a", "b", "c");
