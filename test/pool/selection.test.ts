@@ -166,6 +166,28 @@ test('with selection "fastest" a conn not yet tried is tried, one that slows dow
   assert.ok([await run(even), await run(even)].includes(worse));
 });
 
+test('selection "fastest" takes the one longest idle of those that are equally fast, none tried yet, say', (t) => {
+  const { pool } = pooled(t, { selection: "fastest" });
+  const { a, b, c } = namedConns("a", "b", "c");
+  for (const conn of [a, b, c]) pool.put("k", conn);
+  const taken = [1, 2, 3].map(() => pool.tryAcquire("k")?.conn);
+  assert.deepEqual(taken, [a, b, c]);
+});
+
+test('selection "fastest" compares sixteen of many idle conns at a time, and the others at the next choice', async (t) => {
+  const { pool, clock } = pooled(t, { selection: "fastest" });
+  const conns = Array.from({ length: 17 }, () => new ScriptedConn());
+  for (const conn of conns) {
+    pool.put("k", conn);
+    const lease = pool.tryAcquire("k", { filter: (candidate) => candidate === conn });
+    await clock.advance(conn === conns[16] ? 1 : 100);
+    lease?.release();
+  }
+  const [first, second] = [pool.tryAcquire("k"), pool.tryAcquire("k")];
+  assert.notEqual(first?.conn, conns[16]);
+  assert.equal(second?.conn, conns[16]); // the fastest by far, but the last in turn
+});
+
 test('for selection "fastest" calls that run side by side are not slower for that', async (t) => {
   const { pool, clock } = pooled(t, { selection: "fastest" });
   const [busy, single] = [new ScriptedConn({ maxStreams: 10 }), new ScriptedConn({ maxStreams: 10 })];
