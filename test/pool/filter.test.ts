@@ -257,6 +257,30 @@ test("a filter that is not worth a dial waits for the dial in flight, and is ref
   (await first).release();
 });
 
+test("who waits for a busy conn that passes a filter is not asked about it again when others come", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial({}, { manual: true });
+  let asked = 0;
+  const filter = (): boolean => {
+    asked++;
+    return true;
+  };
+  const first = pool.acquire("k", { dial });
+  const choosy = outcome(pool.acquire("k", { filter }));
+  dial.pending[0]?.arrive();
+  const held = await first;
+  await settle();
+  const before = asked;
+  const behind = outcome(pool.acquire("k"));
+  await settle();
+  assert.deepEqual([choosy.state, behind.state, asked], ["pending", "pending", before]);
+  held.release();
+  await settle();
+  choosy.value?.release();
+  await settle();
+  behind.value?.release();
+});
+
 test("who finds no conn, and brings no way to dial one, learns just that", async (t) => {
   const { pool } = pooled(t);
   const none = await rejection(pool.acquire("k"));
