@@ -193,6 +193,20 @@ test("however often the expiration is changed, it stays exact: those that no key
   assert.equal(conn.closes, 1);
 });
 
+test("however many keys of their own expirations come and go, the next one has its own exactly", async (t) => {
+  const { pool, clock } = pooled(t, { limits: (key) => ({ expirationMs: Number(key) }) });
+  for (let key = 2000; key > 1000; key -= 27) {
+    pool.put(`${key}`, new ScriptedConn());
+    pool.clear(`${key}`);
+  }
+  const conn = new ScriptedConn();
+  pool.put("1040", conn);
+  await clock.advance(1039);
+  assert.equal(conn.closes, 0);
+  await clock.advance(1);
+  assert.equal(conn.closes, 1);
+});
+
 test("each conn is closed exactly once, whoever wins: expiry, eviction, death, clear or the pool's close", async (t) => {
   const { pool, clock } = pooled(t, { expirationMs: 1000, capacity: 1 });
   const make = () => new ScriptedConn();
