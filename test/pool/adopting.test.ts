@@ -169,6 +169,21 @@ describe("the conn that is not preferred", () => {
     await clock.advance(1000);
     assert.deepEqual([dialed.closes, inbound.closes], [1, 0]);
   });
+
+  test("is not closed under the peer's streams where it is blocked, either", async (t) => {
+    const { pool, clock, dial, caller, inbound } = crossing(t);
+    const dialed = Object.assign(new ScriptedConn({ maxStreams: 2 }), { peerStreams: 1 });
+    dial.pending[0]?.arrive(dialed);
+    await settle();
+    caller.value?.release();
+    dialed.blockedUntil = new Promise(() => {});
+    assert.equal(pool.tryAcquire("peer"), undefined);
+    assert.equal(pool.put("peer", inbound, { prefer: "this" }), true);
+    assert.deepEqual([dialed.closes, pool.stats("peer").draining], [0, 1]);
+    dialed.peerStreams = 0;
+    await clock.advance(1000);
+    assert.deepEqual([dialed.closes, inbound.closes], [1, 0]);
+  });
 });
 
 for (const peerStreams of [0, 1, Number.NaN]) {

@@ -87,6 +87,24 @@ test("waitForReady outlives failed dials, until its time is up", async (t) => {
   assert.equal(error.cause.cause, cause); // the last dial failure
 });
 
+test("a newcomer who is refused in a pause leaves no dial behind that only it could want", async (t) => {
+  const dial = manualDial(1);
+  const { pool } = pooled(t, { dial, backoff: { baseMs: 1e6, maxMs: 1e6 } });
+  const conn = new ScriptedConn({ maxStreams: 1 });
+  pool.put("k", conn);
+  const held = pool.tryAcquire("k");
+  const waiting = [outcome(pool.acquire("k")), outcome(pool.acquire("k"))];
+  dial.pending[0]?.fail(refused());
+  await settle();
+  conn.maxStreams = 2; // it says nothing: whoever comes next finds out
+  const newcomer = outcome(pool.acquire("k"));
+  await settle();
+  assert.deepEqual(states(...waiting, newcomer), ["rejected", "resolved", "rejected"]);
+  assert.deepEqual([dial.count, dial.pending[1]?.signal.aborted], [2, true]);
+  held?.release();
+  waiting[1]?.value?.release();
+});
+
 test("while a backoff runs, newcomers get the last error at once, and those with waitForReady wait", async (t) => {
   const dial = manualDial();
   const { pool, clock } = pooled(t, { dial, dialTimeoutMs: 0, backoff: { baseMs: 1e6, maxMs: 1e6 } });

@@ -6,6 +6,7 @@ import { Pool } from "../../src/pool/pool.ts";
 import { FakeClock } from "../support/clock.ts";
 import { echo, ScriptedConn, scriptedDial } from "../support/conn.ts";
 import { nothingUnheard } from "../support/outcome.ts";
+import { pooled } from "../support/pool.ts";
 
 nothingUnheard();
 
@@ -80,4 +81,20 @@ test("a hit reads no clock, adds no listener and arms no timer", async () => {
     assert.deepEqual([clock.mostTimers, clock.timers], [mostTimers, timers]);
     assert.equal(clock.readings, readings);
   }
+});
+
+test("one more caller of a full key asks one of its conns for slots, not all", (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 20 });
+  let asked = 0;
+  for (let i = 0; i < 20; i++) {
+    const conn = new ScriptedConn();
+    Object.defineProperty(conn, "maxStreams", { get: () => void asked++ });
+    pool.put("k", conn);
+    pool.tryAcquire("k");
+  }
+  const wait = () => pool.acquire("k", { dial: scriptedDial() }).catch(() => {}); // the pool is closed at the end of the test
+  void wait();
+  asked = 0;
+  for (let caller = 0; caller < 10; caller++) void wait();
+  assert.equal(asked, 10);
 });

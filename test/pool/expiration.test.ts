@@ -129,6 +129,16 @@ test("a take stops the time: what runs a stream does not expire, however long", 
   assert.equal(conn.closes, 1);
 });
 
+test("while no conn is idle, no timer counts idle time", async (t) => {
+  const { clock, lease } = pooled(t, { expirationMs: 1000 });
+  const dial = scriptedDial({ maxStreams: 2 });
+  const [one, two] = [await lease("k", dial), await lease("k", dial)];
+  one.release();
+  assert.equal(clock.timers, 0); // the second stream runs on
+  two.release();
+  assert.equal(clock.timers, 1);
+});
+
 test("conns of many keys expire each in its own time, oldest first", async (t) => {
   const { pool, clock } = pooled(t, { expirationMs: 1000 });
   const closed: string[] = [];
@@ -169,6 +179,32 @@ test("a key of its own expiration has it", async (t) => {
   assert.equal(long.closes, 0);
   await clock.advance(2501);
   assert.equal(long.closes, 1);
+});
+
+test("however often the expiration is changed, it stays exact: those that no key has any more are forgotten", async (t) => {
+  const { pool, clock } = pooled(t);
+  const conn = new ScriptedConn();
+  pool.put("k", conn);
+  for (let expirationMs = 2000; expirationMs > 1000; expirationMs -= 27) pool.configure({ expirationMs });
+  pool.configure({ expirationMs: 1040 });
+  await clock.advance(1039);
+  assert.equal(conn.closes, 0);
+  await clock.advance(1);
+  assert.equal(conn.closes, 1);
+});
+
+test("however many keys of their own expirations come and go, the next one has its own exactly", async (t) => {
+  const { pool, clock } = pooled(t, { limits: (key) => ({ expirationMs: Number(key) }) });
+  for (let key = 2000; key > 1000; key -= 27) {
+    pool.put(`${key}`, new ScriptedConn());
+    pool.clear(`${key}`);
+  }
+  const conn = new ScriptedConn();
+  pool.put("1040", conn);
+  await clock.advance(1039);
+  assert.equal(conn.closes, 0);
+  await clock.advance(1);
+  assert.equal(conn.closes, 1);
 });
 
 test("each conn is closed exactly once, whoever wins: expiry, eviction, death, clear or the pool's close", async (t) => {

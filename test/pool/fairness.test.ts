@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Pool } from "../../src/pool/pool.ts";
 import { settle, turns, until } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { nothingUnheard, outcome } from "../support/outcome.ts";
+import { nothingUnheard, outcome, states } from "../support/outcome.ts";
 import { pooled } from "../support/pool.ts";
 
 nothingUnheard();
@@ -277,6 +277,19 @@ test("a conn that makes way, and comes closer to its end, is enough for one wait
   waiting.value?.release();
 });
 
+test("where two keys wait, two conns make way, though the first comes closer to its end", async (t) => {
+  const { pool } = pooled(t, { dial: () => new ScriptedConn({ maxStreams: 50 }), maxConns: 2, maxStreams: 50 });
+  const leases = [];
+  for (let i = 0; i < 100; i++) leases.push(await pool.acquire("busy"));
+  const waiting = ["one", "two"].map((key) => outcome(pool.acquire(key)));
+  for (let i = 0; i < 80; i++) (i % 2 === 0 ? leases.shift() : leases.pop())?.release();
+  assert.equal(pool.stats("busy").draining, 2);
+  for (const lease of leases) lease.release();
+  await settle();
+  assert.deepEqual(states(...waiting), ["resolved", "resolved"]);
+  for (const { value } of waiting) value?.release();
+});
+
 test("of two busy keys one makes way for one waiter: the other keeps its conn", async (t) => {
   const { pool } = pooled(t, { dial: () => new ScriptedConn({ maxStreams: 50 }), maxConns: 2, maxStreams: 50 });
   const held = [await pool.acquire("one"), await pool.acquire("two")];
@@ -289,6 +302,43 @@ test("of two busy keys one makes way for one waiter: the other keeps its conn", 
   for (const lease of held) lease.release();
   await settle();
   waiting.value?.release();
+});
+
+test("keys whose own limits held them back stand in line by the age of their oldest waiters, not behind", async (t) => {
+  const { pool, lease } = pooled(t, { maxConns: 3, maxKeyConns: 1 });
+  const dial = scriptedDial();
+  const held = [await lease("a", dial), await lease("b", dial)];
+  const other = await lease("other", dial);
+  const waiting = ["a", "b", "c"].map((key) => outcome(lease(key, dial))); // c is the first in line for a place
+  for (const key of ["a", "b"]) pool.configure({ maxKeyConns: 2 }, key);
+  other.conn.die();
+  await settle();
+  assert.deepEqual(states(...waiting), ["resolved", "pending", "pending"]);
+  for (const one of held) one.release();
+  for (const { value } of waiting) {
+    await settle();
+    value?.release();
+  }
+});
+
+test("for a key that has its places, and waits for a turn to dial, no other key gives up a conn", async (t) => {
+  const { pool } = pooled(t, { maxConns: 1, maxDials: 1 });
+  const busy = new ScriptedConn({ maxStreams: 2 });
+  pool.put("busy", busy);
+  const held = pool.tryAcquire("busy");
+  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+  const asked = [1, 2].map(() => outcome(pool.acquire("other", { dial })));
+  pool.configure({ maxConns: 3 });
+  assert.equal(dial.count, 1); // the second is dialed when the first has come
+  for (let call = 0; call < 40; call++) pool.tryAcquire("busy")?.release();
+  assert.equal(pool.stats("busy").draining, 0);
+  for (const turn of [0, 1]) {
+    dial.pending[turn]?.arrive();
+    await settle();
+  }
+  for (const { value } of asked) value?.release();
+  held?.release();
+  assert.deepEqual([dial.count, busy.closes], [2, 0]);
 });
 
 test("the place of a conn that dies goes to the key that has waited longest, not to its own", async (t) => {

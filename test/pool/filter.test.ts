@@ -4,7 +4,7 @@ import type { Conn } from "../../src/contract.ts";
 import type { ConnInfo, Filter } from "../../src/options.ts";
 import { settle } from "../support/clock.ts";
 import { ScriptedConn, scriptedDial } from "../support/conn.ts";
-import { outcome, rejection } from "../support/outcome.ts";
+import { type Outcome, outcome, rejection, states } from "../support/outcome.ts";
 import { call, pooled } from "../support/pool.ts";
 
 const zone =
@@ -255,6 +255,52 @@ test("a filter that is not worth a dial waits for the dial in flight, and is ref
   await settle();
   assert.equal(choosy.state, "rejected");
   (await first).release();
+});
+
+test("who waits for a busy conn that passes a filter is not asked about it again when others come", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  const dial = scriptedDial({}, { manual: true });
+  let asked = 0;
+  const filter = (): boolean => {
+    asked++;
+    return true;
+  };
+  const first = pool.acquire("k", { dial });
+  const choosy = outcome(pool.acquire("k", { filter }));
+  dial.pending[0]?.arrive();
+  const held = await first;
+  await settle();
+  const before = asked;
+  const behind = outcome(pool.acquire("k"));
+  await settle();
+  assert.deepEqual([choosy.state, behind.state, asked], ["pending", "pending", before]);
+  held.release();
+  await settle();
+  choosy.value?.release();
+  await settle();
+  behind.value?.release();
+});
+
+test("of the callers who come at once, while a filter is asked, each is told that no conn passes its own", async (t) => {
+  const { pool } = pooled(t, { maxKeyConns: 1 });
+  pool.put("k", new ScriptedConn());
+  const none = (): boolean => false;
+  const others: Outcome<unknown>[] = [];
+  let asked = 0;
+  const first = outcome(
+    pool.acquire("k", {
+      filter: () => {
+        if (++asked === 2)
+          others.push(
+            outcome(pool.acquire("k", { filter: none })),
+            outcome(pool.acquire("k", { filter: none, dial: scriptedDial() })),
+          );
+        return false;
+      },
+    }),
+  );
+  await settle();
+  assert.deepEqual(states(first, ...others), ["rejected", "rejected", "pending"]); // the last has a dial, once there is room
 });
 
 test("who finds no conn, and brings no way to dial one, learns just that", async (t) => {

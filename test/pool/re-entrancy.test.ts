@@ -243,6 +243,22 @@ test("a pool closed from inside a conn's close() keeps nothing that is being put
   await soon(pool.close());
 });
 
+test("conns that put another in their place when they are closed do not keep a put going round for ever", async (t) => {
+  const { pool } = pooled(t, { maxConns: 1 });
+  let made = 0;
+  const replaced = (): ScriptedConn =>
+    new ScriptedConn({
+      close: () => {
+        if (++made < 10) pool.put("a", replaced());
+      },
+    });
+  pool.put("a", replaced());
+  const late = new ScriptedConn();
+  assert.equal(pool.put("b", late), false); // the place was taken again as soon as it was free
+  assert.deepEqual([made, late.closes, pool.stats("a").open], [1, 1, 1]);
+  made = 10;
+});
+
 /** A conn that does something, once, when the pool first asks whether it drains. */
 function askedToDrain(surprise: () => void): ScriptedConn {
   const conn = new ScriptedConn();

@@ -37,6 +37,16 @@ test("conns that run streams come before idle ones, the one longest with room fi
   assert.equal(take(), undefined); // all full
 });
 
+test("a conn with room keeps its turn when one of its streams ends and others run on", (t) => {
+  const { pool } = pooled(t, { selection: "oldest" });
+  const [a, b] = [1, 2].map(() => new ScriptedConn({ maxStreams: 3 }));
+  for (const conn of [a, b]) if (conn !== undefined) pool.put("k", conn);
+  const [onA, , , onB] = Array.from({ length: 5 }, () => pool.tryAcquire("k")); // three on a, two on b
+  onA?.release(); // a has room again, and stands behind b
+  onB?.release();
+  assert.equal(pool.tryAcquire("k")?.conn, b);
+});
+
 test('selection "newest", the default, is the same from the other end', (t) => {
   const { pool } = pooled(t);
   const { a, b, c } = namedConns("a", "b", "c");
@@ -154,6 +164,28 @@ test('with selection "fastest" a conn not yet tried is tried, one that slows dow
   for (let i = 0; i < 20; i++) assert.notEqual(await run(even), worse);
   await clock.advance(100_000); // what is known of it is old
   assert.ok([await run(even), await run(even)].includes(worse));
+});
+
+test('selection "fastest" takes the one longest idle of those that are equally fast, none tried yet, say', (t) => {
+  const { pool } = pooled(t, { selection: "fastest" });
+  const { a, b, c } = namedConns("a", "b", "c");
+  for (const conn of [a, b, c]) pool.put("k", conn);
+  const taken = [1, 2, 3].map(() => pool.tryAcquire("k")?.conn);
+  assert.deepEqual(taken, [a, b, c]);
+});
+
+test('selection "fastest" compares sixteen of many idle conns at a time, and the others at the next choice', async (t) => {
+  const { pool, clock } = pooled(t, { selection: "fastest" });
+  const conns = Array.from({ length: 17 }, () => new ScriptedConn());
+  for (const conn of conns) {
+    pool.put("k", conn);
+    const lease = pool.tryAcquire("k", { filter: (candidate) => candidate === conn });
+    await clock.advance(conn === conns[16] ? 1 : 100);
+    lease?.release();
+  }
+  const [first, second] = [pool.tryAcquire("k"), pool.tryAcquire("k")];
+  assert.notEqual(first?.conn, conns[16]);
+  assert.equal(second?.conn, conns[16]); // the fastest by far, but the last in turn
 });
 
 test('for selection "fastest" calls that run side by side are not slower for that', async (t) => {

@@ -56,6 +56,20 @@ test("at an open limit an idle conn is evicted for what is put; where none is, t
   }
 });
 
+test("at a total limit what is put takes the place of a dial in flight, not that of another key's idle conn", async (t) => {
+  const { pool } = pooled(t, { maxConns: 2 });
+  const idle = new ScriptedConn();
+  pool.put("other", idle);
+  const dial = scriptedDial({}, { manual: true });
+  const waiting = pool.acquire("k", { dial });
+  const conn = new ScriptedConn();
+  assert.equal(pool.put("k", conn), true);
+  assert.deepEqual([dial.pending[0]?.signal.aborted, idle.closes], [true, 0]);
+  const lease = await waiting;
+  assert.equal(lease.conn, conn);
+  lease.release();
+});
+
 test("put refuses a conn that the pool holds already, idle, leased or draining, under any key", async (t) => {
   const { pool } = pooled(t);
   const conn = new ScriptedConn();

@@ -162,6 +162,17 @@ export const otherCauses: readonly Cause[] = [
     says: /draining/,
   },
   {
+    name: "an idle conn that has begun to drain without a word, in a full pool",
+    options: { maxConns: 1 },
+    stage: async (w) => {
+      const lease = await w.lease("k");
+      lease.conn.draining = true;
+      lease.release();
+    },
+    decision: "dial",
+    says: /draining/,
+  },
+  {
     name: "a conn that throws when it is asked",
     stage: async (w) => {
       const lease = await w.lease("k");

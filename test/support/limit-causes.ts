@@ -251,7 +251,7 @@ export const limitCauses: readonly Cause[] = [
     decision: "wait",
     by: "maxConns",
     ways: ["`maxConns` 5 would dial"],
-    says: /3 keys in line before this one/,
+    says: /all used by other keys; 3 other keys in line[\s\S]*3 keys in line before this one/,
   },
   {
     name: "maxConns that allows none",
