@@ -153,20 +153,32 @@ export class Capacity<K, C extends PoolConn> {
 
   /** Whether a conn may be dialed for a waiter. If `maxConns` alone is against it, the key stands in line from now on. */
   claimDial(key: KeyPool<K, C>): boolean {
-    this.#dialLine.delete(key); // it has its turn
-    switch (this.objection(key, key.rules, this.#core.keys.rules)) {
+    const objection =
+      this.objection(key, key.rules, this.#core.keys.rules) ?? (this.#passesOthers(key) ? "maxDials" : undefined);
+    switch (objection) {
       case undefined:
         return true;
       case "maxConns":
+        this.#dialLine.delete(key);
         this.#standInLine(key);
         return false;
       case "maxDials":
-        this.#dialLine.add(key);
+        this.#dialLine.add(key); // where it stands in line already, it keeps its turn
         return false;
       default:
         this.leaveLine(key);
         return false;
     }
+  }
+
+  /** Whether a dial of the key now would take the turn of another, which `maxDials` has held back for longer. */
+  #passesOthers(key: KeyPool<K, C>): boolean {
+    let room = this.#core.keys.rules.maxDials - this.#core.dialer.inFlight;
+    for (const other of this.#dialLine) {
+      if (other === key) return false;
+      if (--room <= 0) return true;
+    }
+    return false;
   }
 
   #standInLine(key: KeyPool<K, C>): void {

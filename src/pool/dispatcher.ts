@@ -149,10 +149,10 @@ export class Dispatcher<K, C extends PoolConn> {
     ) {
       if (!this.#core.capacity.claimDial(key)) return; // it says itself where the key stands in line
       last = pending.nextToDial(last);
-      this.#core.capacity.leaveLine(key);
       const dial = last?.waiter.request.dial;
-      if (dial === undefined) return;
+      if (dial === undefined) break;
       if (!this.#core.dialer.start(key, dial, false, undefined, last?.waiter.caller)) return;
+      this.#core.capacity.leaveLine(key); // it has had its turn
     }
     this.#core.capacity.leaveLine(key);
   }

@@ -109,7 +109,7 @@ export class Explainer<K, C extends PoolConn> {
     more: number,
     ahead: number,
   ): Prospect {
-    const { drain, dispatcher, capacity, health } = this.#core;
+    const { drain, dispatcher, capacity, health, selector } = this.#core;
     const { pending } = key;
     const { head, size: waiting } = pending.waiters;
     const met = (decision: Decision, why: string, by?: HeldBackBy, code?: PoolErrorCode): Prospect =>
@@ -131,7 +131,9 @@ export class Explainer<K, C extends PoolConn> {
     let promised = pending.promised();
     let by: HeldBackBy | undefined = pending.isBatching ? "queue" : undefined;
     if (wantsDial && wanting > promised && by === undefined) {
-      const leaving = seen.filter(({ entry, notFree }) => entry.list !== undefined && goes(notFree));
+      const leaving = seen.filter(
+        ({ entry, notFree }) => entry.list !== undefined && goes(notFree) && selector.passes(entry, filter),
+      );
       const [going, gone] = [leaving.length, leaving.filter(({ entry }) => entry.isIdle).length];
       by = own.maxStreams === 0 ? "maxStreams" : dispatcher.pauseFor(key, Number.POSITIVE_INFINITY, own);
       by ??= capacity.objection(key, own, all, { more, ahead, going, gone });

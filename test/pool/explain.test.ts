@@ -162,6 +162,17 @@ const found: [[string, number][], Limits, number | undefined, number][] = [
     2,
     0,
   ],
+  // The same, and its filter keeps the caller from looking at it.
+  [
+    [
+      ["ask", 0],
+      ["arrive", 0],
+      ["drain", 0],
+    ],
+    { ...open, maxKeyConns: 1, maxWaiters: 1000 },
+    2,
+    2,
+  ],
 ];
 
 const isChosen = (conn: ScriptedConn) => conn.tags?.["zone"] === "a";

@@ -341,6 +341,21 @@ test("for a key that has its places, and waits for a turn to dial, no other key 
   assert.deepEqual([dial.count, busy.closes], [2, 0]);
 });
 
+test("a key that waits for its turn to dial keeps it, however many of its callers come meanwhile", async (t) => {
+  const { pool } = pooled(t, { maxDials: 1 });
+  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+  const asked = ["first", "busy", "quiet", "busy", "busy"].map((key) => outcome(pool.acquire(key, { dial })));
+  for (let turn = 0; turn < 5; turn++) {
+    dial.pending[turn]?.arrive();
+    await settle();
+  }
+  assert.deepEqual(
+    dial.pending.map(({ key }) => key),
+    ["first", "busy", "quiet", "busy", "busy"],
+  );
+  for (const { value } of asked) value?.release();
+});
+
 test("the place of a conn that dies goes to the key that has waited longest, not to its own", async (t) => {
   const { lease } = pooled(t, { maxConns: 1 });
   const dial = scriptedDial();
