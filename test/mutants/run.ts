@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
 import ts from "typescript-5.4";
 import { Random } from "../../src/testing/random.ts";
 import { makeRun } from "../support/simulator/plan.ts";
@@ -274,6 +275,17 @@ function mutateReturn(node: ts.ReturnStatement, put: Put): void {
   else if (!/^(true|false|undefined)$/.test(expression.getText())) put(expression, "undefined", "returns undefined");
 }
 
-if (process.argv[2] === "--suites") await runSuites(process.argv[3] ?? "", process.argv.slice(4));
-else if (process.argv[2] === "--simulator") await runSimulator();
-else await main();
+/** A mutant may never give the event loop a turn: a thread of its own ends this process when the one that asked has gone. */
+function endWithAsker(): void {
+  const watch =
+    'const { ppid } = process; setInterval(() => ppid === process.ppid || process.kill(process.pid, "SIGKILL"), 1000)';
+  new Worker(watch, { eval: true }).unref();
+}
+
+if (process.argv[2] === "--suites") {
+  endWithAsker();
+  await runSuites(process.argv[3] ?? "", process.argv.slice(4));
+} else if (process.argv[2] === "--simulator") {
+  endWithAsker();
+  await runSimulator();
+} else await main();
