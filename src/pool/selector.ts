@@ -150,8 +150,12 @@ export class Selector<K, C extends PoolConn> {
 
   /** A stream has ended. An idle conn is listed unasked: its slots are read when it is picked. */
   ended(entry: Entry<K, C>): void {
-    if (entry.streams > 0 || entry.isHeld || entry.list !== undefined) this.place(entry);
-    else entry.key.idle.push(entry);
+    if (entry.streams > 0 || entry.isHeld) {
+      this.place(entry);
+      return;
+    }
+    entry.list?.remove(entry);
+    entry.key.idle.push(entry);
   }
 
   /** Looks for slots that a conn has gained without a word; each has its turn. */
