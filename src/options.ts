@@ -90,7 +90,10 @@ export interface Limits extends KeyLimits {
    * limit callers wait. Default 0: unlimited. Negative: none.
    */
   readonly maxConns?: number | undefined;
-  /** Dials in flight, of all keys. Default 0: unlimited. Negative: none, only `put` brings conns. */
+  /**
+   * Dials in flight, of all keys; those that it holds back are dialed for in turn. Default 0: unlimited. Negative: none, only `put`
+   * brings conns.
+   */
   readonly maxDials?: number | undefined;
 }
 
