@@ -54,6 +54,7 @@ test("up to maxWaiters wait, then callers are refused at once", async (t) => {
   for (let i = 0; i < 3; i++) {
     const error = await rejection(ask("too many"));
     assert.deepEqual([error.name, "code" in error && error.code], ["QueueFullError", "ERR_POOL_QUEUE_FULL"]);
+    assert.match(error.message, /^2 callers wait for .* already, and maxWaiters is 2/);
   }
   assert.equal(clock.now(), 1000); // no time has passed
   assert.equal(pool.stats().waiting, 2);
