@@ -341,20 +341,25 @@ test("for a key that has its places, and waits for a turn to dial, no other key 
   assert.deepEqual([dial.count, busy.closes], [2, 0]);
 });
 
-test("a key that waits for its turn to dial keeps it, however many of its callers come meanwhile", async (t) => {
-  const { pool } = pooled(t, { maxDials: 1 });
-  const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
-  const asked = ["first", "busy", "quiet", "busy", "busy"].map((key) => outcome(pool.acquire(key, { dial })));
-  for (let turn = 0; turn < 5; turn++) {
-    dial.pending[turn]?.arrive();
-    await settle();
-  }
-  assert.deepEqual(
-    dial.pending.map(({ key }) => key),
-    ["first", "busy", "quiet", "busy", "busy"],
-  );
-  for (const { value } of asked) value?.release();
-});
+for (const [maxDials, keys] of [
+  [1, ["first", "busy", "quiet", "busy", "busy"]],
+  [2, ["busy", "busy", "quiet", "busy", "other"]],
+] as const) {
+  test(`keys have their turns to dial in the order in which they came, with ${maxDials} dials at once`, async (t) => {
+    const { pool } = pooled(t, { maxDials });
+    const dial = scriptedDial({}, { manual: true, maxStreams: 1 });
+    const asked = keys.map((key) => outcome(pool.acquire(key, { dial })));
+    for (let turn = 0; turn < keys.length; turn++) {
+      dial.pending[turn]?.arrive();
+      await settle();
+    }
+    assert.deepEqual(
+      dial.pending.map(({ key }) => key),
+      keys,
+    );
+    for (const { value } of asked) value?.release();
+  });
+}
 
 test("the place of a conn that dies goes to the key that has waited longest, not to its own", async (t) => {
   const { lease } = pooled(t, { maxConns: 1 });
