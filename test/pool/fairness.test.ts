@@ -157,6 +157,47 @@ test("a busy key yields: the oldest waiter elsewhere has a place after at most 1
   assert.equal(pool.stats().closed.evicted, 1);
 });
 
+test("a key that has given up a place keeps the next one for as many hand-offs", async (t) => {
+  const { lease } = pooled(t, { maxConns: 2 });
+  const dial = scriptedDial();
+  const held = [await lease("busy", dial), await lease("busy", dial)];
+  let next = lease("busy", dial); // there is always one waiting
+  for (const [turn, first] of held.entries()) {
+    const starving = outcome(lease(`starving ${turn}`, dial));
+    let current = first;
+    let handOffs = -1;
+    do {
+      current.release();
+      await settle();
+      handOffs++;
+      if (starving.state !== "pending") break;
+      current = await next;
+      next = lease("busy", dial);
+    } while (handOffs < 100);
+    assert.ok(handOffs >= 8 && handOffs <= 16, `${handOffs} hand-offs before ${turn}`);
+  }
+  next.catch(() => {});
+});
+
+test("where the conn that makes way comes no closer to its end, another one makes way as well", async (t) => {
+  const { pool } = pooled(t, { maxConns: 2 });
+  const dial = scriptedDial({ maxStreams: 4 });
+  const stuck = await Promise.all(Array.from({ length: 7 }, () => pool.acquire("busy", { dial })));
+  stuck.shift()?.release(); // three streams on each conn
+  const waiter = outcome(pool.acquire("other", { dial }));
+  const draining = () => pool.stats("busy").draining;
+  const calls: number[] = [];
+  for (let call = 1; call < 100 && draining() < 2; call++) {
+    pool.tryAcquire("busy")?.release();
+    if (draining() > calls.length) calls.push(call);
+  }
+  assert.equal(calls.length, 2, `after so many calls: ${calls.join(", ")}`);
+  assert.ok((calls[0] ?? 0) >= 16 && (calls[1] ?? 0) >= 32, calls.join(", "));
+  for (const lease of stuck) lease.release();
+  await settle();
+  waiter.value?.release();
+});
+
 test("a multiplexed key gives up its place too: its conn drains, and takes no further stream", async (t) => {
   const dial = scriptedDial({ maxStreams: 4 });
   const { pool } = pooled(t, { dial, maxConns: 1 });
