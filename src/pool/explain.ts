@@ -17,6 +17,7 @@ import { type KeyRules, type Rules, withLimits } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { Entry } from "./entry.ts";
 import type { KeyPool } from "./key-pool.ts";
+import type { Waiter } from "./pending.ts";
 
 /** What a caller would meet. */
 interface Prospect {
@@ -117,8 +118,7 @@ export class Explainer<K, C extends PoolConn> {
     if (drain.isClosed) return met("refuse", "the pool is closed", "closed", "ERR_POOL_CLOSED");
 
     const free = seen.filter(({ notFree }) => notFree === undefined);
-    const slots = free.reduce((sum, one) => sum + one.slots - one.entry.streams, 0);
-    const passes = head === undefined || head.request.filter !== undefined || slots > waiting;
+    const passes = head === undefined || head.request.filter !== undefined || room(free) > waiting;
     if (free.length > 0 && passes && !pending.isBatching)
       return met("lease", `${free.length} of ${count(seen.length, "conn")} is free`);
 
@@ -127,7 +127,8 @@ export class Explainer<K, C extends PoolConn> {
 
     const isTried = filter !== undefined && dispatcher.isKnownToFail(key, filter);
     const wantsDial = dial !== undefined && !isTried;
-    const wanting = pending.wanting + (wantsDial ? 1 : 0);
+    const gaining = pending.isBatching ? [] : unfiltered(head, room(seen.filter(({ notFree }) => hasRoom(notFree))));
+    const wanting = pending.wanting - gaining.filter((waiter) => waiter.wantsDial).length + (wantsDial ? 1 : 0);
     let promised = pending.promised();
     let by: HeldBackBy | undefined = pending.isBatching ? "queue" : undefined;
     if (wantsDial && wanting > promised && by === undefined) {
@@ -146,7 +147,7 @@ export class Explainer<K, C extends PoolConn> {
         return met("dial", "an idle conn of another key makes way for it");
     }
     // Silent conns go to the first of those who cannot hope for another one.
-    const lacking = waiting + 1 - Math.min(promised, wanting);
+    const lacking = waiting - gaining.length + 1 - Math.min(promised, wanting);
     const silent = pending.isBatching ? [] : [...health.lastResort(key, filter)];
     const resorting = Math.max(Math.min(silent.length, lacking - health.mayHope(key, own)), 0);
     if (resorting > 0 && waiting === 0) return met("lease", "only a silent conn is free");
@@ -189,12 +190,14 @@ export class Explainer<K, C extends PoolConn> {
     };
 
     let limits: Limits = {};
-    for (let hold = by; hold !== undefined; ) {
+    const lifted = new Set<HeldBackBy>(); // to lift one may bring back another, which is not lifted twice
+    for (let hold = by; hold !== undefined && !lifted.has(hold); ) {
+      lifted.add(hold);
       const lift = this.#lift(key, seen, hold, more, ahead);
       if (lift === undefined) break;
       limits = { ...limits, ...lift };
       const then = under(limits);
-      if (hold === "maxWaiters") {
+      if (hold === "maxWaiters" && hold === by) {
         add(limits, then);
         limits = {}; // what holds those back who wait may be raised instead
         hold = then.by;
@@ -294,6 +297,25 @@ function isDue<K, C extends PoolConn>({ notFree }: Seen<K, C>): boolean {
 /** Whether a conn, which the pool believes to be free, leaves when it is asked. */
 function goes(notFree: NotFree | undefined): boolean {
   return notFree === "draining" || notFree === "unreadable";
+}
+
+/** Whether a conn could take a stream of somebody whose filter it passes. */
+function hasRoom(notFree: NotFree | undefined): boolean {
+  return notFree === undefined || notFree === "filter";
+}
+
+/** Streams that conns can take beside those that run. */
+function room<K, C extends PoolConn>(conns: readonly Seen<K, C>[]): number {
+  return conns.reduce((sum, { slots, entry }) => sum + slots - entry.streams, 0);
+}
+
+/** The first of those who wait without a filter, so many at most: they get slots that conns have gained without a word. */
+function unfiltered<K, C extends PoolConn>(head: Waiter<K, C> | undefined, most: number): Waiter<K, C>[] {
+  const found: Waiter<K, C>[] = [];
+  for (let waiter = head; waiter !== undefined && found.length < most; waiter = waiter.next) {
+    if (waiter.request.filter === undefined) found.push(waiter);
+  }
+  return found;
 }
 
 /** Waiters that are worth a dial, and that nothing in flight will serve. */

@@ -173,6 +173,29 @@ const found: [[string, number][], Limits, number | undefined, number][] = [
     2,
     2,
   ],
+  // What a backoff, a full queue and a full pool hold back: to lift one brings back another.
+  [
+    [
+      ["ask", 0],
+      ["fail", 0],
+      ["other", 0],
+    ],
+    { ...open, maxConns: 1, maxDials: 1, maxWaiters: -1, backoff: { baseMs: 100, maxMs: 200 } },
+    undefined,
+    0,
+  ],
+  // A conn gains room without a word, and what is dialed for who waits is free then.
+  [
+    [
+      ["ask", 0],
+      ["arrive", 0],
+      ["ask", 0],
+      ["gain", 0],
+    ],
+    { ...open, maxDials: 1, maxStreams: 2, maxWaiters: -1 },
+    1,
+    0,
+  ],
 ];
 
 const isChosen = (conn: ScriptedConn) => conn.tags?.["zone"] === "a";
