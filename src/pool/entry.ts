@@ -99,9 +99,9 @@ export class SignsOfLife {
  *     draining(n)  -release-> draining(n-1), closed at 0                        -drain-> draining(n)  -destroy-> closed
  *     closed       -release, drain, destroy-> closed
  *
- * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller, when a `TakenConn` remembers it. `drain` lets what runs finish:
- * evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, it shows no
- * sign of life, or the grace of the pool's close is over. Only the methods below write the state; a call that the table does not have throws.
+ * `taken`: not the pool's; just dialed, about to be adopted, or taken out by a caller, when a `TakenConn` remembers it. `drain` lets
+ * what runs finish: evict, expire, retire, clear, configure, goaway, the pool's close. `destroy`: it died, it shows no sign of life, or
+ * the grace of the pool's close is over. Only the methods below write the state; a call that the table does not have throws.
  */
 export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   prev: Entry<K, C> | undefined = undefined;

@@ -118,8 +118,8 @@ export class Explainer<K, C extends PoolConn> {
     if (drain.isClosed) return met("refuse", "the pool is closed", "closed", "ERR_POOL_CLOSED");
 
     const free = seen.filter(({ notFree }) => notFree === undefined);
-    const passes = head === undefined || head.request.filter !== undefined || room(free) > waiting;
-    if (free.length > 0 && passes && !pending.isBatching)
+    const before = pending.isBatching ? [] : this.#servedBefore(head, seen);
+    if (room(free) > before.length && !pending.isBatching)
       return met("lease", `${free.length} of ${count(seen.length, "conn")} is free`);
 
     if (seen.some(isDue) && pending.validating <= waiting)
@@ -127,8 +127,7 @@ export class Explainer<K, C extends PoolConn> {
 
     const isTried = filter !== undefined && dispatcher.isKnownToFail(key, filter);
     const wantsDial = dial !== undefined && !isTried;
-    const gaining = pending.isBatching ? [] : unfiltered(head, room(seen.filter(({ notFree }) => hasRoom(notFree))));
-    const wanting = pending.wanting - gaining.filter((waiter) => waiter.wantsDial).length + (wantsDial ? 1 : 0);
+    const wanting = pending.wanting - before.filter((waiter) => waiter.wantsDial).length + (wantsDial ? 1 : 0);
     let promised = pending.promised();
     let by: HeldBackBy | undefined = pending.isBatching ? "queue" : undefined;
     if (wantsDial && wanting > promised && by === undefined) {
@@ -147,7 +146,7 @@ export class Explainer<K, C extends PoolConn> {
         return met("dial", "an idle conn of another key makes way for it");
     }
     // Silent conns go to the first of those who cannot hope for another one.
-    const lacking = waiting - gaining.length + 1 - Math.min(promised, wanting);
+    const lacking = waiting - before.length + 1 - Math.min(promised, wanting);
     const silent = pending.isBatching ? [] : [...health.lastResort(key, filter)];
     const resorting = Math.max(Math.min(silent.length, lacking - health.mayHope(key, own)), 0);
     if (resorting > 0 && waiting === 0) return met("lease", "only a silent conn is free");
@@ -168,6 +167,18 @@ export class Explainer<K, C extends PoolConn> {
       return met("refuse", "there is no conn, and nothing to dial with", "dial", "ERR_POOL_NO_CONN");
     const waitsFor = pending.dials.size > 0 ? "what others dial" : "a conn to be free";
     return met("wait", `it cannot dial, and waits for ${waitsFor}`, by ?? (dial === undefined ? "dial" : "filter"));
+  }
+
+  /** Those who wait and get slots that conns have gained without a word, as soon as somebody comes. */
+  #servedBefore(head: Waiter<K, C> | undefined, seen: readonly Seen<K, C>[]): Waiter<K, C>[] {
+    const roomy = seen.filter(({ notFree }) => notFree === undefined || notFree === "filter"); // whatever the newcomer's filter
+    const most = room(roomy);
+    const served: Waiter<K, C>[] = [];
+    for (let waiter = head; waiter !== undefined && served.length < most; waiter = waiter.next) {
+      const { filter } = waiter.request;
+      if (roomy.some(({ entry }) => this.#core.selector.passes(entry, filter))) served.push(waiter);
+    }
+    return served;
   }
 
   /** Which limits would change what it meets, found by asking again under them. */
@@ -299,23 +310,9 @@ function goes(notFree: NotFree | undefined): boolean {
   return notFree === "draining" || notFree === "unreadable";
 }
 
-/** Whether a conn could take a stream of somebody whose filter it passes. */
-function hasRoom(notFree: NotFree | undefined): boolean {
-  return notFree === undefined || notFree === "filter";
-}
-
 /** Streams that conns can take beside those that run. */
 function room<K, C extends PoolConn>(conns: readonly Seen<K, C>[]): number {
   return conns.reduce((sum, { slots, entry }) => sum + slots - entry.streams, 0);
-}
-
-/** The first of those who wait without a filter, so many at most: they get slots that conns have gained without a word. */
-function unfiltered<K, C extends PoolConn>(head: Waiter<K, C> | undefined, most: number): Waiter<K, C>[] {
-  const found: Waiter<K, C>[] = [];
-  for (let waiter = head; waiter !== undefined && found.length < most; waiter = waiter.next) {
-    if (waiter.request.filter === undefined) found.push(waiter);
-  }
-  return found;
 }
 
 /** Waiters that are worth a dial, and that nothing in flight will serve. */

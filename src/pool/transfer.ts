@@ -15,10 +15,10 @@ const memory = 1000;
 
 /** Conns that come from callers and go to them: adopted ones, and those that are taken out and brought back. */
 export class Transfer<K, C extends PoolConn> {
-  /** Raised by each `clear`: conns that were out with callers then are of an earlier one. */
+  /** Raised by each `clear`: conns that were out with callers then are of an earlier generation. */
   #generation = 0;
   readonly #core: Core<K, C>;
-  /** Conns of an earlier one are stale, whatever their key. */
+  /** Conns of an earlier generation than this are stale, whatever their key. */
   #staleBelow = 0;
   /** The generation of the last `clear` of a key, oldest first. */
   readonly #cleared = new Map<unknown, number>();

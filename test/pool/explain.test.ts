@@ -246,15 +246,13 @@ test("explain foretells what a caller meets, whatever happened before", async (t
       await settle();
       assert.deepEqual(facts(), unasked, "to ask has changed something");
       const before = w.dial.count;
-      const { waiting } = w.pool.stats("k");
       const asked = await w.ask("k", caller);
       const { decision } = told;
       const state = { lease: "resolved", refuse: "rejected", dial: "pending", wait: "pending" }[decision];
       assert.equal(asked.state, state, `${String(told)}\n${String(asked.error)}`);
       if (decision === "refuse") assert.ok(isPoolError(asked.error) && asked.error.code === told.code, String(told));
-      // A conn that has gained room without a word serves who waited: what was dialed for them is the caller's then.
       if (told.why.includes("nothing is against") || told.why.includes("makes way"))
-        assert.ok(w.dial.count > before || w.pool.stats("k").waiting <= waiting, String(told));
+        assert.ok(w.dial.count > before, String(told));
       if (decision === "wait" && told.heldBackBy?.by !== "pace") assert.equal(w.dial.count, before, String(told));
       seen[decision] = (seen[decision] ?? 0) + 1;
       await w.pool.close({ graceMs: 0 });
