@@ -186,6 +186,11 @@ export class Dispatcher<K, C extends PoolConn> {
     }
   }
 
+  /** Whether a dial stays in flight when so many wait who are worth one. */
+  keepsDials({ pending }: KeyPool<K, C>, wanting: number): boolean {
+    return [...pending.dials].some((dial) => wanting > pending.validating || !this.#isSpare(dial));
+  }
+
   /** Whether nothing but waiters could want what the dial brings. */
   #isSpare({ key, isBackground, replaces }: PendingDial<K, C>): boolean {
     // One that comes too late, since the old conn has gone meanwhile for its age, is worth keeping all the same.

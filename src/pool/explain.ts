@@ -161,11 +161,12 @@ export class Explainer<K, C extends PoolConn> {
         ? met("dial", "a dial in flight will serve it")
         : met("wait", "a conn is validated", "validate");
     if (wantsDial) return met("wait", "no conn is free, and another may not be dialed", by);
-    const hopeless = pending.dials.size > 0 ? undefined : dispatcher.hopeless(key, filter, isTried);
+    const isDialed = dispatcher.keepsDials(key, wanting);
+    const hopeless = isDialed ? undefined : dispatcher.hopeless(key, filter, isTried);
     if (hopeless === "filter") return met("refuse", "no conn passes the filter", "filter", "ERR_POOL_NO_MATCH");
     if (hopeless !== undefined)
       return met("refuse", "there is no conn, and nothing to dial with", "dial", "ERR_POOL_NO_CONN");
-    const waitsFor = pending.dials.size > 0 ? "what others dial" : "a conn to be free";
+    const waitsFor = isDialed ? "what others dial" : "a conn to be free";
     return met("wait", `it cannot dial, and waits for ${waitsFor}`, by ?? (dial === undefined ? "dial" : "filter"));
   }
 

@@ -196,6 +196,20 @@ const found: [[string, number][], Limits, number | undefined, number][] = [
     1,
     0,
   ],
+  // The same, and no conn passes the caller's filter.
+  [
+    [
+      ["choosy", 0],
+      ["ask", 0],
+      ["arrive", 0],
+      ["ask", 0],
+      ["ask", 0],
+      ["gain", 0],
+    ],
+    { ...open, maxWaiters: 1000 },
+    2,
+    2,
+  ],
 ];
 
 const isChosen = (conn: ScriptedConn) => conn.tags?.["zone"] === "a";
