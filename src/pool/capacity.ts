@@ -312,8 +312,13 @@ export class Capacity<K, C extends PoolConn> {
 
   /** Once its waiters have been served: a conn still idle takes its place in the order, and the caps are kept. */
   becameIdle(entry: Entry<K, C>): void {
+    const { idleQueue, rules } = entry.key;
+    if (idleQueue === undefined && rules.keyCapacity === unlimited) return; // no cap, no order
+    if (entry.isIdle) this.keepCaps(entry);
+  }
+
+  private keepCaps(entry: Entry<K, C>): void {
     const { key } = entry;
-    if (!entry.isIdle || (key.idleQueue === undefined && key.rules.keyCapacity === unlimited)) return; // no cap, no order
     key.idleQueue?.touch(entry);
     if (key.idleCount > key.rules.keyCapacity || this.#core.entries.idle > this.#core.keys.rules.capacity)
       this.trim(key, "evicted");

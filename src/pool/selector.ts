@@ -23,7 +23,7 @@ type IsDue<K, C extends PoolConn> = (entry: Entry<K, C>, rules?: KeyRules) => bo
 export class Selector<K, C extends PoolConn> {
   readonly selection: Selection<C>;
   /** Whether a conn that can show life need not do so before it is used. */
-  readonly #trustOrAsk: (entry: Entry<K, C>, life: SignsOfLife) => boolean;
+  private readonly trustOrAsk: (entry: Entry<K, C>, life: SignsOfLife) => boolean;
   /** Whether a conn must be validated before it is used. Absent: none ever must. */
   readonly #isDue: IsDue<K, C> | undefined;
   /** The conn to use is the first, or the last, of its list, always. */
@@ -43,7 +43,7 @@ export class Selector<K, C extends PoolConn> {
   ) {
     this.selection = selection;
     this.#isDue = isDue;
-    this.#trustOrAsk = trustOrAsk;
+    this.trustOrAsk = trustOrAsk;
     this.takesFirst = selection === "oldest" && isDue === undefined;
     this.takesLast = selection === "newest" && isDue === undefined;
     this.#timers = timers;
@@ -142,10 +142,14 @@ export class Selector<K, C extends PoolConn> {
 
   /** A stream has begun on the conn that `pick` chose. */
   begun(entry: Entry<K, C>): void {
-    const list = entry.streams < entry.slots ? this.listFor(entry) : undefined;
+    if (entry.streams >= entry.slots) entry.list?.remove(entry);
+    else this.moveTo(this.listFor(entry), entry);
+  }
+
+  private moveTo(list: List<Entry<K, C>>, entry: Entry<K, C>): void {
     if (entry.list === list) return;
     entry.list?.remove(entry);
-    list?.push(entry);
+    list.push(entry);
   }
 
   /** A stream has ended. An idle conn is listed unasked: its slots are read when it is picked. */
@@ -295,17 +299,14 @@ export class Selector<K, C extends PoolConn> {
 
   /** Asks a listed conn whether it may be used now. One that may not leaves the list. */
   private confirm(entry: Entry<K, C>): boolean {
-    const { list } = entry;
-    const { saysDraining } = entry;
-    if (saysDraining !== false) return this.#refuse(entry, saysDraining ? "goaway" : "blocked");
+    const { list, saysDraining } = entry;
+    if (saysDraining !== false) return this.refuse(entry, saysDraining ? "goaway" : "blocked");
     // A conn just dialed is free: only after its first stream is it asked, or once it has been in other hands.
     const until = entry.mustAskUnblocked ? this.askUnblocked(entry) : undefined;
-    const { maxStreams } = entry;
-    const cap = entry.key.rules.maxStreams;
-    entry.slots = maxStreams < cap ? maxStreams : cap;
+    entry.slots = this.slotsOf(entry);
     // To ask it may have changed it, and even moved it to another key.
     if (until === undefined && entry.list === list && entry.streams < entry.slots) return true;
-    return this.#skip(entry, until, list);
+    return this.skip(entry, until, list);
   }
 
   /** Why a caller with that filter does not get the conn. It asks what `confirm` and a search ask, and changes nothing. */
@@ -331,21 +332,25 @@ export class Selector<K, C extends PoolConn> {
 
   private askUnblocked(entry: Entry<K, C>): PromiseLike<unknown> | undefined {
     const { life } = entry;
-    if (life !== undefined && entry.streams === 0 && !this.#trustOrAsk(entry, life)) return undefined; // it is held, or closed
+    if (life !== undefined && entry.streams === 0 && !this.trustOrAsk(entry, life)) return undefined; // it is held, or closed
     try {
       return entry.askUnblocked();
     } catch {
-      this.#refuse(entry, "blocked");
+      this.refuse(entry, "blocked");
       return undefined;
     }
   }
 
-  #refuse(entry: Entry<K, C>, reason: CloseReason): false {
+  private refuse(entry: Entry<K, C>, reason: CloseReason): false {
     this.#entries.drain(entry, reason);
     return false;
   }
 
-  #skip(entry: Entry<K, C>, until: PromiseLike<unknown> | undefined, list: List<Entry<K, C>> | undefined): false {
+  private skip(
+    entry: Entry<K, C>,
+    until: PromiseLike<unknown> | undefined,
+    list: List<Entry<K, C>> | undefined,
+  ): false {
     if (until !== undefined) this.#entries.block(entry, until);
     else if (entry.list === list) this.place(entry);
     return false;
