@@ -131,9 +131,7 @@ export class Explainer<K, C extends PoolConn> {
     let promised = pending.promised();
     let by: HeldBackBy | undefined = pending.isBatching ? "queue" : undefined;
     if (wantsDial && wanting > promised && by === undefined) {
-      const leaving = seen.filter(
-        ({ entry, notFree }) => entry.list !== undefined && goes(notFree) && selector.passes(entry, filter),
-      );
+      const leaving = seen.filter((conn) => goes(conn) && isAsked(conn) && selector.passes(conn.entry, filter));
       const [going, gone] = [leaving.length, leaving.filter(({ entry }) => entry.isIdle).length];
       by = own.maxStreams === 0 ? "maxStreams" : dispatcher.pauseFor(key, Number.POSITIVE_INFINITY, own);
       by ??= capacity.objection(key, own, all, { more, ahead, going, gone });
@@ -306,9 +304,14 @@ function isDue<K, C extends PoolConn>({ notFree }: Seen<K, C>): boolean {
   return notFree === "validationDue";
 }
 
-/** Whether a conn, which the pool believes to be free, leaves when it is asked. */
-function goes(notFree: NotFree | undefined): boolean {
-  return notFree === "draining" || notFree === "unreadable";
+/** Whether a conn leaves as soon as it is asked, though the pool does not know it yet. */
+function goes<K, C extends PoolConn>({ entry, notFree }: Seen<K, C>): boolean {
+  return entry.isReady && (notFree === "draining" || notFree === "unreadable");
+}
+
+/** Whether a caller would have the conn asked: it is listed as free, or has gained room without a word. */
+function isAsked<K, C extends PoolConn>(conn: Seen<K, C>): boolean {
+  return conn.entry.list !== undefined || room([conn]) > 0;
 }
 
 /** Streams that conns can take beside those that run. */

@@ -162,7 +162,19 @@ const found: [[string, number][], Limits, number | undefined, number][] = [
     2,
     0,
   ],
-  // The same, and its filter keeps the caller from looking at it.
+  // The same, and it has gained room, so that it is looked at.
+  [
+    [
+      ["ask", 0],
+      ["arrive", 0],
+      ["gain", 0],
+      ["drain", 0],
+    ],
+    { ...open, maxKeyConns: 1, maxWaiters: 1000 },
+    1,
+    0,
+  ],
+  // It has not, and its filter keeps the caller from looking at it.
   [
     [
       ["ask", 0],
