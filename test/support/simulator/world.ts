@@ -68,8 +68,7 @@ export class World implements ConnOwner {
   /** Counts the groups of commands between which everything settles. */
   burst = 0;
   configuredAt = 0;
-  /** When a conn of each key was last asked for a sign of life. */
-  readonly pingedAt = new Map<string, number>();
+  readonly pingedAt = new Map<string, number>(); // by key
   /** The limits are being changed. What a callback does before the pool knows the new ones is not judged by those. */
   configures = false;
   /** A conn is on its way to the caller of `take`, who does not see it yet. */
@@ -213,12 +212,13 @@ export class World implements ConnOwner {
 
   /** The pool may be draining it, or about to. */
   mayDrain(conn: SimConn): boolean {
-    // Others may be dialed in the place of a conn that is asked for a sign of life, and one goes if it shows some.
-    const askedAt = this.pingedAt.get(conn.key) ?? Number.NEGATIVE_INFINITY;
-    const wasAsked = this.machine.now() - askedAt <= 10_000;
-    return (
-      wasAsked || conn.unanswered > 1 || this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85)
-    );
+    if (this.wasPinged(conn.key, this.machine.now()) || conn.unanswered > 1) return true;
+    return this.blockedTooLong(conn) || conn.doubtful || this.lifetimeOver(conn, 0.85);
+  }
+
+  /** Others may be dialed in the place of a conn that is asked for a sign of life, and one goes if it shows some. */
+  wasPinged(key: string, before: number): boolean {
+    return before - (this.pingedAt.get(key) ?? Number.NEGATIVE_INFINITY) <= 10_000;
   }
 
   /** A conn that is blocked for dialTimeoutMs is closed for that. */
