@@ -276,7 +276,7 @@ export class Entry<K, C extends PoolConn> implements Linked<Entry<K, C>> {
   /** What the conn is blocked on; `undefined`: it is free. Throws what `unblocked` throws. */
   askUnblocked(): PromiseLike<unknown> | undefined {
     const until: unknown = this.conn.unblocked?.();
-    return until !== undefined && isThenable(until) ? until : undefined;
+    return until !== undefined && isThenable(until) ? until : undefined; // the usual answer first: it is asked at each lease
   }
 
   /** Bytes, or frames, that have come from the peer; NaN: not counted. */

@@ -283,11 +283,11 @@ export class Explainer<K, C extends PoolConn> {
     const capped = seen.filter(({ notFree }) => notFree === "full" || notFree === "noSlots");
     const most = Math.max(0, ...capped.map(({ entry }) => Math.min(entry.maxStreams, maxStreams + mostStreams)));
     for (let cap = maxStreams + 1; cap <= most; cap++) {
-      const room = capped.reduce(
+      const gained = capped.reduce(
         (sum, { entry }) => sum + Math.max(Math.min(cap, entry.maxStreams) - entry.streams, 0),
         0,
       );
-      if (room > key.pending.waiters.size) return cap;
+      if (gained > key.pending.waiters.size) return cap;
     }
     return undefined;
   }
@@ -310,8 +310,8 @@ function goes<K, C extends PoolConn>({ entry, notFree }: Seen<K, C>): boolean {
 }
 
 /** Whether a caller would have the conn asked: it is listed as free, or has gained room without a word. */
-function isAsked<K, C extends PoolConn>(conn: Seen<K, C>): boolean {
-  return conn.entry.list !== undefined || room([conn]) > 0;
+function isAsked<K, C extends PoolConn>({ entry, slots }: Seen<K, C>): boolean {
+  return entry.list !== undefined || entry.streams < slots;
 }
 
 /** Streams that conns can take beside those that run. */

@@ -142,14 +142,10 @@ export class Selector<K, C extends PoolConn> {
 
   /** A stream has begun on the conn that `pick` chose. */
   begun(entry: Entry<K, C>): void {
-    if (entry.streams >= entry.slots) entry.list?.remove(entry);
-    else this.moveTo(this.listFor(entry), entry);
-  }
-
-  private moveTo(list: List<Entry<K, C>>, entry: Entry<K, C>): void {
+    const list = entry.streams < entry.slots ? this.listFor(entry) : undefined;
     if (entry.list === list) return;
     entry.list?.remove(entry);
-    list.push(entry);
+    list?.push(entry);
   }
 
   /** A stream has ended. An idle conn is listed unasked: its slots are read when it is picked. */
