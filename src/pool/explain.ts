@@ -93,7 +93,7 @@ export class Explainer<K, C extends PoolConn> {
       const { life } = entry;
       const isProven = life === undefined || !entry.isIdle || !entry.mustAskUnblocked || health.isProven(life);
       const notFree = selector.notFree(entry, filter, rules) ?? (isProven ? undefined : "suspect");
-      return { entry, notFree, slots: Math.min(entry.maxStreams, rules.maxStreams) };
+      return { entry, notFree, slots: selector.slotsOf(entry, rules) };
     });
   }
 

@@ -121,8 +121,8 @@ export class Selector<K, C extends PoolConn> {
   }
 
   /** Slots now, read each time: a peer may raise or lower its limit at any moment. */
-  slotsOf(entry: Entry<K, C>): number {
-    return Math.min(entry.maxStreams, entry.key.rules.maxStreams);
+  slotsOf(entry: Entry<K, C>, rules: KeyRules = entry.key.rules): number {
+    return Math.min(entry.maxStreams, rules.maxStreams);
   }
 
   info(entry: Entry<K, C>): ConnInfo {
@@ -311,7 +311,7 @@ export class Selector<K, C extends PoolConn> {
     if (entry.isHeld) return holds[entry.someExtras?.heldFor ?? "blocked"] ?? "blocked";
     const { saysDraining } = entry;
     if (saysDraining !== false) return saysDraining ? "draining" : "unreadable";
-    const slots = Math.min(entry.maxStreams, rules.maxStreams);
+    const slots = this.slotsOf(entry, rules);
     if (entry.streams >= slots) return slots === 0 ? "noSlots" : "full";
     if (!this.passes(entry, filter)) return "filter";
     if (this.#isDue?.(entry, rules)) return "validationDue";
